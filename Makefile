@@ -1,0 +1,89 @@
+# The words of the project. `make help` lists them.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
+CYCLONEDX_VERSION := 7.5.0
+BIN := .venv/bin
+# Copies, not links: the embedded PostgreSQL may have to be read by another user than the one who installs.
+export UV_LINK_MODE := copy
+# What is installed is compiled once, not at each start; and so are tests, and ourselves, while working on them.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
+# uv knows the public certificate authorities only; that of a company's proxy is in the system's store, if anywhere.
+ifneq ($(wildcard /etc/ssl/cert.pem /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow test-faults bench bench-growth lint format lock lock-bench audit sbom clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## make .venv from the lock file
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mithril needs Python 3.11 or newer; set PYTHON=python3.x")'
+	@echo "Installing into .venv from requirements.lock ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src/mithril
+	@touch $@
+
+run: install ## start a server with demo data on ports 4000 and 4001
+	@$(BIN)/mithril serve --demo
+
+test: install ## the whole suite, on the embedded PostgreSQL
+	@$(BIN)/python -m pytest
+
+test-slow: install ## the tests that take several seconds each
+	@$(BIN)/python -m pytest -m slow
+
+test-faults: install ## what breaks under load, and long attacks: under ten minutes
+	@$(BIN)/python -m pytest -m faults --numprocesses=1 -rP
+
+bench: benchmarks/.site/installed ## measure the speed beside others: benchmarks/RESULTS.md, some 12 minutes
+	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks run $(BENCH)
+
+bench-growth: benchmarks/.site/installed ## measure the speed with up to ten million tokens, some 30 minutes
+	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks growth $(BENCH)
+
+# What only the benchmark needs is beside the environment, not in it.
+benchmarks/.site/installed: .venv/installed benchmarks/requirements.lock
+	@rm -rf benchmarks/.site
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target benchmarks/.site --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+lint: install ## style, types and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: install ## put the code into its one format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+
+lock: install ## resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --upgrade --group dev --no-header --output-file requirements.lock pyproject.toml
+
+audit: install ## hold the lock file against the database of known weaknesses
+	@.ci/audit $(PIP_AUDIT_VERSION)
+
+sbom: install ## the list of parts, as CycloneDX, into sbom.json
+	@$(BIN)/uv tool run --quiet --from cyclonedx-bom==$(CYCLONEDX_VERSION) cyclonedx-py requirements \
+	  --pyproject pyproject.toml --output-reproducible --output-file sbom.json requirements.lock
+	@$(BIN)/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]), "parts in sbom.json")'
+
+lock-bench: install ## resolve the dependencies of the benchmark and of its peers anew
+	@for folder in benchmarks benchmarks/peers/django benchmarks/peers/fastapi_orm; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --upgrade --no-header --output-file $$folder/requirements.lock $$folder/requirements.in; done
+	@cd benchmarks/peers/oidc_provider && rm -f package-lock.json && \
+	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+
+clean: ## remove .venv and what the tools left behind
+	@rm -rf benchmarks/.site benchmarks/.found benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
+	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis sbom.json

@@ -1,0 +1,228 @@
+"""Who is measured: the service with one and with two workers, and what one would pick instead of it.
+
+A peer lives in `peers/<name>` with its own locked requirements, and is installed into an environment of its own
+there. One that cannot be installed is left out, and the report says so.
+"""
+
+import base64
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import data, processes
+from benchmarks.data import Size, Target
+from benchmarks.load import MARK, request
+from benchmarks.processes import Failed, Ready, Server
+from mithril import embedded
+
+PATCH, VERIFY, EXCHANGE = "patch", "verify", "exchange"
+PEERS = Path(__file__).parent / "peers"
+BIN = Path(sys.executable).parent
+BODY = b'{"redirect_uri": "https://mis.example.com/moved/' + MARK + b'"}'
+BASIC = base64.b64encode(b"gateway:gateway-secret").decode()
+FORM = "application/x-www-form-urlencoded"
+WORKERS = 2
+
+Requests = Callable[[int, Target], bytes]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of request of a contender: which port takes it, and how request number `k` is written.
+
+    `status` and `contains`: what tells the right answer from a refusal.
+    """
+
+    requests: Requests
+    port: str = "public"
+    status: int = 200
+    contains: bytes = b""
+    of_neighbours: bool = False
+
+    def all(self, size: Size) -> Iterator[bytes]:
+        """One request for each target."""
+        chosen = data.neighbours(size) if self.of_neighbours else data.targets(size)
+        return (self.requests(k, target) for k, target in enumerate(chosen, start=1))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that takes part, and how it is installed and what it needs in the database."""
+
+    name: str
+    title: str
+    command: Callable[[Mapping[str, int]], list[str]]
+    operations: Mapping[str, Operation]
+    ready: Ready
+    ports: tuple[str, ...] = ("public",)
+    folder: Path = Path()
+    install: Callable[[], None] = lambda: None
+    prepare: Callable[[str], None] = lambda _: None
+    variable: str = "PEER_DATABASE_URL"
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self, database_url: str, log: Path) -> Iterator[Server]:
+        """The server until the block ends. Raises Failed."""
+        ports = {name: processes.free_port() for name in self.ports}
+        variables = {self.variable: database_url, **self.variables}
+        with processes.running(
+            self.command(ports), ports=ports, ready=self.ready, cwd=self.folder, log=log, **variables
+        ) as server:
+            yield server
+
+
+def patch(_: int, target: Target) -> bytes:
+    """The update of a connection, to an address that it never had."""
+    return request(
+        "PATCH",
+        f"/api/clients/{target.client_id}/connections/{target.connection_id}",
+        BODY,
+        authorization=f"Bearer {target.token}",
+        api_key=target.api_key,
+        content_type="application/json",
+    )
+
+
+def verify(_: int, target: Target) -> bytes:
+    """What the gateway asks for each request."""
+    return request("GET", f"/admin/tokens/{target.token}/verify", api_key=target.api_key)
+
+
+def exchange(_: int, target: Target) -> bytes:
+    """A code for tokens; the number in the code is the number of the request."""
+    body = (
+        f'{{"token": {{"grant_type": "authorization_code", "client_id": "{target.client_id}",'
+        f' "client_secret": "{target.secret}", "redirect_uri": "{target.redirect_uri}", "code": "code-'
+    ).encode()
+    return request("POST", "/oauth/tokens", body + MARK + b'"}}', content_type="application/json")
+
+
+def mithril(workers: int) -> Contender:
+    """The service as it comes: its log line for every request included."""
+
+    def command(ports: Mapping[str, int]) -> list[str]:
+        listeners = ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
+        return [str(BIN / "mithril"), "serve", "--workers", str(workers), *listeners]
+
+    return Contender(
+        name=f"mithril-{workers}",
+        title=f"Mithril, {workers} worker{'s' if workers > 1 else ''}",
+        command=command,
+        operations={
+            PATCH: Operation(patch, contains=b"/moved/"),
+            VERIFY: Operation(verify, port="internal", contains=b"access_token"),
+            EXCHANGE: Operation(exchange, status=201, of_neighbours=True),
+        },
+        ready=Ready("public", "/readyz"),
+        ports=("public", "internal"),
+        variable="MITHRIL_DATABASE_URL",
+    )
+
+
+def fastapi_orm() -> Contender:
+    """FastAPI and the SQLAlchemy ORM."""
+    folder = PEERS / "fastapi_orm"
+
+    def command(ports: Mapping[str, int]) -> list[str]:
+        options = ["--port", str(ports["public"]), "--workers", str(WORKERS), "--no-access-log"]
+        return [str(folder / ".venv/bin/uvicorn"), "app:app", "--log-level", "warning", *options]
+
+    return Contender(
+        name="fastapi_orm",
+        title="FastAPI + SQLAlchemy ORM",
+        command=command,
+        operations={PATCH: Operation(patch, contains=b"/moved/"), VERIFY: Operation(verify, contains=b"access_token")},
+        ready=Ready("public", "/docs"),
+        folder=folder,
+        install=lambda: _install_python(folder),
+    )
+
+
+def django() -> Contender:
+    """An ordinary Django view, and django-oauth-toolkit's introspection."""
+    folder = PEERS / "django"
+
+    def introspect(k: int, _: Target) -> bytes:
+        body = f"token=django-token-{k}".encode()
+        return request("POST", "/o/introspect/", body, authorization="Bearer django-token-0", content_type=FORM)
+
+    def command(ports: Mapping[str, int]) -> list[str]:
+        options = ["--workers", str(WORKERS), "--threads", "4", "--bind", f"127.0.0.1:{ports['public']}"]
+        return [str(folder / ".venv/bin/gunicorn"), "wsgi", "--log-level", "error", *options]
+
+    def prepare(database_url: str) -> None:
+        environment = {"PEER_DATABASE_URL": database_url, "DJANGO_SETTINGS_MODULE": "settings"}
+        processes.run(
+            [str(folder / ".venv/bin/django-admin"), "migrate", "--pythonpath", ".", "-v0"], folder, environment
+        )
+        _add_tokens(folder, database_url)
+
+    return Contender(
+        name="django",
+        title="Django; django-oauth-toolkit",
+        command=command,
+        operations={PATCH: Operation(patch, contains=b"/moved/"), VERIFY: Operation(introspect, contains=b'"active"')},
+        ready=Ready("public", "/", 404),
+        folder=folder,
+        install=lambda: _install_python(folder),
+        prepare=prepare,
+    )
+
+
+def oidc_provider() -> Contender:
+    """oidc-provider's introspection."""
+    folder = PEERS / "oidc_provider"
+
+    def introspect(k: int, _: Target) -> bytes:
+        body = f"token=oidc-token-{k:032d}".encode()
+        return request("POST", "/token/introspection", body, authorization=f"Basic {BASIC}", content_type=FORM)
+
+    return Contender(
+        name="oidc_provider",
+        title="oidc-provider (node)",
+        command=lambda ports: ["node", "server.js", str(ports["public"]), str(WORKERS)],
+        operations={VERIFY: Operation(introspect, contains=b'"active"')},
+        ready=Ready("public", "/.well-known/openid-configuration"),
+        folder=folder,
+        install=lambda: _install_node(folder),
+        prepare=lambda url: _add_tokens(folder, url),
+        variables={"NODE_ENV": "production"},
+    )
+
+
+def peers() -> list[Contender]:
+    """All but the service itself."""
+    return [fastapi_orm(), django(), oidc_provider()]
+
+
+def _install_python(folder: Path) -> None:
+    """Brings the environment to what the lock file says. Raises Failed."""
+    lock, mark = folder / "requirements.lock", folder / ".venv" / "installed"
+    if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    uv, environment = str(BIN / "uv"), str(folder / ".venv")
+    processes.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], folder, {})
+    interpreter = ["--python", f"{environment}/bin/python"]
+    processes.run([uv, "pip", "install", "--quiet", *interpreter, "--require-hashes", "-r", str(lock)], folder, {})
+    mark.touch()
+
+
+def _install_node(folder: Path) -> None:
+    """As `_install_python`, by npm."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise Failed("node and npm are not installed")
+    lock, mark = folder / "package-lock.json", folder / "node_modules" / "installed"
+    if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    processes.run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], folder, {})
+    mark.touch()
+
+
+def _add_tokens(folder: Path, database_url: str) -> None:
+    psql = str(embedded.postgres_bin() / "psql")
+    options = ["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-v", f"targets={data.TARGETS}"]
+    processes.run([psql, *options, "-f", str(folder / "tokens.sql"), database_url], folder, {})

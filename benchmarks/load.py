@@ -1,0 +1,153 @@
+"""The load: wrk, which sends requests that were written out beforehand, and pgbench, which sends only the SQL."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import quantiles
+from typing import Any, NamedTuple
+
+from benchmarks.data import CONSUMERS, FACTOR, MODULUS, TARGETS, Size
+from mithril import embedded
+from mithril.connections import store as connections
+from mithril.tokens import store as tokens
+
+SCRIPT = Path(__file__).parent / "requests.lua"
+MARK = b"##########"  # wrk puts the number of the request here, in as many digits
+ANSWER_SECONDS = 10
+SAMPLING_RATE = 0.2  # of the transactions whose time pgbench writes down
+HOW_TO_GET_WRK = "The load generator wrk is missing: `apt-get install wrk`, or `brew install wrk`."
+
+
+class Missing(Exception):
+    """A program is not there; the message says how to get it."""
+
+
+class Measured(NamedTuple):
+    """One run. Latencies are milliseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+    errors: int
+
+
+def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """A request as it goes over the wire; headers are written `content_type`."""
+    named = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if body:
+        named["content-length"] = str(len(body))
+    head = "\r\n".join([f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items())])
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def write_requests(path: Path, requests: Iterable[bytes]) -> None:
+    """As `requests.lua` reads them."""
+    path.write_bytes(b"\0".join(requests))
+
+
+def wrk_version() -> str:
+    """Raises Missing."""
+    if shutil.which("wrk") is None:
+        raise Missing(HOW_TO_GET_WRK)
+    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
+    return said.split(" [")[0].split(" Copyright")[0].strip()
+
+
+def wrk(
+    port: int, requests: Path, *, connections: int, seconds: int, seed: int, first: int, in_order: bool
+) -> Measured:
+    """Sends the requests, at random or in their order, over so many connections; `first`: the number of the first."""
+    ran = subprocess.run(
+        [
+            *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={ANSWER_SECONDS}s"),
+            *("-s", str(SCRIPT), f"http://127.0.0.1:{port}", "--"),
+            *(str(requests), "sequential" if in_order else "random", str(seed), str(first)),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said: dict[str, Any] = json.loads(ran.stdout.strip().splitlines()[-1])
+    return Measured(
+        per_second=said["requests"] / said["microseconds"] * 1e6,
+        p50=said["p50"] / 1000,
+        p99=said["p99"] / 1000,
+        errors=said["refused"] + said["broken"] + said["timeouts"],
+    )
+
+
+def pgbench_script(operation: str, size: Size) -> str:
+    """The statements of one request, taken from the stores, with pgbench's variables for their parameters.
+
+    The second statement takes from the answer of the first what the service takes from it. `If-Match` was not sent.
+    """
+    n = f":k * {size.connections // TARGETS}"
+    presented = {1: "int8send(:token)", 2: "int8send(:api_key)"}
+    replaced = {
+        1: f"md5('connection ' || {n})::uuid",
+        2: ":found_client_id",
+        3: "'https://mis.example.com/moved/' || :number",
+        4: "NULL",
+        5: ":found_user_id",
+        6: ":found_client_id",
+        7: ":found_broker_id",
+        8: "'4f0c6a3b9d2e4f0c6a3b9d2e'",
+        9: "'127.0.0.1'",
+    }
+    chosen = (
+        f"\\set k random(1, {TARGETS})\n"
+        f"\\set token :k * {FACTOR} % {MODULUS}\n"
+        f"\\set api_key (1 + ({n}) % {CONSUMERS}) * {FACTOR} % {MODULUS}\n"
+    )
+    if operation == "verify":
+        return chosen + _with_values(tokens.FIND_PRESENTED, presented) + ";\n"
+    return (
+        chosen
+        + "\\set number random(1, 1000000000)\n"
+        + _with_values(tokens.FIND_PRESENTED, presented)
+        + "\\gset found_\n"
+        + _with_values(connections.REPLACE_REDIRECT_URI, replaced)
+        + ";\n"
+    )
+
+
+def pgbench(url: str, script: Path, *, connections: int, seconds: int, seed: int) -> Measured:
+    """Runs the script over so many connections, prepared."""
+    logs = script.parent / f"{script.stem}-log"
+    ran = subprocess.run(
+        [
+            *(str(embedded.postgres_bin() / "pgbench"), "--no-vacuum", "--protocol=prepared"),
+            *(f"--client={connections}", f"--jobs={min(connections, 2)}", f"--time={seconds}"),
+            *("--log", f"--log-prefix={logs}", f"--sampling-rate={SAMPLING_RATE}", f"--random-seed={seed}"),
+            *(f"--file={script}", url),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    milliseconds = []
+    for log in script.parent.glob(f"{logs.name}.*"):
+        milliseconds += [int(line.split(" ")[2]) / 1000 for line in log.read_text().splitlines()]
+        log.unlink()
+    average = float(_found(r"latency average = ([\d.]+)", ran.stdout))
+    cuts = quantiles(milliseconds, n=100) if len(milliseconds) > 1 else [average] * 99
+    return Measured(
+        per_second=float(_found(r"tps = ([\d.]+)", ran.stdout)),
+        p50=cuts[49],
+        p99=cuts[98],
+        errors=int(_found(r"number of failed transactions: (\d+)", ran.stdout)),
+    )
+
+
+def _with_values(statement: str, values: dict[int, str]) -> str:
+    """`values` holds expressions of our own."""
+    return re.sub(r"\$(\d+)", lambda match: f"({values[int(match[1])]})", statement).strip()
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found is not None, text
+    return found[1]

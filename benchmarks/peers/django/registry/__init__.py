@@ -1,0 +1,1 @@
+"""The tables of the service, and the one view that changes a connection."""

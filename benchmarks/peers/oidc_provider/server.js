@@ -1,0 +1,67 @@
+// oidc-provider with introspection switched on and its artefacts in PostgreSQL, on as many processes as asked.
+import cluster from 'node:cluster';
+import pg from 'pg';
+import { Provider } from 'oidc-provider';
+
+const [port, workers] = process.argv.slice(2).map(Number);
+// A socket's folder is in the query, and then there is no host, which URL does not like.
+const url = new URL(process.env.PEER_DATABASE_URL.replace('@/', '@localhost/'));
+const pool = new pg.Pool({
+  host: url.searchParams.get('host') ?? url.hostname,
+  port: Number(url.searchParams.get('port') ?? 5432),
+  user: url.username,
+  database: url.pathname.slice(1),
+  max: 10,
+});
+
+// The adapter that the library's documentation asks for: one table, found by kind and identifier.
+class PostgresAdapter {
+  constructor(name) { this.name = name; }
+  async find(id) {
+    const query = {
+      name: 'find',
+      text: 'SELECT payload FROM oidc_payloads WHERE kind = $1 AND id = $2 AND expires_at > now()',
+      values: [this.name, id],
+    };
+    const { rows } = await pool.query(query);
+    return rows[0]?.payload;
+  }
+  async upsert(id, payload, expiresIn) {
+    const text = `INSERT INTO oidc_payloads (kind, id, payload, expires_at)
+                  VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+                  ON CONFLICT (kind, id) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at`;
+    await pool.query(text, [this.name, id, payload, expiresIn]);
+  }
+  async destroy(id) {
+    await pool.query('DELETE FROM oidc_payloads WHERE kind = $1 AND id = $2', [this.name, id]);
+  }
+  async consume() {}
+  async findByUid() {}
+  async findByUserCode() {}
+  async revokeByGrantId() {}
+}
+
+if (cluster.isPrimary && workers > 1) {
+  for (let number = 0; number < workers; number += 1) cluster.fork();
+  process.on('SIGTERM', () => {
+    for (const worker of Object.values(cluster.workers)) worker.kill('SIGTERM');
+    process.exit(0);
+  });
+} else {
+  const provider = new Provider(`http://127.0.0.1:${port}`, {
+    adapter: PostgresAdapter,
+    clients: [{
+      client_id: 'gateway',
+      client_secret: 'gateway-secret',
+      grant_types: ['client_credentials'],
+      redirect_uris: [],
+      response_types: [],
+    }],
+    features: {
+      clientCredentials: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: () => true },
+      devInteractions: { enabled: false },
+    },
+  });
+  provider.listen(port, '127.0.0.1');
+}

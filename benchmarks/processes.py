@@ -1,0 +1,152 @@
+"""Servers as processes: started, waited for, measured and stopped; what they and PostgreSQL take of the processor."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.002
+MEBIBYTE = 1024 * 1024
+
+
+class Failed(Exception):
+    """A program ended or did not answer; the message has the end of what it said."""
+
+
+class Ready(NamedTuple):
+    """What a server answers once it serves."""
+
+    port: str
+    path: str
+    status: int = 200
+
+
+class Server(NamedTuple):
+    """A running server; `ports` by name."""
+
+    process: psutil.Process
+    ports: Mapping[str, int]
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        """The process and all that it has started."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Those that answer requests: the children, or the process itself where it has none."""
+        return [child for child in self.family[1:] if not _is_tracker(child)] or [self.process]
+
+    def worker_mebibytes(self) -> float:
+        """The largest worker's resident set, shared pages counted in full."""
+        largest: int = max(worker.memory_info().rss for worker in self.workers)
+        return largest / MEBIBYTE
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, ports: Mapping[str, int], ready: Ready, cwd: Path, log: Path, **variables: str
+) -> Iterator[Server]:
+    """A server until the block ends. Raises Failed when it does not get ready."""
+    with log.open("wb") as said:
+        started = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(**variables),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(psutil.Process(started.pid), ports)
+    try:
+        _await_answer(started, ports[ready.port], ready, log)
+        yield server
+    finally:
+        _stop(started, server.family if started.poll() is None else [])
+
+
+def run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
+    """Runs a program to its end. Raises Failed."""
+    ran = subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise Failed(f"{Path(command[0]).name} failed: {(ran.stderr or ran.stdout).strip()[-500:]}")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours without what only the measuring program needs, and with these."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
+
+
+def processor_seconds(processes: Sequence[psutil.Process]) -> float:
+    """What these have taken so far, and those of their children that have ended."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def postgres_family(data: Path) -> list[psutil.Process]:
+    """The PostgreSQL whose data is there, with all its processes."""
+    postmaster = psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
+    return [postmaster, *postmaster.children(recursive=True)]
+
+
+def _await_answer(started: subprocess.Popen[bytes], port: int, ready: Ready, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while _status(port, ready.path) != ready.status:
+        if started.poll() is not None or time.monotonic() > deadline:
+            raise Failed(log.read_text(errors="replace")[-2000:])
+        time.sleep(POLL_SECONDS)
+
+
+def _stop(started: subprocess.Popen[bytes], family: Sequence[psutil.Process]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(started.pid, signal.SIGTERM)
+    try:
+        started.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        started.wait()
+    _gone, left = psutil.wait_procs(list(family), timeout=STOP_SECONDS)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    """Python's multiprocessing keeps a process beside the workers that only cleans up after them."""
+    with contextlib.suppress(psutil.Error):
+        return "resource_tracker" in " ".join(process.cmdline())
+    return True
+
+
+def _status(port: int, path: str) -> int | None:
+    """The status with which the port answers, or None when it does not."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,276 @@
+"""What was found, as a table in the terminal and as `RESULTS.md`: ratios first, absolute figures after them."""
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import load
+from benchmarks.contenders import PATCH, VERIFY
+from benchmarks.measuring import OPERATIONS, PGBENCH, Cell, Result
+from mithril import __version__, embedded
+
+SERVICE = "mithril-2"
+LOAD = 64
+PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "asyncpg", "msgspec")
+SEE = "How, and what the figures mean: [README.md](README.md)."
+GIBIBYTE = 1024**3
+QUIET_LIMIT = 0.1  # the kernel's own work counts too
+
+
+class Target(NamedTuple):
+    """What is aimed at. `at_most`: whether the limit is an upper one."""
+
+    what: str
+    limit: float
+    unit: str
+    at_most: bool = False
+
+
+class Verdict(NamedTuple):
+    """A target and what was measured; None where it was not."""
+
+    target: Target
+    measured: float | None
+
+    @property
+    def word(self) -> str:
+        """Whether it is met."""
+        if self.measured is None:
+            return "not measured"
+        is_met = self.measured <= self.target.limit if self.target.at_most else self.measured >= self.target.limit
+        return "met" if is_met else "**missed**"
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """Everything that one run has found out."""
+
+    date: str
+    machine: list[str]
+    rounds: int
+    seconds: int
+    titles: dict[str, str]
+    results: list[tuple[Cell, Result]]
+    mebibytes: dict[str, float]
+    startup_seconds: dict[str, float]
+    left_out: dict[str, str]
+
+    @property
+    def others(self) -> float:
+        """The share of the machine that other programs took, at the median."""
+        return median(result.others for _, result in self.results)
+
+    def find(self, contender: str, operation: str, connections: int = LOAD) -> Result | None:
+        """One cell's result, if it was measured."""
+        return dict(self.results).get(Cell(contender, operation, connections))
+
+    def ratio(self, operation: str, contender: str, connections: int = LOAD) -> float | None:
+        """The service's throughput over that of another."""
+        ours, theirs = self.find(SERVICE, operation, connections), self.find(contender, operation, connections)
+        return ours.per_second / theirs.per_second if ours and theirs and theirs.per_second else None
+
+
+class Growth(msgspec.Struct, kw_only=True):
+    """Throughput at several sizes, `(connections, tokens)`."""
+
+    date: str
+    machine: list[str]
+    rounds: int
+    seconds: int
+    results: list[tuple[tuple[int, int], dict[str, Result]]]
+
+    def largest_deviation(self) -> float:
+        """How far the throughput of any size is from that of the smallest, as a share of it, over all operations."""
+        _size, smallest = self.results[0]
+        return max(
+            abs(result.per_second / smallest[operation].per_second - 1)
+            for _size, results in self.results
+            for operation, result in results.items()
+        )
+
+
+def verdicts(report: Report, growth: Growth | None) -> Iterator[Verdict]:
+    """Each target with what was measured, at 64 connections with 2 workers unless it says otherwise."""
+    yield Verdict(Target("PATCH, of pgbench with the same statements", 0.50, "×"), report.ratio(PATCH, PGBENCH))
+    yield Verdict(Target("verify, of pgbench with the same statement", 0.35, "×"), report.ratio(VERIFY, PGBENCH))
+    yield Verdict(Target("PATCH, of FastAPI + SQLAlchemy ORM", 5, "×"), report.ratio(PATCH, "fastapi_orm"))
+    yield Verdict(Target("verify, of FastAPI + SQLAlchemy ORM", 7, "×"), report.ratio(VERIFY, "fastapi_orm"))
+    yield Verdict(Target("PATCH, of an ordinary Django view", 8, "×"), report.ratio(PATCH, "django"))
+    yield Verdict(Target("verify, of django-oauth-toolkit's introspection", 20, "×"), report.ratio(VERIFY, "django"))
+    for operation in (PATCH, VERIFY):
+        result = report.find(SERVICE, operation)
+        spread = result.p99 / result.p50 if result else None
+        yield Verdict(Target(f"{operation}, p99 over p50", 3, "×", at_most=True), spread)
+    yield Verdict(Target("memory of one worker (RSS)", 90, "MiB", at_most=True), report.mebibytes.get(SERVICE))
+    first = report.startup_seconds.get(SERVICE)
+    yield Verdict(Target("from process start to the first 200", 1.5, "s", at_most=True), first)
+    deviation = growth.largest_deviation() * 100 if growth else None
+    yield Verdict(Target("change of throughput from 10⁴ to 10⁷ tokens", 15, "%", at_most=True), deviation)
+
+
+def machine() -> list[str]:
+    """What it was measured on and with, one line each."""
+    memory = psutil.virtual_memory().total / GIBIBYTE
+    postgres = subprocess.run(
+        [embedded.postgres_bin() / "postgres", "--version"], capture_output=True, text=True, check=True
+    )
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    return [
+        f"{os.cpu_count()} × {_processor()}, {memory:.0f} GiB, {platform.system()} {platform.release()}",
+        f"Mithril {__version__} on Python {platform.python_version()}: {packages}",
+        f"PostgreSQL {postgres.stdout.split()[-1]}, embedded, with its default, durable settings",
+        f"load: {load.wrk_version()}, and pgbench of the same PostgreSQL",
+    ]
+
+
+def today() -> str:
+    """The date, UTC."""
+    return dt.datetime.now(dt.UTC).date().isoformat()
+
+
+def show(report: Report, growth: Growth | None, console: Console) -> None:
+    """Prints the targets and the throughput under load."""
+    targets = Table("target", "aim", "measured", "", title="Targets: medians at 64 connections, 2 workers, audit on")
+    for verdict in verdicts(report, growth):
+        colour = {"met": "green", "**missed**": "red"}.get(verdict.word, "dim")
+        targets.add_row(*_verdict_row(verdict)[:3], f"[{colour}]{verdict.word.strip('*')}[/]")
+    console.print(targets)
+    for operation, title in OPERATIONS.items():
+        table = Table(*_columns(), title=title)
+        for row in _rows(report, operation):
+            table.add_row(*row)
+        console.print(table)
+    for title, reason in report.left_out.items():
+        console.print(f"Left out: {title}: {reason}")
+    console.print(_quiet(report))
+
+
+def markdown(report: Report, growth: Growth | None) -> str:
+    """The whole of RESULTS.md."""
+    parts = [
+        "# Results",
+        f"Measured on {report.date} by `make bench`, {report.rounds} rounds of {report.seconds} s, medians. {SEE}",
+        "\n".join(f"- {line}" for line in [*report.machine, _quiet(report)]),
+        "## Targets",
+        "At 64 connections, with 2 workers and the audit trail on.",
+        _table(("target", "aim", "measured", ""), [_verdict_row(v) for v in verdicts(report, growth)]),
+        "## Latency against load",
+        "![Latency against the number of connections](latency.svg)",
+        "## Throughput",
+        *_operations(report),
+        "## Memory and start",
+        _memory(report),
+        "## Growth",
+        _growth(growth),
+    ]
+    if report.left_out:
+        parts += ["## Left out", "\n".join(f"- {title}: {reason}" for title, reason in report.left_out.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _quiet(report: Report) -> str:
+    """Whether the figures can be trusted."""
+    said = f"other programs took {report.others:.0%} of the processors meanwhile"
+    return f"{said}: **too much; measure again on a quiet machine**" if report.others > QUIET_LIMIT else said
+
+
+def _operations(report: Report) -> Iterator[str]:
+    for operation, title in OPERATIONS.items():
+        rows = list(_rows(report, operation))
+        if rows:
+            yield f"### {title[0].upper()}{title[1:]}"
+            yield _table(_columns(), rows)
+
+
+def _columns() -> tuple[str, ...]:
+    return (
+        *("who", "connections", "requests/s", "Mithril ×", "p50 ms", "p99 ms", "errors"),
+        *("server µs", "PostgreSQL µs", "load µs"),
+    )
+
+
+def _rows(report: Report, operation: str) -> Iterator[list[str]]:
+    """One row a cell; the times are those of the processor, for one request."""
+    for cell, result in report.results:
+        if cell.operation != operation:
+            continue
+        ratio = report.ratio(operation, cell.contender, cell.connections)
+        yield [
+            report.titles[cell.contender],
+            str(cell.connections),
+            _number(result.per_second),
+            f"{ratio:.2f}" if ratio else "",
+            f"{result.p50:.2f}",
+            f"{result.p99:.2f}",
+            str(result.errors),
+            f"{result.server_time:.0f}",
+            f"{result.postgres_time:.0f}",
+            f"{result.load_time:.0f}",
+        ]
+
+
+def _memory(report: Report) -> str:
+    rows = [
+        [report.titles[name], f"{mebibytes:.0f}", _seconds(report.startup_seconds.get(name))]
+        for name, mebibytes in report.mebibytes.items()
+    ]
+    return _table(("who", "largest worker, MiB (RSS, after the load)", "first 200 after"), rows)
+
+
+def _growth(growth: Growth | None) -> str:
+    if growth is None:
+        return "Not measured; `make bench-growth` does, and takes longer."
+    operations = list(growth.results[0][1])
+    _size, smallest = growth.results[0]
+    rows = [
+        [
+            _number(connections),
+            _number(tokens),
+            *(
+                f"{_number(r.per_second)} ({r.per_second / smallest[name].per_second:.2f})"
+                for name, r in results.items()
+            ),
+        ]
+        for (connections, tokens), results in growth.results
+    ]
+    heading = ("connections", "tokens", *(f"{name}/s (of the first row)" for name in operations))
+    said = f"Measured on {growth.date}, {growth.rounds} rounds of {growth.seconds} s, 2 workers, 64 connections."
+    return f"{said}\n\n{_table(heading, rows)}"
+
+
+def _verdict_row(verdict: Verdict) -> list[str]:
+    sign = "≤" if verdict.target.at_most else "≥"
+    measured = "" if verdict.measured is None else f"{verdict.measured:.2f} {verdict.target.unit}"
+    return [verdict.target.what, f"{sign} {verdict.target.limit:g} {verdict.target.unit}", measured, verdict.word]
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,33 @@
+"""From the start of the process to the first 200, with an embedded PostgreSQL whose data is there but which rests."""
+
+import time
+from pathlib import Path
+from statistics import median
+
+from benchmarks import processes
+from benchmarks.contenders import BIN
+from benchmarks.processes import Ready
+from mithril import embedded
+
+
+def seconds_to_first_answer(folder: Path, *, workers: int, tries: int) -> float:
+    """The median of `mithril serve` from its start to the first 200 of /readyz, which asks the database too.
+
+    The home is initialised and its schema current; PostgreSQL is not running, so that starting it is part of it.
+    """
+    home = folder / f"home-{workers}"
+    with embedded.running(home):
+        pass
+    processes.run([str(BIN / "mithril"), "migrate", "--home", str(home)], folder, {})
+    return median(_once(home, folder, workers) for _ in range(tries))
+
+
+def _once(home: Path, folder: Path, workers: int) -> float:
+    ports = {"public": processes.free_port(), "internal": processes.free_port()}
+    listeners = ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
+    command = [str(BIN / "mithril"), "serve", "--home", str(home), "--workers", str(workers), *listeners]
+    started = time.perf_counter()
+    with processes.running(
+        command, ports=ports, ready=Ready("public", "/readyz"), cwd=folder, log=folder / "startup.log"
+    ):
+        return time.perf_counter() - started

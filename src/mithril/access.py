@@ -1,0 +1,139 @@
+"""Who is calling, and what they may: the checks that come before any body is read.
+
+Every route below `/api` goes through `protected`, which runs its steps in the contract's order and cannot be
+entered half-way: bearer token and API-key (401), scope (403), the client in the path (403), body (415 to 422).
+A route fills in only what is its own.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mithril import errors, http
+from mithril.audit.store import Actor
+from mithril.bodies import Body, Document
+from mithril.identifiers import parse_uuid
+from mithril.settings import Settings
+from mithril.tokens import verification
+from mithril.tokens.store import Presented
+from mithril.tokens.verification import Fault
+
+BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)  # RFC 6750 section 2.1
+
+Handler = Callable[[Request, "Caller", Document], Awaitable[Response]]
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who acts through a client and, where that client has a broker, through the broker."""
+
+    user_id: UUID
+    client_id: UUID
+    client_type: str
+    scopes: frozenset[str]
+    api_key_client_id: UUID | None = None
+    broker_scopes: frozenset[str] | None = None
+    is_administrative: bool = False
+
+    def require_scope(self, scope: str) -> None:
+        """Raises ScopeMissing unless the token has `scope` and, for a BROKER client, the broker has it too."""
+        if scope not in self.scopes:
+            raise errors.ScopeMissing(scope, lacking="the access token")
+        if self.broker_scopes is not None and scope not in self.broker_scopes:
+            raise errors.ScopeMissing(scope, lacking="the broker of the API-key")
+
+    def require_client(self, client_id: str) -> None:
+        """Raises Forbidden unless the caller's client, or any client for an administrative type, is named."""
+        if not self.is_administrative and parse_uuid(client_id) != self.client_id:
+            raise errors.Forbidden(detail="the path names another client than the token's")
+
+
+def protected(
+    path: str, handler: Handler, *, method: str = "GET", scope: str | None = None, body: Body | None = None
+) -> Route:
+    """A route that wants `scope`, or any valid token where that is None.
+
+    Its path parameter `client_id`, if it has one, is held against the caller.
+    """
+
+    async def checked(request: Request) -> Response:
+        caller = await authenticate(request)
+        if scope is not None:
+            caller.require_scope(scope)
+        if "client_id" in request.path_params:
+            caller.require_client(request.path_params["client_id"])
+        document = await body.read(request) if body is not None else {}
+        return await handler(request, caller, document)
+
+    return http.route(path, checked, method)
+
+
+def actor(request: Request, caller: Caller) -> Actor:
+    """Who the audit trail will say it was."""
+    return Actor(
+        user_id=caller.user_id,
+        client_id=caller.client_id,
+        api_key_client_id=caller.api_key_client_id,
+        request_id=request.scope["request_id"],
+        network_address=http.network_address(request),
+    )
+
+
+async def authenticate(request: Request) -> Caller:
+    """The caller behind the bearer token and, for a BROKER client, the API-key: one query.
+
+    Raises AccessDenied. Source: design of the method, row 1; contract.md 3.5.1 and 4.
+    """
+    return caller_of(await identify(request), http.resources(request).settings)
+
+
+async def identify(request: Request) -> Presented:
+    """The good token and API-key that a request carries: one query. Raises AccessDenied."""
+    found = await verification.find(
+        http.resources(request).database,
+        token=bearer_token(request),
+        api_key=http.header(request, "api-key"),
+    )
+    fault = verification.fault_of(found, api_key_was_sent="api-key" in request.headers)
+    if found is None or fault is not None:
+        raise _invalid_token((fault or Fault.UNKNOWN).value)
+    request.scope["caller_log"] = {"user_id": str(found.user_id), "client_id": str(found.client_id)}
+    return found
+
+
+def caller_of(found: Presented, settings: Settings) -> Caller:
+    """Who that is, and what they may. `found` must have no fault."""
+    is_brokered = found.access_type == "BROKER"
+    return Caller(
+        user_id=found.user_id,
+        client_id=found.client_id,
+        client_type=found.client_type,
+        scopes=frozenset((found.scope or "").split()),
+        api_key_client_id=None if found.broker_is_blocked else found.broker_id,
+        broker_scopes=frozenset((found.broker_scope or "").split()) if is_brokered else None,
+        is_administrative=found.client_type in settings.admin_client_types,
+    )
+
+
+def bearer_token(request: Request) -> str:
+    """The token of the Authorization header (RFC 6750 section 2.1). Raises AccessDenied."""
+    values = request.headers.getlist("authorization")
+    if not values:
+        raise errors.AccessDenied(description="no Authorization header")
+    if len(values) > 1:
+        raise errors.AccessDenied(error="invalid_request", description="More than one Authorization header.")
+    credentials = BEARER.fullmatch(values[0])
+    if credentials is None:
+        scheme, _, token = values[0].partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise errors.AccessDenied(description="no Bearer token in the Authorization header")
+        raise _invalid_token("The access token has characters that no token has.")
+    return credentials[1]
+
+
+def _invalid_token(description: str) -> errors.AccessDenied:
+    return errors.AccessDenied(error="invalid_token", description=description)

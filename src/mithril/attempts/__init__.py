@@ -1,0 +1,1 @@
+"""Attempts that were refused, counted so that nobody goes on guessing."""

@@ -1,0 +1,71 @@
+"""The command line: it reads options, calls the same use cases as the API, and turns their refusals into one line
+and an exit status (see `output`).
+
+    serve                      the server
+    data                       migrate, import, export, sweep
+    audit                      who changed what
+    answers                    what needs no database: settings, check-redirect-uri, version
+    clients, connections ...   a group of commands a noun, with the words of the API
+
+What commands share is in `options` (how things are named), `session` (the database) and `output` (what is printed).
+"""
+
+import os
+import sys
+
+import typer
+
+from mithril import database, errors
+from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
+from mithril.embedded import EmbeddedError
+from mithril.settings import SettingsError
+
+SERVER, DATA, ADMINISTRATION, ANSWERS = "The server", "The data as a whole", "Administration", "Answers"
+
+app = typer.Typer(
+    name="mithril",
+    help="OAuth 2.0 authorization server and client-connection registry that speaks the API of ESOZ.",
+    epilog="Exit status: 0 done, 1 refused or failed, 2 used wrongly, 3 what was named is not there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve", rich_help_panel=SERVER)(serve.serve)
+app.command("migrate", rich_help_panel=DATA)(data.migrate)
+app.command("import", rich_help_panel=DATA)(data.import_)
+app.command("export", rich_help_panel=DATA)(data.export)
+session.command(app, "sweep", rich_help_panel=DATA)(data.sweep)
+session.command(app, "audit", rich_help_panel=ADMINISTRATION)(audit.audit)
+for name, group in {
+    "client": clients.app,
+    "connection": connections.app,
+    "user": users.app,
+    "token": tokens.app,
+    "role": scopes.roles,
+    "client-type": scopes.client_types,
+}.items():
+    app.add_typer(group, name=name, rich_help_panel=ADMINISTRATION)
+app.command("check-redirect-uri", rich_help_panel=ANSWERS)(answers.check_redirect_uri)
+app.command("settings", rich_help_panel=ANSWERS)(answers.list_settings)
+app.command("version", rich_help_panel=ANSWERS)(answers.version)
+
+
+def main() -> None:
+    """The entry point; refusals become one line on standard error."""
+    # Bytes of an argument that are no text could be neither stored nor printed again.
+    sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
+    try:
+        app()
+    except output.Missing as missing:
+        output.fail(str(missing), status=output.MISSING)
+    except errors.NotFound:
+        output.fail("what was named is not there", status=output.MISSING)
+    except errors.ServiceUnavailable as error:
+        output.fail(f"the database cannot be reached: {error.detail}")
+    except errors.MithrilError as refusal:
+        output.fail(output.problems(refusal))
+    except (SettingsError, EmbeddedError, database.SchemaError) as error:
+        output.fail(str(error))
+    except database.AWAY as error:
+        output.fail(f"the database cannot be reached: {error}")

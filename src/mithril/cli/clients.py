@@ -1,0 +1,217 @@
+"""`mithril client …`: who may act for people."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+import typer
+
+from mithril import changesets, errors
+from mithril.cli import output, scopes, session, users
+from mithril.cli.options import (
+    FIRST,
+    SIZE,
+    AsJson,
+    ClientId,
+    PageNumber,
+    PageSize,
+    Reason,
+    Yes,
+    changes,
+    document,
+    page,
+)
+from mithril.clients import service
+from mithril.clients.admin_routes import CLIENT, CONSTRAINTS, detailed_view
+from mithril.clients.store import FullClient
+from mithril.database import Database
+from mithril.scopes.store import CLIENT_TYPES
+from mithril.settings import Settings
+
+app = typer.Typer(help="Clients: legal entities, medical information systems, and tools.", no_args_is_help=True)
+COLUMNS = ("id", "name", "client_type_name", "access_type", "is_blocked", "inserted_at")
+NOUN = "client"
+
+Name = Annotated[str | None, typer.Option("--name", help="What people call it.")]
+Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")]
+Owner = Annotated[str | None, typer.Option("--owner", metavar="USER", help="The person it belongs to: id or e-mail.")]
+AccessType = Annotated[
+    str | None, typer.Option("--access-type", metavar="DIRECT|BROKER", help="BROKER: works through a MIS's API-key.")
+]
+BrokerScope = Annotated[
+    str | None, typer.Option("--broker-scope", help="Makes it a broker: what may be done with its API-key, by space.")
+]
+ClientSettings = Annotated[
+    dict[str, Any] | None,
+    typer.Option("--settings", parser=document, metavar="JSON", help='Such as {"allowed_grant_types": ["password"]}.'),
+]
+
+
+@session.command(app, "list")
+async def list_(
+    opened: Database,
+    _: Settings,
+    *,
+    name: Annotated[str | None, typer.Option(help="Only those with this in their name, in any letter case.")] = None,
+    owner: Owner = None,
+    blocked: Annotated[bool | None, typer.Option("--blocked/--not-blocked", help="Only those.")] = None,
+    number: PageNumber = FIRST,
+    size: PageSize = SIZE,
+    as_json: AsJson = False,
+) -> None:
+    """List clients, the oldest first."""
+    user_id = None if owner is None else (await users.find(opened, owner)).id
+    given = {"name": name, "user_id": user_id, "is_blocked": blocked}
+    filters = {name: value for name, value in given.items() if value is not None}
+    found = await service.list_full_clients(opened, filters, page=page(number, size))
+    output.print_page(found, map(_row, found.rows), columns=COLUMNS, as_json=as_json)
+
+
+@session.command(app, "show")
+async def show(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
+    """Show one client with its settings."""
+    output.print_one(_view(await find(opened, client_id)), as_json=as_json)
+
+
+@session.command(app, "create")
+async def create(
+    opened: Database,
+    _: Settings,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
+    *,
+    client_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")],
+    owner: Annotated[str, typer.Option("--owner", metavar="USER", help="The person it belongs to: id or e-mail.")],
+    access_type: AccessType = None,
+    broker_scope: BrokerScope = None,
+    client_settings: ClientSettings = None,
+    client_id: Annotated[UUID | None, typer.Option("--id", help="Its id, such as that of a legal entity.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a client. It can do nothing before it has a connection: see `mithril connection create`."""
+    fields = {
+        "name": name,
+        "client_type_id": str((await scopes.find(opened, CLIENT_TYPES, client_type)).id),
+        "user_id": str((await users.find(opened, owner)).id),
+        "settings": client_settings or {},
+        "priv_settings": _priv_settings({"access_type": "BROKER"}, access_type, broker_scope),
+    }
+    actor = session.actor("client create")
+    with changesets.constraints(CONSTRAINTS):
+        if client_id is None:
+            added = await service.add_client(opened, CLIENT.new(fields), actor=actor)
+        else:
+            added = await service.put_client(
+                opened, client_id, new=lambda: CLIENT.new(fields), changes=_refuse_another, actor=actor
+            )
+    output.print_one(_view(added), as_json=as_json)
+
+
+@session.command(app, "change")
+async def change(
+    opened: Database,
+    _: Settings,
+    client_id: ClientId,
+    *,
+    name: Name = None,
+    client_type: Type = None,
+    owner: Owner = None,
+    access_type: AccessType = None,
+    broker_scope: BrokerScope = None,
+    client_settings: ClientSettings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is named; the rest stays as it is. An empty broker scope makes it no broker any more."""
+    changes(a=name, b=client_type, c=owner, d=access_type, e=broker_scope, f=client_settings)
+    present = await find(opened, client_id)
+    fields: dict[str, Any] = {"name": name, "settings": client_settings}
+    if client_type is not None:
+        fields["client_type_id"] = str((await scopes.find(opened, CLIENT_TYPES, client_type)).id)
+    if owner is not None:
+        fields["user_id"] = str((await users.find(opened, owner)).id)
+    if access_type is not None or broker_scope is not None:
+        kept = msgspec.json.decode(present.priv_settings)
+        fields["priv_settings"] = _priv_settings(kept, access_type, broker_scope)
+    await _change(opened, client_id, fields, what="change", as_json=as_json)
+
+
+@session.command(app, "block")
+async def block(
+    opened: Database, _: Settings, client_id: ClientId, *, reason: Reason = None, as_json: AsJson = False
+) -> None:
+    """Block a client: its tokens end at once."""
+    fields = {"is_blocked": True, "block_reason": reason}
+    await _change(opened, client_id, fields, what="block", as_json=as_json)
+
+
+@session.command(app, "unblock")
+async def unblock(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
+    """Let a client in again. Its tokens stay ended."""
+    fields = {"is_blocked": False, "block_reason": ""}
+    await _change(opened, client_id, fields, what="unblock", as_json=as_json)
+
+
+@session.command(app, "deactivate-tokens")
+async def deactivate_tokens(
+    opened: Database, _: Settings, client_id: ClientId, *, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """End every token of a client: its people sign in again."""
+    client = await find(opened, client_id)
+    output.confirm(f"End all tokens of the client {client.name}?", yes=yes)
+    with output.named(NOUN, client_id):
+        await service.deactivate_tokens(opened, client_id, actor=session.actor("client deactivate-tokens"))
+    output.print_done(f"The tokens of the client {client.name} have ended.", {"id": client_id}, as_json=as_json)
+
+
+@session.command(app, "delete")
+async def delete(
+    opened: Database, _: Settings, client_id: ClientId, *, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Delete a client with its connections, roles, approvals and tokens. It cannot be restored."""
+    client = await find(opened, client_id)
+    output.confirm(f"Delete the client {client.name} with its connections, roles, approvals and tokens?", yes=yes)
+    with output.named(NOUN, client_id):
+        await service.remove_client(opened, client_id, actor=session.actor("client delete"))
+    output.print_done(f"The client {client.name} is deleted.", {"id": client_id, "deleted": True}, as_json=as_json)
+
+
+async def find(opened: Database, client_id: UUID) -> FullClient:
+    """The client. Raises Missing."""
+    with output.named(NOUN, client_id):
+        return await service.get_full_client(opened, client_id)
+
+
+async def _change(opened: Database, client_id: UUID, fields: dict[str, Any], *, what: str, as_json: bool) -> None:
+    given = {name: value for name, value in fields.items() if value is not None}
+    with output.named(NOUN, client_id), changesets.constraints(CONSTRAINTS):
+        changed = await service.put_client(
+            opened,
+            client_id,
+            new=_refuse_new,
+            changes=lambda: CLIENT.changes(given),
+            actor=session.actor(f"client {what}"),
+        )
+    output.print_one(_view(changed), as_json=as_json)
+
+
+def _priv_settings(present: dict[str, Any], access_type: str | None, broker_scope: str | None) -> dict[str, Any]:
+    given = {"access_type": access_type, "broker_scope": broker_scope}
+    wanted = present | {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in wanted.items() if name != "broker_scope" or value}
+
+
+def _refuse_new() -> dict[str, Any]:
+    raise errors.NotFound
+
+
+def _refuse_another() -> dict[str, Any]:
+    raise errors.Conflict("there is a client with that id already; `mithril client change` changes it")
+
+
+def _view(client: FullClient) -> dict[str, object]:
+    """As the API shows it."""
+    return detailed_view(client)
+
+
+def _row(client: FullClient) -> dict[str, object]:
+    access_type = msgspec.json.decode(client.priv_settings).get("access_type")
+    return detailed_view(client) | {"access_type": access_type}

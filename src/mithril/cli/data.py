@@ -1,0 +1,97 @@
+"""`mithril migrate`, `import`, `export`, `sweep`: what is done to the data as a whole."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mithril import database, settings
+from mithril.audit.store import Actor
+from mithril.cli import output, session
+from mithril.cli.options import AsJson, DatabaseUrl, Demo, Home
+from mithril.connections import redirect_uris
+from mithril.database import Database
+from mithril.settings import Settings
+from mithril.sweeping import service as sweeping
+
+
+def migrate(database_url: DatabaseUrl = None, home: Home = None) -> None:
+    """Bring the database's schema up to date. Safe to run twice, and from several places at once."""
+    chosen = settings.load(database_url=database_url, home=home)
+    with session.database_url(chosen) as url:
+        asyncio.run(database.migrate(url))
+    typer.echo(f"The schema is at version {database.SCHEMA_VERSION}.")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="The data file, or - for standard input.")],
+    database_url: DatabaseUrl = None,
+    home: Home = None,
+    *,
+    demo: Demo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database to what FILE says: all of it or nothing. A second import changes nothing."""
+    from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- `serve` without --demo needs none
+
+    chosen = settings.load(database_url=database_url, home=home, demo=demo)
+    try:
+        snapshot = snapshots.read(sys.stdin.buffer.read() if str(file) == "-" else file)
+        with output.progress() as bar:
+            bars = {}
+
+            def count(key: str, done: int, total: int) -> None:
+                if key not in bars:
+                    bars[key] = bar.add_task(key)
+                bar.update(bars[key], completed=done, total=total)
+
+            report = session.with_connection(
+                chosen,
+                lambda connection: snapshots.import_snapshot(
+                    connection,
+                    snapshot,
+                    actor=Actor(request_id="mithril import"),
+                    policy=redirect_uris.Policy.of(chosen),
+                    listener=count,
+                ),
+            )
+    except snapshots.SnapshotError as error:
+        output.fail(f"{file}: {error}")
+    if as_json:
+        output.print_json(report)
+    else:
+        typer.echo(str(report))
+
+
+def export(
+    output_file: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; standard output by default.")
+    ] = None,
+    database_url: DatabaseUrl = None,
+    home: Home = None,
+) -> None:
+    """Write the data in the format that `import` reads, without secrets, passwords and tokens."""
+    from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- as above
+
+    chosen = settings.load(database_url=database_url, home=home)
+    content = session.with_connection(chosen, snapshots.export_snapshot)
+    if output_file is None:
+        sys.stdout.buffer.write(content)
+    else:
+        output_file.write_bytes(content)
+
+
+async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) -> None:
+    """Delete what is over: expired tokens, one-time passwords, nonces. A server does the same by itself.
+
+    Takes turns with a server that is at it, and can be interrupted and run again at any time.
+    """
+    with output.progress() as bar:
+        bars = {task.kind.name: bar.add_task(task.kind.name, total=None) for task in sweeping.tasks(chosen)}
+        swept = await sweeping.sweep(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
+    if as_json:
+        output.print_json(swept)
+    else:
+        typer.echo(", ".join(f"{name.replace('_', ' ')}: {rows}" for name, rows in swept.items()))

@@ -1,0 +1,176 @@
+"""What commands print: tables for people, JSON for programs, one line for what is refused, and exit statuses.
+
+    0  done
+    1  refused, or failed
+    2  used wrongly (Typer's own)
+    3  the thing that was named is not there
+
+Results go to standard output, everything else to standard error. Text from the database is printed without control
+characters: a name must not move the cursor of who reads it.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import msgspec
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from mithril import errors
+from mithril.database import Listed
+
+REFUSED, MISSING = 1, 3
+UUID_WIDTH = 36
+# What is not a terminal has no width: a line stays a line, for `grep` and `awk`.
+PIPE_WIDTH = 100_000
+
+
+class Missing(Exception):
+    """What the command names is not there."""
+
+    def __init__(self, noun: str, name: object) -> None:
+        """`noun`: what it should have been; `name`: as it was given."""
+        super().__init__(f"there is no {noun} {printable(str(name))}")
+
+
+def fail(message: str, *, status: int = REFUSED) -> NoReturn:
+    """One line on standard error, and the end. Raises SystemExit."""
+    typer.echo(f"mithril: {message}", err=True)
+    raise SystemExit(status)
+
+
+def note(message: str) -> None:
+    """A line for people, which is no result."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def named(noun: str, name: object) -> Iterator[None]:
+    """Tells what was not found. Raises Missing."""
+    try:
+        yield
+    except errors.NotFound:
+        raise Missing(noun, name) from None
+
+
+def problems(refusal: errors.MithrilError) -> str:
+    """What a use case refuses, in one line, or one for each field that is wrong."""
+    lines = [
+        f"{each.entry.removeprefix('$.')}: {rule.description}" + (f" ({rule.suggestion})" if rule.suggestion else "")
+        for each in refusal.invalid
+        if isinstance(each, errors.Invalid)
+        for rule in each.rules
+    ]
+    return "\n  ".join(["refused:", *lines]) if lines else str(refusal.message or refusal.type)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks before something that cannot be undone; ends the command when nobody can be asked, or says no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(f"{question} Nobody can be asked here: add --yes.")
+    if not typer.confirm(printable(question), err=True):
+        fail("nothing has been changed")
+
+
+def print_json(value: object) -> None:
+    """A result for programs, indented."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def print_line(value: object) -> None:
+    """One of many results for programs, in one line."""
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def print_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """One thing: a line a field."""
+    if as_json:
+        print_json(fields)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, Text(shown(value)))
+    _print(table)
+
+
+def print_page(found: Listed[Any], rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], as_json: bool) -> None:
+    """One page of a list: of each row these columns, or for programs all of it; and how much more there is."""
+    rows = list(rows)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, columns=columns)
+    else:
+        note("none")
+    if rows and (found.page.number > 1 or found.total_entries > len(rows)):
+        more = found.page.offset + len(rows) < found.total_entries or found.is_bounded
+        total = f"{'at least ' if found.is_bounded else ''}{found.total_entries}"
+        hint = f"; --page {found.page.number + 1} shows more" if more else ""
+        note(f"{found.page.offset + 1} to {found.page.offset + len(rows)} of {total}{hint}")
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], has_header: bool = True) -> None:
+    """A line a row."""
+    box = SIMPLE_HEAD if has_header and sys.stdout.isatty() else None
+    table = Table(box=box, pad_edge=False, show_header=has_header)
+    for column in columns:
+        is_id = column == "id" or column.endswith("_id")
+        table.add_column(column, overflow="fold", no_wrap=is_id, min_width=UUID_WIDTH if is_id else None)
+    for row in rows:
+        table.add_row(*(Text(shown(row.get(column))) for column in columns))
+    _print(table)
+
+
+def print_done(sentence: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+    """What was done, where there is nothing left to show."""
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(printable(sentence))
+
+
+def shown(value: object) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    if isinstance(value, msgspec.Raw | dict | list):
+        value = msgspec.json.encode(value).decode()
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text with every control character as its escape; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress bar on standard error, seen on a terminal only, and gone when it is done."""
+    errors_console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=errors_console, transient=True, disable=not errors_console.is_terminal) as bar:
+        yield bar
+
+
+def _print(table: Table) -> None:
+    """As wide as the terminal is, and without blanks at the ends of lines."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -1,0 +1,111 @@
+"""What commands work with: the settings, the database for as long as the command runs, and who does it."""
+
+import asyncio
+import functools
+import inspect
+import os
+import pwd
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import typer
+
+from mithril import database, embedded, settings
+from mithril.audit.store import Actor
+from mithril.cli.options import DatabaseUrl, Home
+from mithril.database import CONNECT_TIMEOUT_SECONDS, Connection, Database
+from mithril.settings import Settings
+
+Result = TypeVar("Result")
+Command = Callable[..., Awaitable[None]]
+# A command is in no hurry, and a list of everything may take its time.
+STATEMENT_SECONDS = 600.0
+
+
+def command(group: typer.Typer, name: str, **details: Any) -> Callable[[Command], Command]:  # noqa: ANN401 -- Typer's
+    """Makes an asynchronous function a command of a group.
+
+    Its first two parameters are the database and the settings; the options that say which database follow the
+    function's own.
+    """
+
+    def register(work: Command) -> Command:
+        own = list(inspect.signature(work, eval_str=True).parameters.values())[2:]
+
+        @functools.wraps(work)
+        def run(*, database_url: str | None, home: str | None, **given: Any) -> None:  # noqa: ANN401 -- its own
+            chosen = settings.load(database_url=database_url, home=home)
+            with_database(chosen, lambda opened: work(opened, chosen, **given))
+
+        added = [
+            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for option, annotation in (("database_url", DatabaseUrl), ("home", Home))
+        ]
+        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        group.command(name, **details)(run)
+        return work
+
+    return register
+
+
+@contextmanager
+def database_url(chosen: Settings) -> Iterator[str]:
+    """The URL of the database; the embedded one runs as long as the block."""
+    if chosen.database_url:
+        yield chosen.database_url
+    else:
+        with embedded.running(chosen.data_home) as url:
+            yield url
+
+
+def with_database(chosen: Settings, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    """Does `work` with a database whose schema is current, as the use cases take it."""
+
+    async def run(url: str) -> Result:
+        opened = Database(url, size=2, wait_seconds=CONNECT_TIMEOUT_SECONDS, statement_seconds=STATEMENT_SECONDS)
+        async with opened:
+            if not await opened.is_current():
+                await _bring_up_to_date(url, chosen)
+            return await work(opened)
+
+    with database_url(chosen) as url:
+        return asyncio.run(run(url))
+
+
+def with_connection(chosen: Settings, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Does `work` with one connection to a database whose schema is current."""
+    with database_url(chosen) as url:
+        return asyncio.run(connected(url, chosen, work))
+
+
+async def connected(url: str, chosen: Settings, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Does `work` with one connection to that database, once its schema is current."""
+    connection = await database.connect(url)
+    try:
+        if not database.is_current(await database.schema_version(connection)):
+            await _bring_up_to_date(url, chosen)
+        return await work(connection)
+    finally:
+        await connection.close()
+
+
+async def _bring_up_to_date(url: str, chosen: Settings) -> None:
+    """The embedded database is migrated; another one must be already, since others may be using it."""
+    if chosen.database_url:
+        raise database.SchemaError("the database has no or an old schema: run `mithril migrate` first")
+    await database.migrate(url)
+
+
+def actor(what: str) -> Actor:
+    """Who the audit trail will say it was: this command, and the account of the system that ran it."""
+    return Actor(request_id=f"mithril {what}, by {_account()}")
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid {os.getuid()}"

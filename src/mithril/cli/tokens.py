@@ -1,0 +1,141 @@
+"""`mithril token …`: what people's programs carry. A value is printed once, by the command that makes the token."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from mithril import changesets
+from mithril.cli import clients, output, session, users
+from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, PageNumber, PageSize, UserName, Yes, page
+from mithril.database import Database
+from mithril.oauth import trusted_session
+from mithril.settings import Settings
+from mithril.tokens import records
+from mithril.tokens.admin_routes import CONSTRAINTS, TOKEN, view
+from mithril.tokens.store import Record
+
+app = typer.Typer(help="Tokens: what people's programs carry.", no_args_is_help=True)
+COLUMNS = ("id", "name", "user_id", "client_id", "scope", "expires_at")
+NOUN = "token"
+
+TokenId = Annotated[UUID, typer.Argument(metavar="TOKEN", help="The token's id; its value is known to nobody here.")]
+
+
+@session.command(app, "list")
+async def list_(
+    opened: Database,
+    _: Settings,
+    *,
+    user: Annotated[str | None, typer.Option(help="Only those of this person: id or e-mail address.")] = None,
+    client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as access_token.")] = None,
+    number: PageNumber = FIRST,
+    size: PageSize = SIZE,
+    as_json: AsJson = False,
+) -> None:
+    """List tokens, the oldest first, those that are over too."""
+    user_id = None if user is None else (await users.find(opened, user)).id
+    given = {"user_id": user_id, "client_id": client, "name": kind}
+    filters = {name: value for name, value in given.items() if value is not None}
+    found = await records.list_records(opened, filters, page=page(number, size))
+    output.print_page(found, (_fields(each, as_json=as_json) for each in found.rows), columns=COLUMNS, as_json=as_json)
+
+
+@session.command(app, "show")
+async def show(opened: Database, _: Settings, token_id: TokenId, *, as_json: AsJson = False) -> None:
+    """Show one token, without its value."""
+    output.print_one(_fields(await find(opened, token_id), as_json=as_json), as_json=as_json)
+
+
+@session.command(app, "create")
+async def create(
+    opened: Database,
+    chosen: Settings,
+    user: UserName,
+    client_id: ClientId,
+    *,
+    scope: Annotated[str, typer.Option("--scope", help="What it may be used for, by space.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an access token, as if the person had signed in through the client; it ends their older sessions there.
+
+    Its value is printed now, and never again.
+    """
+    person = await users.find(opened, user)
+    await clients.find(opened, client_id)
+    issued = await trusted_session.begin(
+        opened, chosen, user_id=person.id, client_id=client_id, scope=scope, actor=session.actor("token create")
+    )
+    made = await find(opened, issued.id)
+    output.print_one(_fields(made, as_json=as_json) | {"value": issued.value}, as_json=as_json)
+    output.note("Keep the value: it is not shown again.")
+
+
+@session.command(app, "change")
+async def change(
+    opened: Database,
+    _: Settings,
+    token_id: TokenId,
+    *,
+    expires_in: Annotated[
+        int, typer.Option("--expires-in", metavar="SECONDS", min=0, help="How long it lives from now on; 0 ends it.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a token end sooner, or later."""
+    fields = TOKEN.changes({"expires_at": int(datetime.now(UTC).timestamp()) + expires_in})
+    with output.named(NOUN, token_id), changesets.constraints(CONSTRAINTS):
+        changed = await records.change(opened, token_id, fields, actor=session.actor("token change"))
+    output.print_one(_fields(changed, as_json=as_json), as_json=as_json)
+
+
+@session.command(app, "delete")
+async def delete(
+    opened: Database, _: Settings, token_id: TokenId, *, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Delete a token: whoever carries it is let in no more."""
+    present = await find(opened, token_id)
+    output.confirm(f"Delete the {present.name} {present.id}?", yes=yes)
+    with output.named(NOUN, token_id):
+        await records.remove(opened, token_id, actor=session.actor("token delete"))
+    done = {"id": token_id, "deleted": True}
+    output.print_done(f"The {present.name} {present.id} is deleted.", done, as_json=as_json)
+
+
+@session.command(app, "delete-all")
+async def delete_all(
+    opened: Database,
+    _: Settings,
+    user: UserName,
+    *,
+    client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete every token of a person, with all clients or with one."""
+    person = await users.find(opened, user)
+    where = "" if client is None else f" with the client {client}"
+    output.confirm(f"Delete all tokens of {person.email}{where}?", yes=yes)
+    filters = {} if client is None else {"client_id": client}
+    actor = session.actor("token delete-all")
+    await records.remove_all(opened, [person.id], filters=filters, actor=actor)
+    done = {"user_id": person.id, "client_id": client, "deleted": True}
+    output.print_done(f"The tokens of {person.email}{where} are deleted.", done, as_json=as_json)
+
+
+async def find(opened: Database, token_id: UUID) -> Record:
+    """The token. Raises Missing."""
+    with output.named(NOUN, token_id):
+        return await records.get_record(opened, token_id)
+
+
+def _fields(record: Record, *, as_json: bool) -> dict[str, object]:
+    """As the API shows it; for people flat, and with a time instead of a number."""
+    published = view(record)
+    if as_json:
+        return published
+    details = published.pop("details")
+    flat = details if isinstance(details, dict) else {}
+    return {**published, "expires_at": record.expires_at, **flat}

@@ -1,0 +1,308 @@
+"""`mithril user …`: people, what keeps them out, and which roles they have.
+
+A password is asked for on the terminal, or read from a file: an argument would be seen by everybody on the machine.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from mithril import changesets
+from mithril.cli import output, scopes, session
+from mithril.cli.options import (
+    FIRST,
+    SIZE,
+    AsJson,
+    PageNumber,
+    PageSize,
+    PasswordFile,
+    Reason,
+    UserName,
+    Yes,
+    changes,
+    document,
+    page,
+)
+from mithril.database import Database
+from mithril.identifiers import parse_uuid
+from mithril.queries import LARGEST_SIZE
+from mithril.roles import service as roles
+from mithril.roles.admin_routes import CONSTRAINTS as ROLE_CONSTRAINTS
+from mithril.roles.store import GlobalRole, UserRole
+from mithril.scopes.store import ROLES
+from mithril.settings import Settings
+from mithril.users import accounts, person_view
+from mithril.users.admin_routes import CONSTRAINTS, USER
+from mithril.users.store import Person
+
+app = typer.Typer(help="People: who they are, and which roles they have.", no_args_is_help=True)
+COLUMNS = ("id", "email", "tax_id", "is_blocked", "inserted_at")
+ROLE_COLUMNS = ("role_name", "client_id", "client_name", "scope")
+NOUN = "person"
+
+Email = Annotated[str | None, typer.Option("--email", help="The address they sign in with.")]
+TaxId = Annotated[str | None, typer.Option("--tax-id")]
+PersonId = Annotated[str | None, typer.Option("--person-id")]
+Phone = Annotated[
+    str | None, typer.Option("--phone", metavar="+380XXXXXXXXX", help="The phone of their second factor.")
+]
+UserSettings = Annotated[
+    dict[str, Any] | None, typer.Option("--settings", parser=document, metavar="JSON", help="A JSON object.")
+]
+RoleName = Annotated[str, typer.Argument(metavar="ROLE", help="The role's name or id.")]
+InClient = Annotated[UUID | None, typer.Option("--client", help="In this client.")]
+Everywhere = Annotated[bool, typer.Option("--everywhere", help="In every client, also those that are yet to come.")]
+
+
+@session.command(app, "list")
+async def list_(
+    opened: Database,
+    _: Settings,
+    *,
+    tax_id: TaxId = None,
+    blocked: Annotated[bool | None, typer.Option("--blocked/--not-blocked", help="Only those.")] = None,
+    number: PageNumber = FIRST,
+    size: PageSize = SIZE,
+    as_json: AsJson = False,
+) -> None:
+    """List people, the oldest first."""
+    given = {"tax_id": tax_id, "is_blocked": blocked}
+    filters = {name: value for name, value in given.items() if value is not None}
+    found = await accounts.list_people(opened, filters, page=page(number, size))
+    output.print_page(found, map(person_view.view, found.rows), columns=COLUMNS, as_json=as_json)
+
+
+@session.command(app, "show")
+async def show(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
+    """Show one person."""
+    output.print_one(person_view.view(await find(opened, user)), as_json=as_json)
+
+
+@session.command(app, "create")
+async def create(
+    opened: Database,
+    chosen: Settings,
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address they sign in with.")],
+    *,
+    password_file: PasswordFile = None,
+    tax_id: TaxId = None,
+    person_id: PersonId = None,
+    second_factor: Annotated[
+        bool | None,
+        typer.Option(
+            "--2fa/--no-2fa", help="Whether they need a second factor; else MITHRIL_USER_2FA_ENABLED says it."
+        ),
+    ] = None,
+    phone: Phone = None,
+    user_settings: UserSettings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a person. Their password is asked for."""
+    fields = {
+        "email": email,
+        "password": _password(password_file),
+        "tax_id": tax_id,
+        "person_id": person_id,
+        "2fa_enable": second_factor,
+        "factor": phone,
+        "settings": user_settings or {},
+    }
+    account = accounts.new_account(USER.new(_given(fields)), chosen)
+    with changesets.constraints(CONSTRAINTS):
+        added = await accounts.add(opened, account, actor=session.actor("user create"))
+    output.print_one(person_view.view(added), as_json=as_json)
+
+
+@session.command(app, "change")
+async def change(
+    opened: Database,
+    chosen: Settings,
+    user: UserName,
+    *,
+    email: Email = None,
+    tax_id: TaxId = None,
+    person_id: PersonId = None,
+    phone: Phone = None,
+    user_settings: UserSettings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is named; the rest stays as it is."""
+    fields = changes(email=email, tax_id=tax_id, person_id=person_id, factor=phone, settings=user_settings)
+    await _change(opened, chosen, user, fields, what="change", as_json=as_json)
+
+
+@session.command(app, "set-password")
+async def set_password(
+    opened: Database, chosen: Settings, user: UserName, *, password_file: PasswordFile = None, as_json: AsJson = False
+) -> None:
+    """Give a person another password, which ends their tokens. It is asked for."""
+    await find(opened, user)
+    fields = {"password": _password(password_file)}
+    await _change(opened, chosen, user, fields, what="set-password", as_json=as_json)
+
+
+@session.command(app, "block")
+async def block(
+    opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
+) -> None:
+    """Block a person: their tokens end at once."""
+    person, actor = await find(opened, user), session.actor("user block")
+    output.print_one(
+        person_view.view(await accounts.block(opened, person.id, reason=reason, actor=actor)), as_json=as_json
+    )
+
+
+@session.command(app, "unblock")
+async def unblock(
+    opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
+) -> None:
+    """Let a person in again, and forget what they did wrong before."""
+    person, actor = await find(opened, user), session.actor("user unblock")
+    output.print_one(
+        person_view.view(await accounts.unblock(opened, person.id, reason=reason, actor=actor)), as_json=as_json
+    )
+
+
+@session.command(app, "delete")
+async def delete(opened: Database, _: Settings, user: UserName, *, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Delete a person with their clients, approvals, roles and tokens. It cannot be restored."""
+    person = await find(opened, user)
+    question = f"Delete {person.email} with their clients, approvals, roles and tokens?"
+    output.confirm(question, yes=yes)
+    with output.named(NOUN, user):
+        await accounts.remove(opened, person.id, actor=session.actor("user delete"))
+    output.print_done(f"{person.email} is deleted.", {"id": person.id, "deleted": True}, as_json=as_json)
+
+
+@session.command(app, "roles")
+async def list_roles(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
+    """List the roles of a person: those in every client, then those in one."""
+    person = await find(opened, user)
+    everywhere = await roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
+    somewhere = await roles.list_user_roles(opened, {"user_id": person.id}, page=page(1, LARGEST_SIZE))
+    rows = [*map(_role, everywhere.rows), *map(_role, somewhere.rows)]
+    if as_json:
+        output.print_json(rows)
+    elif rows:
+        output.print_table(rows, columns=ROLE_COLUMNS)
+    else:
+        output.note("none")
+
+
+@session.command(app, "grant")
+async def grant(
+    opened: Database,
+    _: Settings,
+    user: UserName,
+    role: RoleName,
+    *,
+    client: InClient = None,
+    everywhere: Everywhere = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a person a role, in one client or everywhere. It counts from the next token on."""
+    _check_place(client, everywhere=everywhere)
+    person, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
+    actor = session.actor("user grant")
+    with changesets.constraints(ROLE_CONSTRAINTS):
+        if client is None:
+            given: UserRole | GlobalRole = await roles.give_global_role(
+                opened, person.id, role_id=wanted.id, actor=actor
+            )
+        else:
+            columns = {"role_id": str(wanted.id), "client_id": str(client)}
+            given = await roles.give_role(opened, person.id, columns, actor=actor)
+    output.print_one(_role(given), as_json=as_json)
+
+
+@session.command(app, "revoke")
+async def revoke(
+    opened: Database,
+    _: Settings,
+    user: UserName,
+    role: RoleName,
+    *,
+    client: InClient = None,
+    everywhere: Everywhere = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a role from a person, in one client or the one that counts everywhere; the others stay."""
+    _check_place(client, everywhere=everywhere)
+    person, given = await find(opened, user), await scopes.find(opened, ROLES, role)
+    actor = session.actor("user revoke")
+    where = "every client" if client is None else f"client {client}"
+    output.confirm(f"Take the role {given.name} in {where} from {person.email}?", yes=yes)
+    if client is None:
+        has = await roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
+        row_id = next((each.id for each in has.rows if each.role_id == given.id), None)
+        if row_id is None:
+            raise output.Missing("such role of that person in every client:", given.name)
+        await roles.take_global_role(opened, row_id, user_id=person.id, actor=actor)
+    else:
+        filters = {"user_id": person.id, "role_id": given.id, "client_id": client}
+        if not await roles.take_roles(opened, filters, actor=actor):
+            raise output.Missing("such role of that person in that client:", given.name)
+    done = {"user_id": person.id, "role_id": given.id, "client_id": client, "revoked": True}
+    output.print_done(f"{person.email} has no more the role {given.name} in {where}.", done, as_json=as_json)
+
+
+async def find(opened: Database, user: str) -> Person:
+    """The person of that id or e-mail address. Raises Missing."""
+    user_id = parse_uuid(user)
+    if user_id is not None:
+        with output.named(NOUN, user):
+            return await accounts.get(opened, user_id)
+    found = await accounts.list_people(opened, {"email": user}, page=page(1, 1))
+    if not found.rows:
+        raise output.Missing(NOUN, user)
+    return found.rows[0]
+
+
+async def _change(
+    opened: Database, chosen: Settings, user: str, fields: dict[str, Any], *, what: str, as_json: bool
+) -> None:
+    account = accounts.changed_account(USER.changes(fields), chosen)
+    person, actor = await find(opened, user), session.actor(f"user {what}")
+    with changesets.constraints(CONSTRAINTS):
+        changed = await accounts.change(opened, person.id, account, actor=actor)
+    output.print_one(person_view.view(changed), as_json=as_json)
+
+
+def _check_place(client: UUID | None, *, everywhere: bool) -> None:
+    """A role everywhere is much: it is never what is meant by leaving something out."""
+    if (client is None) != everywhere:
+        raise typer.BadParameter("say where: --client CLIENT, or --everywhere")
+
+
+def _password(file: str | None) -> str:
+    """From the file, without the end of its line; else asked for, twice, and not shown."""
+    if file is None and not sys.stdin.isatty():
+        output.fail("nobody can be asked for the password here: give --password-file FILE, or - for standard input")
+    if file is None:
+        asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return asked
+    try:
+        content = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        output.fail(f"cannot read {file}: {type(error).__name__}")
+    return content.removesuffix("\n").removesuffix("\r")
+
+
+def _role(given: UserRole | GlobalRole) -> dict[str, object]:
+    return {
+        "id": given.id,
+        "user_id": given.user_id,
+        "role_id": given.role_id,
+        "role_name": given.role_name,
+        "client_id": getattr(given, "client_id", None),
+        "client_name": getattr(given, "client_name", "(every client)"),
+        "scope": given.scope,
+    }
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,221 @@
+"""The SQL about connections: which client's users reach which consumer, at which address, with which secret."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril import security
+from mithril.audit import store as audit
+from mithril.audit.store import ACTOR_COLUMNS, Actor, Document
+from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection as people may see it: of its secrets only what tells which one is deployed."""
+
+    id: UUID
+    client_id: UUID
+    consumer_id: UUID
+    redirect_uri: str
+    secret_tail: str
+    previous_secret_expires_at: datetime | None
+    version: int
+    inserted_at: datetime
+    updated_at: datetime
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """What `replace_redirect_uri` found and did; `connection` is the state after it, changed or not."""
+
+    connection: Connection
+    is_expected_version: bool
+
+
+ROWS = audit.Table(
+    "connections",
+    "connection",
+    unseen=(*audit.UNSEEN, "version", "secret_digest", "previous_secret_digest", "previous_secret_expires_at"),
+    client="w.client_id",
+    # Another secret may well end in the same four characters.
+    also_seen="o.key = 'secret_tail' AND (found.t).secret_digest <> (found.w).secret_digest",
+    # A secret that is given ends the one that a rotation had left alive.
+    on_update="updated_at = clock_timestamp(), version = t.version + 1,"
+    " previous_secret_digest ="
+    " CASE WHEN t.secret_digest = (found.w).secret_digest THEN t.previous_secret_digest END,"
+    " previous_secret_expires_at ="
+    " CASE WHEN t.secret_digest = (found.w).secret_digest THEN t.previous_secret_expires_at END",
+)
+# The constraint that a client has one connection with each consumer.
+PAIR = "connections_client_id_consumer_id_index"
+# A previous secret whose time is over is as good as none.
+COLUMNS = """id, client_id, consumer_id, redirect_uri, secret_tail, version, inserted_at, updated_at,
+             CASE WHEN previous_secret_expires_at > now() THEN previous_secret_expires_at END
+               AS previous_secret_expires_at"""
+FILTERS = {
+    "id": "id = {}",
+    "consumer_id": "consumer_id = {}",
+    "redirect_uri": "strpos(lower(redirect_uri), lower({})) > 0",
+}
+
+# One statement: lock the row, change it if its version is an expected one and its address another, write the
+# audit row if it was changed. The lock comes first, so that of two requests the second sees what the first did.
+REPLACE_REDIRECT_URI = f"""
+WITH found AS (
+    SELECT {COLUMNS}, $4::bigint[] IS NULL OR version = ANY ($4) AS is_expected_version
+      FROM connections WHERE id = $1 AND client_id = $2 FOR UPDATE
+), changed AS (
+    UPDATE connections c
+       SET redirect_uri = $3, version = c.version + 1, updated_at = clock_timestamp()
+      FROM found
+     WHERE c.id = found.id AND found.is_expected_version AND found.redirect_uri <> $3
+    RETURNING c.id, c.redirect_uri, c.version, c.updated_at
+), recorded AS (
+    INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
+    SELECT 'connection.update', found.id, found.client_id,
+           jsonb_build_object('redirect_uri', found.redirect_uri),
+           jsonb_build_object('redirect_uri', changed.redirect_uri),
+           $5, $6, $7, $8, $9
+      FROM changed JOIN found USING (id)
+)
+SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.previous_secret_expires_at,
+       found.inserted_at, found.is_expected_version,
+       coalesce(changed.redirect_uri, found.redirect_uri) AS redirect_uri,
+       coalesce(changed.version, found.version) AS version,
+       coalesce(changed.updated_at, found.updated_at) AS updated_at
+  FROM found LEFT JOIN changed USING (id)
+"""
+
+# Named in the trail only where it changed, and written as all times on the wire are.
+_EXPIRY_OF = """CASE WHEN found.previous_secret_expires_at IS DISTINCT FROM changed.previous_secret_expires_at
+                     THEN jsonb_build_object('previous_secret_expires_at',
+                          to_char({}.previous_secret_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+                     ELSE '{{}}' END"""
+# The secret of before lives on for so many seconds; with 0 it ends at once, and so does any older one.
+REPLACE_SECRET = f"""
+WITH found AS (
+    SELECT {COLUMNS} FROM connections WHERE id = $1
+), changed AS (
+    UPDATE connections
+       SET previous_secret_digest = CASE WHEN $4 > 0 THEN secret_digest END,
+           previous_secret_expires_at = CASE WHEN $4 > 0 THEN clock_timestamp() + make_interval(secs => $4) END,
+           secret_digest = $2, secret_tail = $3, version = version + 1, updated_at = clock_timestamp()
+     WHERE id = $1
+    RETURNING {COLUMNS}
+), recorded AS (
+    INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
+    SELECT 'connection.refresh_secret', found.id, found.client_id,
+           jsonb_build_object('secret_tail', found.secret_tail) || {_EXPIRY_OF.format("found")},
+           jsonb_build_object('secret_tail', changed.secret_tail) || {_EXPIRY_OF.format("changed")},
+           $5, $6, $7, $8, $9
+      FROM changed JOIN found USING (id)
+)
+SELECT * FROM changed
+"""
+
+# Its tokens and codes go along by their foreign key.
+DELETE = f"""
+WITH deleted AS (
+    DELETE FROM connections WHERE id = $1 RETURNING {COLUMNS}
+)
+INSERT INTO audit_events (action, subject_id, client_id, old, {ACTOR_COLUMNS})
+SELECT 'connection.delete', id, client_id,
+       jsonb_build_object('client_id', client_id, 'consumer_id', consumer_id, 'redirect_uri', redirect_uri,
+                          'secret_tail', secret_tail),
+       $2, $3, $4, $5, $6
+  FROM deleted
+"""
+
+
+async def replace_redirect_uri(
+    database: Database,
+    connection_id: UUID,
+    *,
+    client_id: UUID,
+    redirect_uri: str,
+    expected_versions: list[int] | None,
+    actor: Actor,
+) -> Replaced | None:
+    """Sets the address of that client's connection; None when there is no such connection.
+
+    `expected_versions` None accepts any version. Nothing is written when the version is not an expected one or
+    the address is the present one.
+    """
+    arguments = (connection_id, client_id, redirect_uri, expected_versions, *actor.arguments)
+    row = await database.fetchrow(REPLACE_REDIRECT_URI, *arguments)
+    if row is None:
+        return None
+    values = dict(row)
+    is_expected_version = values.pop("is_expected_version")
+    return Replaced(Connection(**values), is_expected_version)
+
+
+async def list_connections(
+    database: Database, filters: dict[str, Any], *, client_id: UUID, page: Page
+) -> Listed[Connection]:
+    """The connections of one client, in the order of their making."""
+    conditions = [Condition("client_id = {}", client_id)]
+    conditions += [Condition(FILTERS[name], value) for name, value in filters.items()]
+    return await database.fetch_page(
+        Connection,
+        columns=COLUMNS,
+        tables="connections",
+        conditions=conditions,
+        order="inserted_at, id",
+        page=page,
+    )
+
+
+async def find_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection | None:
+    """That client's connection, or None."""
+    statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2"
+    row = await source.fetchrow(statement, connection_id, client_id)
+    return None if row is None else Connection(**row)
+
+
+async def lock_connection(transaction: PooledConnection, connection_id: UUID, *, client_id: UUID) -> Connection | None:
+    """That client's connection, held until the transaction ends; None when there is no such connection."""
+    statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2 FOR UPDATE"
+    row = await transaction.fetchrow(statement, connection_id, client_id)
+    return None if row is None else Connection(**row)
+
+
+async def hold_client(transaction: PooledConnection, client_id: UUID) -> bool:
+    """Keeps the client from being deleted until the transaction ends; False when there is none."""
+    return await transaction.fetchrow("SELECT FROM clients WHERE id = $1 FOR KEY SHARE", client_id) is not None
+
+
+async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_id: UUID) -> Connection | None:
+    """The connection of the two, held until the transaction ends; None when they have none."""
+    statement = f"SELECT {COLUMNS} FROM connections WHERE client_id = $1 AND consumer_id = $2 FOR UPDATE"
+    row = await transaction.fetchrow(statement, client_id, consumer_id)
+    return None if row is None else Connection(**row)
+
+
+async def add_pair(
+    transaction: PooledConnection, columns: Document, secret: str, *, client_id: UUID, consumer_id: UUID, actor: Actor
+) -> UUID | None:
+    """The id of a new connection of the two with that secret; None when somebody was faster. Raises Violation."""
+    document = columns | {
+        "client_id": client_id,
+        "consumer_id": consumer_id,
+        "secret_digest": f"\\x{security.digest(secret).hex()}",
+        "secret_tail": security.tail(secret),
+    }
+    return await audit.add_first(transaction, ROWS, document, key=PAIR, actor=actor)
+
+
+async def replace_secret(
+    transaction: PooledConnection, connection_id: UUID, secret: str, *, previous_lives_seconds: int, actor: Actor
+) -> Connection:
+    """Gives a locked connection its new secret, and the present one so many more seconds to live."""
+    new = (security.digest(secret), security.tail(secret), float(previous_lives_seconds))
+    row = await transaction.fetchrow(REPLACE_SECRET, connection_id, *new, *actor.arguments)
+    assert row is not None, "a locked row is there"
+    return Connection(**row)
+
+
+async def delete_connection(transaction: PooledConnection, connection_id: UUID, *, actor: Actor) -> None:
+    """Deletes a locked connection and, by its foreign key, every token and code issued through it."""
+    await transaction.execute(DELETE, connection_id, *actor.arguments)

@@ -1,0 +1,1 @@
+"""The API description, written first, and the page that shows it."""

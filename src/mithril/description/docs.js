@@ -1,0 +1,27 @@
+// Shows openapi.json with Swagger UI. What is typed here stays in this tab, and nothing is sent to another host:
+// without `validatorUrl: null` Swagger UI would ask validator.swagger.io about the description.
+
+const METHODS = ["get", "put", "post", "delete", "patch"];
+
+// A person decides about these parameters; why a program should not is said in openapi.yaml.
+function withConditionalParameters(description) {
+  const operations = Object.values(description.paths).flatMap((path) => METHODS.map((method) => path[method] ?? {}));
+  for (const operation of operations) {
+    operation.parameters?.push(...(operation["x-conditional-parameters"] ?? []));
+    delete operation["x-conditional-parameters"];
+  }
+  return description;
+}
+
+const answer = await fetch("openapi.json");
+SwaggerUIBundle({
+  spec: withConditionalParameters(await answer.json()),
+  dom_id: "#description",
+  layout: "BaseLayout",
+  presets: [SwaggerUIBundle.presets.apis],
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  displayRequestDuration: true,
+  persistAuthorization: false,
+  validatorUrl: null,
+});

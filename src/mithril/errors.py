@@ -1,0 +1,361 @@
+"""The whole error family on one page: what each refusal is called on the wire.
+
+    MithrilError                      500  internal_error
+    ├── RequestMalformed              400  request_malformed
+    ├── AccessDenied                  401  access_denied
+    ├── Unauthorized                  401  its own type, such as invalid_grant
+    ├── Forbidden                     403  forbidden
+    │   └── ScopeMissing              403  forbidden
+    ├── NotFound                      404  not_found
+    ├── MethodNotAllowed              405  method_not_allowed
+    ├── RequestTimeout                408  request_timeout
+    ├── Conflict                      409  request_conflict
+    ├── PreconditionFailed            412  precondition_failed
+    ├── RequestTooLarge               413  request_too_large
+    ├── UriTooLong                    414  uri_too_long
+    ├── ContentTypeInvalid            415  content_type_invalid
+    ├── ValidationFailed              422  validation_failed
+    ├── Unprocessable                 422  request_malformed
+    ├── TooManyRequests               429  otp_timeout
+    ├── TooManyAttempts               429  too_many_requests
+    ├── HeadersTooLarge               431  headers_too_large
+    └── ServiceUnavailable            503  service_unavailable
+        ├── AtCapacity                503  service_unavailable
+        └── MessageNotSent            503  internal_error
+
+Services raise these; `http` alone turns them into an answer. `detail` is for the log and never sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One violated rule of one entry (contract of the 422 answer)."""
+
+    rule: str | None
+    description: str
+    params: dict[str, Any] | list[Any] = {}
+    suggestion: str | None = None
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """All violated rules of one entry, such as `$.redirect_uri`."""
+
+    entry: str
+    rules: list[Rule]
+    entry_type: str = "json_data_property"
+
+
+class MithrilError(Exception):
+    """A refusal with its place in the envelope; never raised as such."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal_error"
+    message: str | None = None
+
+    def __init__(self, message: str | None = None, *, detail: str = "") -> None:
+        """`message` replaces the one of the class; `detail` goes to the log only."""
+        super().__init__(message or self.message or self.type)
+        self.message = message or self.message
+        self.detail = detail
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response headers that belong to this refusal."""
+        return {}
+
+    @property
+    def invalid(self) -> list[Any]:
+        """What exactly is wrong with the request; empty where the envelope has no such list."""
+        return []
+
+
+class RequestMalformed(MithrilError):
+    """The body is not the JSON that it claims to be; `reason` says why."""
+
+    status = 400
+    type = "request_malformed"
+    message = "Malformed request. Probably, you have sent corrupted JSON."
+
+    def __init__(self, reason: str) -> None:
+        """`reason`: what is wrong, without repeating the body."""
+        super().__init__(detail=reason)
+        self.reason = reason
+
+    @property
+    def invalid(self) -> list[Any]:
+        """One rule, `json`, for the request as a whole."""
+        return [{"entry_type": "request", "rules": [{"rule": "json", "description": self.reason}]}]
+
+
+class AccessDenied(MithrilError):
+    """Nobody whom we know is calling (RFC 6750 section 3.1).
+
+    `error` is left out where no token was sent: the caller then learns only the scheme.
+    """
+
+    status = 401
+    type = "access_denied"
+    message = "Access denied"
+
+    def __init__(self, message: str | None = None, *, error: str | None = None, description: str = "") -> None:
+        """`error`: an RFC 6750 code; `description`: a sentence for the developer who reads the header."""
+        super().__init__(message, detail=description)
+        self.challenge = _challenge(error=error, error_description=description if error else None)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The challenge."""
+        return {"www-authenticate": self.challenge}
+
+
+class Unauthorized(MithrilError):
+    """A login, a grant or a token is refused; the type and the message are the contract's (contract.md 2.3)."""
+
+    status = 401
+
+    def __init__(self, type_: str, message: str, *, detail: str = "") -> None:
+        """`type_`: such as `invalid_grant`."""
+        super().__init__(message, detail=detail)
+        self.type = type_  # type: ignore[misc]
+
+
+class Forbidden(MithrilError):
+    """The caller is known, and this is not theirs."""
+
+    status = 403
+    type = "forbidden"
+    message = "Forbidden"
+
+
+class ScopeMissing(Forbidden):
+    """The token, or the broker through whom it is used, lacks a scope (RFC 6750 section 3.1)."""
+
+    message = "Invalid scopes"
+
+    def __init__(self, scope: str, *, lacking: str) -> None:
+        """`lacking`: who lacks it, in words."""
+        super().__init__(detail=f"{lacking} lacks the scope {scope}")
+        self.challenge = _challenge(error="insufficient_scope", error_description=self.detail, scope=scope)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The challenge, with the scope that would do."""
+        return {"www-authenticate": self.challenge}
+
+
+class NotFound(MithrilError):
+    """There is no such thing, or not for this client."""
+
+    status = 404
+    type = "not_found"
+
+
+class MethodNotAllowed(MithrilError):
+    """The path exists, the method does not."""
+
+    status = 405
+    type = "method_not_allowed"
+    message = "Method not allowed"
+
+    def __init__(self, *, allowed: str) -> None:
+        """`allowed`: the methods of the path, by comma (RFC 9110 section 10.2.1)."""
+        super().__init__()
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Which methods there are."""
+        return {"allow": self.allowed}
+
+
+class RequestTimeout(MithrilError):
+    """The body did not arrive in time."""
+
+    status = 408
+    type = "request_timeout"
+    message = "The request body did not arrive in time."
+
+
+class Conflict(MithrilError):
+    """The state of the thing does not allow it (contract.md 2.2)."""
+
+    status = 409
+    type = "request_conflict"
+    message = "The request could not be completed due to a conflict with the current state of the resource."
+
+
+class PreconditionFailed(MithrilError):
+    """`If-Match` names another version (RFC 9110 section 13.1.1)."""
+
+    status = 412
+    type = "precondition_failed"
+    message = "The resource has changed since the version named in If-Match. Read it again."
+
+
+class RequestTooLarge(MithrilError):
+    """The body exceeds the limit."""
+
+    status = 413
+    type = "request_too_large"
+    message = "Request body is too large."
+
+    @property
+    def invalid(self) -> list[Any]:
+        """One rule, `size`, for the request as a whole."""
+        return [{"entry_type": "request", "rules": [{"rule": "size"}]}]
+
+
+class UriTooLong(MithrilError):
+    """The request target exceeds the limit."""
+
+    status = 414
+    type = "uri_too_long"
+    message = "The URL of the request is too long."
+
+
+class ContentTypeInvalid(MithrilError):
+    """The body is not said to be JSON."""
+
+    status = 415
+    type = "content_type_invalid"
+    message = (
+        "Invalid Content-Type header. Try to set 'Content-Type: application/json' header: "
+        "http://docs.apimanifest.apiary.io/#introduction/interacting-with-api/content-type."
+    )
+
+    @property
+    def invalid(self) -> list[Any]:
+        """The header that is wrong."""
+        return [{"entry_type": "header", "entry": "Content-Type"}]
+
+
+class ValidationFailed(MithrilError):
+    """The body is JSON and breaks rules; all of them are listed."""
+
+    status = 422
+    type = "validation_failed"
+    message = "Validation failed"
+
+    def __init__(self, invalid: list[Invalid], *, message: str | None = None) -> None:
+        """`invalid`: one element per entry."""
+        super().__init__(message, detail=", ".join(f"{i.entry}: {r.rule}" for i in invalid for r in i.rules))
+        self._invalid = invalid
+
+    @property
+    def invalid(self) -> list[Any]:
+        """Every violation."""
+        return self._invalid
+
+
+class Unprocessable(MithrilError):
+    """A rule of the business is broken; the message, always given, says which (contract.md 2.2)."""
+
+    status = 422
+    type = "request_malformed"
+
+    @property
+    def invalid(self) -> list[Any]:
+        """As the contract has it: one rule, `json`, for the request as a whole."""
+        return [{"entry_type": "request", "rules": [{"rule": "json"}]}]
+
+
+class TooManyRequests(MithrilError):
+    """Too often in too short a time."""
+
+    status = 429
+    type = "otp_timeout"
+    message = "Sending OTP timeout. Try later."
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: int = 60) -> None:
+        """`retry_after_seconds`: when it may be tried again."""
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come back."""
+        return {"retry-after": str(self.retry_after_seconds)}
+
+
+class Standing(NamedTuple):
+    """What is left to a caller of one quota of refusals."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    remaining: int
+    seconds_left: int
+
+
+def rate_limit_headers(standings: Sequence[Standing]) -> Mapping[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-11: quota `q` in window `w`; `r` remain for `t` seconds."""
+    policies = ", ".join(f'"{each.name}";q={each.limit};w={each.window_seconds}' for each in standings)
+    limits = ", ".join(f'"{each.name}";r={each.remaining};t={each.seconds_left}' for each in standings)
+    return {"ratelimit-policy": policies, "ratelimit": limits}
+
+
+class TooManyAttempts(MithrilError):
+    """Too many refusals of one caller; nothing more is tried until their time is over."""
+
+    status = 429
+    type = "too_many_requests"
+    message = "Too many failed attempts. Try again later."
+
+    def __init__(self, standings: Sequence[Standing]) -> None:
+        """`standings`: of the quotas that apply, at least one of which is used up."""
+        super().__init__(detail="too many refusals: " + ", ".join(s.name for s in standings if not s.remaining))
+        self.standings = standings
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come back, and why."""
+        waits = [each.seconds_left for each in self.standings if not each.remaining]
+        return {"retry-after": str(max(1, *waits)), **rate_limit_headers(self.standings)}
+
+
+class HeadersTooLarge(MithrilError):
+    """The header fields exceed the limit."""
+
+    status = 431
+    type = "headers_too_large"
+    message = "The headers of the request are too large."
+
+
+class ServiceUnavailable(MithrilError):
+    """Something that we need is away for now; the caller should come back."""
+
+    status = 503
+    type = "service_unavailable"
+    message = "Service is temporarily unavailable. Try again later."
+    retry_after_seconds = 1
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come back (RFC 9110 section 10.2.3)."""
+        return {"retry-after": str(self.retry_after_seconds)}
+
+
+class AtCapacity(ServiceUnavailable):
+    """More at once than this worker takes: a quick no is better than a queue."""
+
+    message = "The service is busy. Try again later."
+
+    def __init__(self) -> None:
+        """Says the same to everybody."""
+        super().__init__(detail="at capacity")
+
+
+class MessageNotSent(ServiceUnavailable):
+    """The message with the one-time password did not go out; nothing of the request is kept."""
+
+    type = "internal_error"
+    message = "SMS not sent. Try later"
+
+
+def _challenge(**parameters: str | None) -> str:
+    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+    return f"Bearer {pairs}".rstrip()

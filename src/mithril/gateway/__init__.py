@@ -1,0 +1,1 @@
+"""What gateways ask about every request; whether a token is good is decided in `tokens.verification`."""

@@ -1,0 +1,137 @@
+"""What gateways ask about every request: is this token good, whose is it, and for what (contract.md 3.5.1, 4).
+
+    verify         the token in the URL, as the gateway of ESOZ sends it; or in a body, which no log sees
+    user           the person behind it, with their roles
+    api_key        the program behind an API-key, for calls without any person
+    forward-auth   for nginx, Traefik and Envoy: everything in headers, both ways
+
+None of them repeats the value that was sent.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mithril import access, changesets, http
+from mithril.changesets import Changeset
+from mithril.tokens import verification
+from mithril.tokens.store import Presented
+
+TOKEN = Changeset("mithril.gateway", "token_verify.json")
+FORWARD_AUTH = "/admin/forward-auth"
+ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+async def verify(request: Request) -> Response:
+    """Token verify, as the gateway of ESOZ asks."""
+    found = await verification.verify(
+        http.resources(request).database,
+        token=request.path_params["token"],
+        api_key=http.header(request, "api-key"),
+        api_key_was_sent="api-key" in request.headers,
+    )
+    return _answer(request, found)
+
+
+async def verify_in_body(request: Request) -> Response:
+    """The same for a token, an API-key and the scopes that are needed in a body, which no log sees."""
+    given = TOKEN.cast(await changesets.read_bare(request))
+    settings, database, _ = http.resources(request)
+    api_key = given.get("api_key")
+    found = await verification.verify(
+        database, token=given["token"], api_key=api_key, api_key_was_sent=api_key is not None
+    )
+    caller = access.caller_of(found, settings)
+    for scope in given.get("scope", "").split():
+        caller.require_scope(scope)
+    return _answer(request, found)
+
+
+async def forward_auth(request: Request) -> Response:
+    """Whether a proxy may let the request pass: 200 with who it is in headers, or 401, or 403.
+
+    The proxy may add the caller's own path (Envoy does), and ask for scopes with `?scope=`.
+    """
+    found = await access.identify(request)
+    caller = access.caller_of(found, http.resources(request).settings)
+    for scope in _first_scope(request).split():
+        caller.require_scope(scope)
+    return Response(status_code=200, headers=_consumer_headers(found))
+
+
+async def show_user(request: Request) -> Response:
+    """The person behind an access token, with the roles that count for its client."""
+    owner = await verification.find_owner(http.resources(request).database, request.path_params["token"])
+    data = {
+        "id": owner.id,
+        "email": owner.email,
+        "tax_id": owner.tax_id,
+        "person_id": owner.person_id,
+        "settings": msgspec.Raw(owner.settings.encode()),
+        "is_blocked": owner.is_blocked,
+        "block_reason": owner.block_reason,
+        "inserted_at": owner.inserted_at,
+        "updated_at": owner.updated_at,
+        "urgent": {
+            "roles": msgspec.Raw(owner.roles.encode()),
+            "global_roles": msgspec.Raw(owner.global_roles.encode()),
+            "token": {"expires_at": _unix(owner.expires_at)},
+        },
+    }
+    return http.answer(request, data, urgent=True)
+
+
+async def verify_key(request: Request) -> Response:
+    """Api-key verify: the program that it belongs to, and what it may do without a person."""
+    holder = await verification.verify_key(http.resources(request).database, request.path_params["api_key"])
+    details = {"client_id": holder.client_id, "broker_scope": holder.broker_scope, "scope": holder.scope}
+    return http.answer(request, {"details": details}, urgent={"mis_client_id": holder.client_id})
+
+
+def _answer(request: Request, found: Presented) -> Response:
+    data = {
+        "id": found.id,
+        "name": found.name,
+        "expires_at": _unix(found.expires_at),
+        "user_id": found.user_id,
+        "details": verification.details_of(found),
+    }
+    mis_client_id = found.broker_id if found.access_type == "BROKER" else None
+    return http.answer(request, data, urgent={"mis_client_id": mis_client_id})
+
+
+def _consumer_headers(found: Presented) -> Mapping[str, str]:
+    """What the gateway of ESOZ tells the services behind it (contract.md 4.1); ASCII, as headers must be.
+
+    The edge adds `X-Request-Id`, as to every answer.
+    """
+    details = verification.details_of(found)
+    scope = " ".join(name for name in str(details["scope"]).split() if name.isascii() and name.isprintable())
+    return {
+        "x-consumer-id": str(found.user_id),
+        "x-consumer-scope": scope,
+        "x-consumer-metadata": json.dumps(details, default=str),
+    }
+
+
+def _first_scope(request: Request) -> str:
+    """Of several the first counts: a caller's own query may follow that of the proxy."""
+    return next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+ROUTES = [
+    http.route("/admin/tokens/{token}/verify", verify),
+    http.route("/admin/tokens/verify", verify_in_body, "POST"),
+    http.route("/admin/tokens/{token}/user", show_user),
+    http.route("/admin/api_key/{api_key}/verify", verify_key),
+    http.route(FORWARD_AUTH, forward_auth, *ANY_METHOD),
+    http.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD),
+]

@@ -1,0 +1,38 @@
+"""The one grant of the administration: a session for a person (contract.md 3.5)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mithril import administration, changesets, errors, http
+from mithril.bodies import Document
+from mithril.identifiers import parse_uuid
+from mithril.oauth import token_view, trusted_session
+
+
+async def issue_access(request: Request) -> Response:
+    """An access token for the person of the path, as if they had logged in through the client."""
+    user_id = administration.identifier(request, "user_id")
+    fields = await changesets.read_wrapped(request, "token")
+    settings, database, _ = http.resources(request)
+    await trusted_session.check_person(database, user_id)
+    client_id, scope = _text(fields, "client_id"), _text(fields, "scope")
+    issued = await trusted_session.begin(
+        database,
+        settings,
+        user_id=user_id,
+        client_id=parse_uuid(client_id),
+        scope=scope,
+        actor=administration.actor(request),
+    )
+    return administration.answer_created(request, token_view.view(issued), location=f"/admin/tokens/{issued.id}")
+
+
+def _text(fields: Document, name: str) -> str:
+    """Raises Unprocessable for what is missing, blank or no text."""
+    value = fields.get(name)
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise errors.Unprocessable("invalid params")
+    return value
+
+
+ROUTES = [http.route("/admin/users/{user_id}/tokens/access", issue_access, "POST")]

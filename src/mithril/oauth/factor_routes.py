@@ -1,0 +1,141 @@
+"""The ESOZ routes of the second factor and of a new password (contract.md 3.2.3, 3.2.5).
+
+The two grants here are dispatched by `routes`. The rules are in `second_factor` and `password_change`.
+"""
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mithril import access, changesets, errors, http
+from mithril.attempts import service as attempts
+from mithril.audit.store import Actor
+from mithril.bodies import Document
+from mithril.changesets import Changeset
+from mithril.errors import Invalid
+from mithril.oauth import bearers, password_change, second_factor, token_view
+from mithril.tokens.store import Token
+from mithril.users import person_view, phones
+
+ACTIONS = "/oauth/users/actions"
+REQUEST_APPS = "REQUEST_APPS"
+DIGITS = re.compile(r"[0-9]{1,20}")
+
+OTP = Changeset("mithril.oauth", "authorize_2fa.json")
+FACTOR = Changeset("mithril.oauth", "init_factor.json")
+PASSWORD = Changeset("mithril.oauth", "update_password.json")
+
+
+async def authorize_2fa(request: Request, fields: Document) -> Response:
+    """The grant authorize_2fa_access_token: the code of the message for a session."""
+    code = _code(fields)
+    settings, database, _ = http.resources(request)
+    issued = await second_factor.authorize(
+        database, settings, bearer=_bearer(request), code=code, actor=_actor(request)
+    )
+    return http.answer(request, token_view.view(issued), status=201, urgent={"next_step": REQUEST_APPS})
+
+
+async def refresh_2fa(request: Request, _: Document) -> Response:
+    """The grant refresh_2fa_access_token: another message."""
+    settings, database, messenger = http.resources(request)
+    begun = await second_factor.refresh(database, settings, bearer=_bearer(request), messenger=messenger)
+    return http.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
+
+
+async def init_factor(request: Request) -> Response:
+    """A message to the phone that is to be the person's second factor."""
+    settings, database, messenger = http.resources(request)
+    token = await bearers.find(database, _bearer(request))
+    bearers.check_living(token)
+    await bearers.check_people(database, token)
+    given = _factor(await changesets.read_bare(request))
+    begun = await second_factor.init_factor(
+        database, settings, token=token, kind=given["type"], phone=given["factor"], messenger=messenger
+    )
+    return http.answer(request, token_view.brief_view(begun.token), status=201, urgent={"next_step": begun.next_step})
+
+
+async def approve_factor(request: Request) -> Response:
+    """The code of that message makes the phone the person's second factor."""
+    settings, database, _ = http.resources(request)
+    bearer = _bearer(request)
+    token = await bearers.find(database, bearer)
+    bearers.check_living(token)
+    second_factor.check_initiated(token)
+    await bearers.check_people(database, token)
+    code = _code(await changesets.read_bare(request))
+    issued = await second_factor.approve_factor(
+        database, settings, token=token, bearer=bearer, code=code, actor=_actor(request)
+    )
+    return http.answer(request, token_view.view(issued), status=201)
+
+
+async def update_password(request: Request) -> Response:
+    """A new password for the person of a change-password token."""
+    database = http.resources(request).database
+    token = await bearers.find(database, _bearer(request))
+    bearers.check_living(token)
+    password_change.check_kind(token)
+    await bearers.check_people(database, token)
+    given = PASSWORD.cast(await changesets.read_wrapped(request, "user"))
+    actor = _actor(request, token)
+    try:
+        person = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
+    except errors.ValidationFailed as refusal:
+        raise errors.ValidationFailed(refusal.invalid, message=changesets.MESSAGE) from None
+    return http.answer(request, person_view.view(person))
+
+
+def _bearer(request: Request) -> str:
+    """Raises Unauthorized: here a missing header and a wrong one have names of their own (contract.md 2.3)."""
+    values = request.headers.getlist("authorization")
+    if len(values) != 1 or values[0].partition(" ")[0].lower() != "bearer":
+        raise errors.Unauthorized("access_denied", "Authorization header required.")
+    credentials = access.BEARER.fullmatch(values[0])
+    if credentials is None:
+        raise errors.Unauthorized("token_invalid", "Invalid token.")
+    return credentials[1]
+
+
+def _code(fields: Document) -> str:
+    """The digits that were sent, as a number or as text, without the zeros that a number cannot begin with."""
+    otp = fields.get("otp")
+    if isinstance(otp, str) and DIGITS.fullmatch(otp):
+        fields = {**fields, "otp": int(otp)}
+    return str(int(OTP.cast(fields)["otp"]))
+
+
+def _factor(fields: Document) -> Document:
+    """Type and phone. Raises ValidationFailed, with the rules of both."""
+    invalid: list[Any] = []
+    try:
+        given = FACTOR.cast(fields)
+    except errors.ValidationFailed as refusal:
+        invalid, given = refusal.invalid, fields
+    if isinstance(given.get("factor"), str) and given["factor"].strip() and not phones.is_phone(given["factor"]):
+        invalid = [Invalid("$.factor", [phones.INVALID]), *invalid]
+    if invalid:
+        raise errors.ValidationFailed(invalid, message=changesets.MESSAGE)
+    return given
+
+
+def _actor(request: Request, token: Token | None = None) -> Actor:
+    return Actor(
+        user_id=token.user_id if token else None,
+        client_id=token.client_id if token else None,
+        request_id=request.scope["request_id"],
+        network_address=http.network_address(request),
+    )
+
+
+LOGIN_GRANTS = {"authorize_2fa_access_token": authorize_2fa, "refresh_2fa_access_token": refresh_2fa}
+
+
+ROUTES = [
+    http.route(f"{ACTIONS}/init_factor", attempts.limiting(init_factor), "POST"),
+    http.route(f"{ACTIONS}/approve_factor", attempts.limiting(approve_factor), "POST"),
+    http.route(f"{ACTIONS}/update_password", attempts.limiting(update_password), "POST"),
+]

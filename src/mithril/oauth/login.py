@@ -1,0 +1,78 @@
+"""Login by password: a person's session with the page that signs them in (contract.md 3.2.3)."""
+
+from uuid import UUID
+
+from mithril import errors
+from mithril.database import Database
+from mithril.oauth import scopes, store
+from mithril.oauth.store import Client
+from mithril.settings import Settings
+from mithril.tokens import service as tokens
+from mithril.tokens.store import Issued
+from mithril.users import service as users
+from mithril.users.store import User
+
+CHANGE_PASSWORD_SCOPE = "user:change_password"
+CABINET = "CABINET"
+
+
+async def check_client(database: Database, client_id: UUID | None) -> Client:
+    """The client through which somebody logs in. Raises Unauthorized (rows 2 and 3; blocking must bite)."""
+    client = await store.find_client(database, client_id)
+    if client is None:
+        raise errors.Unauthorized("invalid_client", "Invalid client id.")
+    if client.is_blocked:
+        raise errors.Unauthorized("access_denied", "Client is blocked.")
+    if "password" not in client.allowed_grant_types:
+        raise errors.Unauthorized("access_denied", "Client is not allowed to issue login token.")
+    return client
+
+
+async def identify(
+    database: Database,
+    settings: Settings,
+    *,
+    client: Client,
+    email: str,
+    password: str,
+    network_address: str | None,
+    is_changing_password: bool,
+) -> User:
+    """The person who logs in (rows 4 to 8). Raises Unauthorized, Forbidden."""
+    user = await users.authenticate(database, settings, email=email, password=password, network_address=network_address)
+    if client.type_name == CABINET and not user.tax_id:
+        raise errors.Forbidden("User is not registered")
+    if not is_changing_password:
+        users.check_password_age(user, settings)
+    return user
+
+
+def check_scope(client: Client, scope: str, *, is_changing_password: bool) -> None:
+    """Rows 9 and 10. Raises Unprocessable, Unauthorized."""
+    scopes.check_client_type(client, scope)
+    if is_changing_password and scope.split() != [CHANGE_PASSWORD_SCOPE]:
+        message = "Allowed scopes for the token are user:change_password."
+        raise errors.Unauthorized("access_denied", message)
+
+
+async def start_session(
+    database: Database, settings: Settings, *, user: User, client: Client, scope: str, grant_type: str
+) -> Issued:
+    """The session token of a person without a second factor; it ends their older ones with this client.
+
+    Raises Unauthorized for who is blocked meanwhile.
+    """
+    name = "access_token" if grant_type == "password" else "change_password_token"
+    async with database.transaction() as transaction:
+        await users.hold_unblocked(transaction, user.id)
+        issued = await tokens.issue(
+            transaction,
+            name,
+            user_id=user.id,
+            client_id=client.id,
+            lives_seconds=settings.auth_access_token_lifetime,
+            scope=scope,
+            details={"grant_type": grant_type},
+        )
+        await tokens.end_older_sessions(transaction, issued)
+    return issued

@@ -1,0 +1,25 @@
+"""Logout: a person's session with one client ends (ESOZ API-009-001-001-0326)."""
+
+from mithril import errors
+from mithril.database import Database
+from mithril.oauth import store
+from mithril.tokens import store as token_store
+
+INVALID = "Invalid access token"
+
+
+async def log_out(database: Database, access_token: str) -> None:
+    """Ends the access token and all that came from the same grant, its refresh token above all.
+
+    Raises AccessDenied for what is no living access token. Other sessions of the same person live on.
+    """
+    async with database.transaction() as transaction:
+        token = await token_store.find_token(transaction, access_token)
+        if token is None or token.name != token_store.ACCESS_TOKEN or token.is_expired:
+            description = "The access token is unknown or expired."
+            raise errors.AccessDenied(INVALID, error="invalid_token", description=description)
+        # The same lock that the grants take: nothing is issued for this session behind our back.
+        await store.find_approval(transaction, token.user_id, client_id=token.client_id)
+        await token_store.end_token(transaction, token.id)
+        if token.family_id is not None:
+            await token_store.end_family(transaction, token.family_id)

@@ -1,0 +1,40 @@
+"""A new password for who has shown, by the old one and the second factor, who they are (contract.md 3.2.5).
+
+The rules of passwords themselves are in `users.passwords`.
+"""
+
+from mithril import errors
+from mithril.audit.store import Actor
+from mithril.database import Database
+from mithril.errors import Invalid
+from mithril.oauth.second_factor import CHANGE_PASSWORD_TOKEN
+from mithril.tokens import store as token_store
+from mithril.tokens.store import Token
+from mithril.users import passwords
+from mithril.users import store as user_store
+from mithril.users.store import Person
+
+
+def check_kind(token: Token) -> None:
+    """Raises Unauthorized for a token that is not for changing a password."""
+    if token.name != CHANGE_PASSWORD_TOKEN:
+        raise errors.Unauthorized("token_invalid_type", "Invalid token type.")
+
+
+async def update_password(database: Database, *, token: Token, password: str, actor: Actor) -> Person:
+    """Sets the password of the token's person. The token is used up, and every other one of theirs ends.
+
+    `token` must have passed `bearers` and `check_kind`; a refused password leaves it as it was. Raises
+    ValidationFailed, Unauthorized.
+    """
+    broken = await passwords.judge(database, token.user_id, password)
+    if broken:
+        raise errors.ValidationFailed([Invalid("$.password", broken)])
+    password_hash = await passwords.hashed(password)
+    async with database.transaction() as transaction:
+        # The person before their tokens, as whoever blocks them does: else the two would wait for each other.
+        await user_store.lock_user(transaction, token.user_id)
+        # Used up first: of many requests at once exactly one gets past this line.
+        if not await token_store.replace_token(transaction, token.id):
+            raise errors.Unauthorized("token_expired", "Token expired.", detail="used at the same moment")
+        return await passwords.change(transaction, token.user_id, password_hash=password_hash, actor=actor)

@@ -1,0 +1,92 @@
+"""Another access token for a refresh token (contract.md 3.2.2; RFC 6749 section 6, RFC 9700 section 4.14)."""
+
+from mithril import errors
+from mithril.database import Database, PooledConnection
+from mithril.oauth import client_secret, scopes, store
+from mithril.oauth.code_grant import REFRESH_TOKEN, Grant, check_people
+from mithril.oauth.store import Client, Link
+from mithril.settings import Settings
+from mithril.tokens import service as tokens
+from mithril.tokens import store as token_store
+from mithril.tokens.store import Token
+
+
+async def refresh(
+    database: Database,
+    settings: Settings,
+    *,
+    client: Client,
+    link: Link | None,
+    refresh_token: str,
+    scope: str | None = None,
+) -> Grant:
+    """A new access token, never wider than the grant, narrowed to what roles and client type still allow.
+
+    A public client gets a new refresh token too, and one that was used before ends the family.
+    `link`: as in `code_grant.redeem`.
+    `scope`: less than the grant, if the caller wants less. Raises Unauthorized; a refusal for the scope or for
+    people leaves the refresh token as it was.
+    """
+    async with database.transaction() as transaction:
+        link = await client_secret.hold(transaction, link)
+        token = await _check(transaction, client, link, refresh_token)
+        is_rotated = client.is_public
+        takes = token_store.consume_token if is_rotated else token_store.is_living
+        if await takes(transaction, token.id):
+            access = await _issue(transaction, settings, client, token, scope=scope)
+            return Grant(access, await _rotate(transaction, settings, token) if is_rotated else None)
+        # The transaction is kept although the request is refused: one of the two who had it may be a thief, and
+        # which one nobody can tell, so an honest client that repeats a lost answer signs in again.
+        await token_store.end_family(transaction, token.family_id or token.id)
+    raise errors.Unauthorized("access_denied", "Token has already been used.")
+
+
+async def _check(transaction: PooledConnection, client: Client, link: Link | None, refresh_token: str) -> Token:
+    token = await token_store.find_token(transaction, refresh_token)
+    if token is None or token.name != REFRESH_TOKEN:
+        raise errors.Unauthorized("token_not_found", "Token not found.")
+    if token.client_id != client.id or (link is not None and token.connection_id not in (None, link.id)):
+        raise errors.Unauthorized("invalid_grant", "Token not found or expired.")
+    if token.is_expired and not token.is_used:
+        raise errors.Unauthorized("token_expired", "Token expired.")
+    if link is None and token.connection_id and await store.hold_link(transaction, token.connection_id) is None:
+        raise errors.Unauthorized("token_not_found", "Token not found.", detail="ended with its connection")
+    await check_people(transaction, client, token)
+    return token
+
+
+async def _issue(
+    transaction: PooledConnection, settings: Settings, client: Client, token: Token, *, scope: str | None
+) -> token_store.Issued:
+    if not set((scope or "").split()) <= set((token.scope or "").split()):
+        raise errors.Unauthorized("invalid_scope", "The scope is wider than what was granted.")
+    roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
+    left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([scope] if scope else []))
+    if not left:
+        message = "Resource owner revoked access for the client."
+        raise errors.Unauthorized("access_denied", message, detail="no scope is left")
+    return await tokens.issue(
+        transaction,
+        token_store.ACCESS_TOKEN,
+        user_id=token.user_id,
+        client_id=token.client_id,
+        connection_id=token.connection_id,
+        family_id=token.family_id or token.id,
+        lives_seconds=settings.auth_access_token_lifetime,
+        scope=left,
+        details={"grant_type": REFRESH_TOKEN},
+    )
+
+
+async def _rotate(transaction: PooledConnection, settings: Settings, token: Token) -> token_store.Issued:
+    return await tokens.issue(
+        transaction,
+        REFRESH_TOKEN,
+        user_id=token.user_id,
+        client_id=token.client_id,
+        connection_id=token.connection_id,
+        family_id=token.family_id or token.id,
+        lives_seconds=settings.auth_refresh_token_lifetime,
+        scope=token.scope,
+        details=token.details,
+    )

@@ -1,0 +1,29 @@
+"""A client gives a token back (RFC 7009)."""
+
+from mithril import errors
+from mithril.database import Database
+from mithril.oauth import client_authentication, store
+from mithril.oauth.client_authentication import Authenticated
+from mithril.oauth.code_grant import REFRESH_TOKEN
+from mithril.tokens import store as token_store
+
+REVOCABLE = (token_store.ACCESS_TOKEN, REFRESH_TOKEN)
+
+
+async def revoke(database: Database, *, caller: Authenticated, token: str) -> None:
+    """Ends an access token, or a refresh token with all that its grant has issued (RFC 7009 section 2.1).
+
+    A token that is unknown, over, or of another kind is none: nothing happens. Raises Unauthorized for a token of
+    somebody else, which stays as it is.
+    """
+    async with database.transaction() as transaction:
+        found = await token_store.find_token(transaction, token)
+        if found is None or found.name not in REVOCABLE:
+            return
+        if not client_authentication.sees(caller, client_id=found.client_id, connection_id=found.connection_id):
+            raise errors.Unauthorized("invalid_grant", "The token was issued to another client.")
+        # The same lock that the grants take (see code_grant.check_people): nothing is issued behind our back.
+        await store.find_approval(transaction, found.user_id, client_id=found.client_id)
+        await token_store.end_token(transaction, found.id)
+        if found.name == REFRESH_TOKEN:
+            await token_store.end_family(transaction, found.family_id or found.id)

@@ -1,0 +1,190 @@
+"""The routes of every OAuth library: token, revocation, introspection, and the metadata that leads to them.
+
+Here are the shapes of RFC 6749, 7009, 7662 and 8414; the rules are those of the ESOZ routes too. The page to which
+a browser is sent, `/oauth2/authorize`, is in `pages`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from mithril import errors, http
+from mithril.attempts import service as attempts
+from mithril.oauth import (
+    client_authentication,
+    code_grant,
+    forms,
+    introspection,
+    protocol_errors,
+    refresh_grant,
+    revocation,
+)
+from mithril.oauth.authorize import AUTHORIZATION_CODE
+from mithril.oauth.client_authentication import Authenticated
+from mithril.oauth.code_grant import REFRESH_TOKEN, Grant
+from mithril.oauth.forms import Form
+from mithril.oauth.protocol_errors import ProtocolError
+from mithril.tokens.store import ACCESS_TOKEN, Living
+
+TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
+METADATA = "/.well-known/oauth-authorization-server"
+AUTHORIZE = "/oauth2/authorize"
+BEARER = "Bearer"
+WITH_SECRET = ["client_secret_basic", "client_secret_post"]
+
+Handler = Callable[[Request, Authenticated, Form], Awaitable[Response]]
+
+
+async def issue_token(request: Request, caller: Authenticated, form: Form) -> Response:
+    """The token endpoint (RFC 6749 section 3.2)."""
+    grant = GRANTS.get(forms.required(form, "grant_type"))
+    if grant is None:
+        description = f"The grant type must be one of {', '.join(GRANTS)}."
+        raise ProtocolError("unsupported_grant_type", description)
+    issued = await grant(request, caller, form)
+    content = {
+        "access_token": issued.access.value,
+        "token_type": BEARER,
+        "expires_in": http.resources(request).settings.auth_access_token_lifetime,
+        "scope": issued.access.scope,
+        "refresh_token": issued.refresh.value if issued.refresh else None,
+    }
+    return protocol_errors.answer(content)
+
+
+async def redeem_code(request: Request, caller: Authenticated, form: Form) -> Grant:
+    """The grant `authorization_code` (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
+    return await code_grant.redeem(
+        http.resources(request).database,
+        http.resources(request).settings,
+        client=caller.client,
+        link=caller.link,
+        code=forms.required(form, "code"),
+        redirect_uri=forms.required(form, "redirect_uri"),
+        code_verifier=form.get("code_verifier"),
+    )
+
+
+async def refresh(request: Request, caller: Authenticated, form: Form) -> Grant:
+    """The grant `refresh_token` (RFC 6749 section 6)."""
+    return await refresh_grant.refresh(
+        http.resources(request).database,
+        http.resources(request).settings,
+        client=caller.client,
+        link=caller.link,
+        refresh_token=forms.required(form, "refresh_token"),
+        scope=form.get("scope"),
+    )
+
+
+async def revoke(request: Request, caller: Authenticated, form: Form) -> Response:
+    """The revocation endpoint (RFC 7009). `token_type_hint` is no help: every token is found by its value."""
+    await revocation.revoke(http.resources(request).database, caller=caller, token=forms.required(form, "token"))
+    return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
+
+
+async def introspect(request: Request, caller: Authenticated, form: Form) -> Response:
+    """The introspection endpoint (RFC 7662), for clients that have proved who they are."""
+    if caller.link is None:
+        raise ProtocolError.invalid_client("Introspection needs the secret of a connection.")
+    value = forms.required(form, "token")
+    token = await introspection.introspect(http.resources(request).database, caller=caller, token=value)
+    content = {"active": False} if token is None else introspection_view(token, issuer=http.origin(request.scope))
+    return protocol_errors.answer(content)
+
+
+def introspection_view(token: Living, *, issuer: str) -> Mapping[str, object]:
+    """RFC 7662 section 2.2. Only an access token has a `token_type`: nobody may take a refresh token for one."""
+    return {
+        "active": True,
+        "scope": token.scope,
+        "client_id": token.client_id,
+        "token_type": BEARER if token.name == ACCESS_TOKEN else None,
+        "exp": _seconds(token.expires_at),
+        "iat": _seconds(token.inserted_at),
+        "sub": token.user_id,
+        "iss": issuer,
+    }
+
+
+async def show_metadata(request: Request) -> Response:
+    """Where everything is and what it can do (RFC 8414 section 3.2)."""
+    return protocol_errors.answer(metadata(http.origin(request.scope)))
+
+
+def metadata(issuer: str) -> Mapping[str, object]:
+    """The server as the caller reaches it. Scopes are not listed: which there are depends on client and person."""
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": issuer + AUTHORIZE,
+        "token_endpoint": issuer + TOKEN,
+        "revocation_endpoint": issuer + REVOKE,
+        "introspection_endpoint": issuer + INTROSPECT,
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANTS),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": [*WITH_SECRET, "none"],
+        "revocation_endpoint_auth_methods_supported": [*WITH_SECRET, "none"],
+        "introspection_endpoint_auth_methods_supported": WITH_SECRET,
+        "authorization_response_iss_parameter_supported": True,
+        "ui_locales_supported": ["uk", "en"],
+        "service_documentation": issuer + "/docs",
+    }
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
+    """A POST route for authenticated clients, and what its path says to any other method."""
+
+    async def handle(request: Request) -> Response:
+        request.scope[http.REFUSAL_VIEW] = protocol_errors.show
+        form = await forms.read(request)
+        caller = await _authenticate(request, form)
+        try:
+            if caller.is_proven:
+                return await handler(request, caller, form)
+            async with attempts.limited(request, client_id=str(caller.client.id)):
+                return await handler(request, caller, form)
+        except errors.Unauthorized as refusal:
+            raise protocol_errors.translated(refusal) from refusal
+
+    return [http.route(path, handle, "POST"), Route(path, endpoint=http.Endpoint(_refuse_method))]
+
+
+async def _authenticate(request: Request, form: Form) -> Authenticated:
+    given = forms.credentials(request, form)
+    database = http.resources(request).database
+    try:
+        async with attempts.limited(request, client_id=given.client_id):
+            caller = await client_authentication.authenticate(database, given.client_id, secret=given.secret)
+    except errors.Unauthorized as refusal:
+        if refusal.type == protocol_errors.INVALID_CLIENT:
+            raise ProtocolError.invalid_client(refusal.message or "") from refusal
+        raise protocol_errors.translated(refusal) from refusal
+    request.scope["caller_log"] = {"client_id": str(caller.client.id)}
+    return caller
+
+
+async def _refuse_method(request: Request) -> Response:
+    request.scope[http.REFUSAL_VIEW] = protocol_errors.show
+    raise errors.MethodNotAllowed(allowed="POST")
+
+
+GRANTS: Mapping[str, Callable[[Request, Authenticated, Form], Awaitable[Grant]]] = {
+    AUTHORIZATION_CODE: redeem_code,
+    REFRESH_TOKEN: refresh,
+}
+
+ROUTES: list[BaseRoute] = [
+    *_endpoint(TOKEN, issue_token),
+    *_endpoint(REVOKE, revoke),
+    *_endpoint(INTROSPECT, introspect),
+    http.route(METADATA, show_metadata),
+]

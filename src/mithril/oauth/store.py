@@ -1,0 +1,157 @@
+"""The SQL that the grants need: clients with what bounds their scope, approvals, role scopes."""
+
+from uuid import UUID
+
+import msgspec
+
+from mithril import security
+from mithril.audit import store as audit
+from mithril.audit.store import ACTOR_COLUMNS, Actor
+from mithril.database import Database, PooledConnection, Source
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """What a grant asks about a client. `settings` is JSON as text."""
+
+    id: UUID
+    name: str
+    is_blocked: bool
+    settings: str
+    type_name: str
+    type_scope: str
+
+    @property
+    def allowed_grant_types(self) -> list[str]:
+        """The login grants that it may use (`settings.allowed_grant_types`)."""
+        return list(msgspec.json.decode(self.settings).get("allowed_grant_types") or ())
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it has no secret and must prove itself by PKCE (`settings.public`)."""
+        return msgspec.json.decode(self.settings).get("public") is True
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """The connection through which a grant goes."""
+
+    id: UUID
+    client_id: UUID
+    consumer_id: UUID
+    redirect_uri: str
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person has consented to for a client."""
+
+    id: UUID
+    scope: str
+
+
+APPROVAL_ROWS = audit.Table("apps", "approval", client="w.client_id")
+FIND_CLIENT = """
+SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope
+  FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
+"""
+LINK = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE client_id = $1"
+HOLD_LINK = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE id = $1 FOR KEY SHARE"
+FIND_LINK_BY_ADDRESS = f"{LINK} AND redirect_uri = $2 ORDER BY inserted_at, id LIMIT 1"
+FIND_LINK_BY_SECRET = f"""
+{LINK} AND (secret_digest = $2 OR (previous_secret_digest = $2 AND previous_secret_expires_at > now()))
+"""
+ROLE_SCOPES = """
+SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
+ WHERE ur.user_id = $1 AND ur.client_id = $2
+ UNION ALL
+SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = $1
+"""
+# What was approved before stays approved; the new scopes come first (contract.md 3.2.1).
+APPROVE = f"""
+WITH old AS (
+    SELECT id, scope FROM apps WHERE user_id = $1 AND client_id = $2
+), approved AS (
+    INSERT INTO apps AS a (user_id, client_id, scope) VALUES ($1, $2, $3)
+        ON CONFLICT (user_id, client_id) DO UPDATE SET scope = $3, updated_at = now() WHERE a.scope <> $3
+    RETURNING a.id, a.scope
+)
+INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
+SELECT CASE WHEN old.id IS NULL THEN 'approval.create' ELSE 'approval.update' END, approved.id, $2,
+       CASE WHEN old.id IS NOT NULL THEN jsonb_build_object('scope', old.scope) END,
+       jsonb_build_object('scope', approved.scope), $4, $5, $6, $7, $8
+  FROM approved LEFT JOIN old USING (id)
+"""
+# Client and person first, as whoever blocks or deletes them does: the other way round two would wait for each other.
+FIND_APPROVAL = """
+SELECT a.id, a.scope FROM apps a JOIN clients c ON c.id = a.client_id JOIN users u ON u.id = a.user_id
+ WHERE a.user_id = $1 AND a.client_id = $2
+   FOR KEY SHARE OF c, u FOR UPDATE OF a
+"""
+ADD_NONCE = """
+INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id
+"""
+CONSUME_NONCE = """
+UPDATE nonces SET used_at = now() WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()
+RETURNING id
+"""
+
+
+async def find_client(database: Database, client_id: UUID | None) -> Client | None:
+    """The client with its type, or None."""
+    row = await database.fetchrow(FIND_CLIENT, client_id)
+    return None if row is None else Client(**row)
+
+
+async def find_link_by_address(database: Database, client_id: UUID, redirect_uri: str) -> Link | None:
+    """The client's connection with exactly that address (RFC 9700 section 2.1), or None."""
+    if "\0" in redirect_uri:  # PostgreSQL has no text with it
+        return None
+    row = await database.fetchrow(FIND_LINK_BY_ADDRESS, client_id, redirect_uri)
+    return None if row is None else Link(**row)
+
+
+async def hold_link(transaction: PooledConnection, connection_id: UUID | None) -> Link | None:
+    """The connection of that id as it is now, held against deletion until the transaction ends; or None.
+
+    To be held before any token: a deletion locks connection and tokens in the same order.
+    """
+    row = await transaction.fetchrow(HOLD_LINK, connection_id)
+    return None if row is None else Link(**row)
+
+
+async def find_link_by_secret(database: Database, client_id: UUID, secret: str) -> Link | None:
+    """The client's connection with that secret, the present one or one that still lives, or None."""
+    row = await database.fetchrow(FIND_LINK_BY_SECRET, client_id, security.digest(secret))
+    return None if row is None else Link(**row)
+
+
+async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
+    """The scopes of a person's roles in a client, then of their global roles; one text a role."""
+    return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
+
+
+async def hold_person(transaction: PooledConnection, user_id: UUID) -> None:
+    """Lets only one transaction at a time pass here for this person; what merely refers to them is not held up."""
+    await transaction.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
+
+
+async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_id: UUID) -> Approval | None:
+    """What the person has approved for the client; held against change until the transaction ends."""
+    row = await transaction.fetchrow(FIND_APPROVAL, user_id, client_id)
+    return None if row is None else Approval(**row)
+
+
+async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> None:
+    """Makes the approval say `scope`; writes nothing when it says so already."""
+    await transaction.execute(APPROVE, user_id, client_id, scope, *actor.arguments)
+
+
+async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float) -> UUID:
+    """A fresh nonce of that client: 122 random bits."""
+    row = await database.fetchrow(ADD_NONCE, client_id, float(lives_seconds))
+    assert row is not None, "INSERT returns its row"
+    nonce: UUID = row["id"]
+    return nonce
+
+
+async def consume_nonce(database: Database, nonce: UUID, *, client_id: UUID) -> bool:
+    """Marks the nonce as used; False when it is another client's, expired or used already. Decides any race."""
+    return await database.fetchrow(CONSUME_NONCE, nonce, client_id) is not None

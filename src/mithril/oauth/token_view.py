@@ -1,0 +1,41 @@
+"""How a token looks in the answer that issues it (contract.md 1.8.1): the one place where its value is shown.
+
+What a token may do is decided by the grants; how it is kept, by `tokens`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from mithril.tokens.store import Issued
+
+# What a token says about itself, in the order of the contract; whatever else the server notes stays inside.
+SHOWN = ("grant_type", "client_id", "scope", "refresh_token", "redirect_uri", "scope_request")
+SHOWN_OF_A_CODE = ("client_id", "grant_type", "redirect_uri", "scope_request")
+
+
+def view(issued: Issued, *, refresh: Issued | None = None) -> dict[str, object]:
+    """The token with its details; `refresh` is shown too where it was issued beside it. `expires_at` is Unix time."""
+    return brief_view(issued) | {"details": _details(issued, refresh)}
+
+
+def brief_view(issued: Issued) -> dict[str, object]:
+    """The token without its details."""
+    return {
+        "id": issued.id,
+        "name": issued.name,
+        "value": issued.value,
+        "expires_at": int(issued.expires_at.timestamp()),
+        "user_id": issued.user_id,
+    }
+
+
+def _details(issued: Issued, refresh: Issued | None) -> dict[str, object]:
+    noted: dict[str, Any] = msgspec.json.decode(issued.details)
+    said = noted | {"client_id": issued.client_id}
+    if issued.scope is not None:
+        said["scope"] = issued.scope
+    if refresh is not None:
+        said["refresh_token"] = refresh.value
+    order = SHOWN_OF_A_CODE if issued.name == "authorization_code" else SHOWN
+    return {name: said[name] for name in order if name in said}

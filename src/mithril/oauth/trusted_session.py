@@ -1,0 +1,49 @@
+"""A session that a trusted back end opens for a person: `POST /admin/users/{user_id}/tokens/access` (contract.md 3.5).
+
+Nobody proves who they are here: who may ask is decided at the internal listener's door.
+"""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from mithril import errors
+from mithril.audit.store import Actor
+from mithril.database import Database
+from mithril.oauth import login, scopes
+from mithril.settings import Settings
+from mithril.tokens import records
+from mithril.tokens import service as tokens
+from mithril.tokens.store import Issued
+from mithril.users import service as users
+from mithril.users import store as user_store
+
+
+async def check_person(database: Database, user_id: UUID) -> None:
+    """Raises NotFound."""
+    if await user_store.find_user(database, user_id) is None:
+        raise errors.NotFound
+
+
+async def begin(
+    database: Database, settings: Settings, *, user_id: UUID, client_id: UUID | None, scope: str, actor: Actor
+) -> Issued:
+    """An access token for the person and the client; it ends their older sessions, as a login does.
+
+    Unlike the original it gives a blocked person or client nothing. Raises Unauthorized, Unprocessable.
+    """
+    client = await login.check_client(database, client_id)
+    scopes.check_client_type(client, scope)
+    expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
+    async with database.transaction() as transaction:
+        await users.hold_unblocked(transaction, user_id)
+        issued = await records.issue_access(
+            transaction,
+            user_id=user_id,
+            client_id=client.id,
+            scope=scope,
+            grant_type="password",
+            expires_at=expires_at,
+            actor=actor,
+        )
+        await tokens.end_older_sessions(transaction, issued)
+    return issued

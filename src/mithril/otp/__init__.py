@@ -1,0 +1,1 @@
+"""One-time passwords: the codes of the second factor, and where they go."""

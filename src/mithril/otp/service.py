@@ -1,0 +1,132 @@
+"""The rules of one-time passwords: how they are made, sent, kept and tried.
+
+A code is kept as an argon2id hash of the token that it was sent for and the code together. The code alone has a
+million values: whoever had the table could try them all, however slow the hash. The token is in no table, only
+its digest is, and has 192 bits, so a leaked dump gives no code away; the slow hash is for who has the token too.
+
+Whose session a code opens is decided in `oauth.second_factor`.
+"""
+
+import asyncio
+import secrets
+from typing import NamedTuple
+from uuid import UUID
+
+from mithril import errors, security
+from mithril.attempts import store as attempts
+from mithril.database import Database, PooledConnection
+from mithril.messages import Messenger
+from mithril.otp import store
+from mithril.otp.store import OpenCode
+from mithril.settings import Settings
+from mithril.users import service as users
+
+PLACE_OF_CODE = "<otp.code>"
+INVALID = ("otp_invalid", "Invalid OTP code.")
+# Why a code that cannot be tried any more is refused, by its status.
+CLOSED = {
+    "EXPIRED": ("otp_expired", "OTP expired."),
+    "UNVERIFIED": ("otp_reached_max_attempts", "Reached max OTP verify attempts"),
+}
+
+
+class Sent(NamedTuple):
+    """A code that is on its way and not stored yet."""
+
+    phone: str
+    code_hash: str
+
+
+class Refused(Exception):
+    """The code opens nothing; `type` and `message` are what the caller is told."""
+
+    def __init__(self, type_: str, message: str, *, is_failure: bool = True) -> None:
+        """As in `errors.Unauthorized`. `is_failure`: to be counted for the person, for it may have been a guess."""
+        super().__init__(message)
+        self.type, self.message, self.is_failure = type_, message, is_failure
+
+
+async def send(
+    database: Database, settings: Settings, *, messenger: Messenger, user_id: UUID, phone: str, holder: str
+) -> Sent:
+    """Sends a fresh code, which only works together with `holder`, the value of a token.
+
+    Every send is counted before it is tried, so that none gets past the limit, and taken back when it fails.
+    Holds no database connection while the message is on its way, so that a slow SMS service stops nobody else.
+    Raises TooManyRequests, MessageNotSent. Source: contract.md 3.10.
+    """
+    key = users.message_counter(user_id)
+    await _count_send(database, settings, key)
+    code = new_code(settings.otp_length)
+    code_hash = await asyncio.to_thread(security.hash_password, _bound(holder, code))
+    try:
+        await messenger.send(phone, text_of(code, settings))
+    except errors.MessageNotSent:
+        await attempts.forgive(database, key)
+        raise
+    return Sent(phone, code_hash)
+
+
+async def keep(
+    transaction: PooledConnection, settings: Settings, sent: Sent, *, token_id: UUID, replaced_token_id: UUID | None
+) -> None:
+    """Stores a code that was sent for a token; one that was sent for the token before it is canceled."""
+    replaced = [] if replaced_token_id is None else [key_of(replaced_token_id, sent.phone)]
+    await store.add_code(
+        transaction,
+        key_of(token_id, sent.phone),
+        code_hash=sent.code_hash,
+        lives_seconds=settings.otp_lifetime,
+        replaced=replaced,
+    )
+
+
+async def try_code(database: Database, settings: Settings, *, key: str, holder: str, code: str) -> UUID:
+    """The id of the code that was tried and is right; `use_code` must yet find that nobody was faster.
+
+    A wrong try is counted, and committed, by the statement that decides what it is told. Raises Refused; where there
+    is no code, or one that opened its session meanwhile, nobody has failed.
+    """
+    found = await store.find_open(database, key, max_attempts=settings.otp_max_attempts)
+    if found is not None and await _is_right(found, holder, code.zfill(settings.otp_length)):
+        return found.id
+    if found is not None and await store.count_attempt(database, found.id, max_attempts=settings.otp_max_attempts):
+        raise Refused(*INVALID)
+    status = await store.close_code(database, key, max_attempts=settings.otp_max_attempts)
+    raise Refused(*CLOSED.get(status or "", INVALID), is_failure=found is not None or status in CLOSED)
+
+
+async def use_code(transaction: PooledConnection, settings: Settings, code_id: UUID) -> None:
+    """Uses up a code that was right: of many at once exactly one gets past this. Raises Refused, nobody has failed."""
+    if not await store.use_code(transaction, code_id, max_attempts=settings.otp_max_attempts):
+        raise Refused(*INVALID, is_failure=False)
+
+
+def key_of(token_id: UUID, phone: str) -> str:
+    """What a code belongs to (contract.md 1.13)."""
+    return f"{token_id}==={phone}"
+
+
+def new_code(length: int) -> str:
+    """That many digits, all ten equally likely in each place."""
+    return f"{secrets.randbelow(10**length):0{length}d}"
+
+
+def text_of(code: str, settings: Settings) -> str:
+    """The text of the message; the bare code where the template has no place for it (contract.md 5.4)."""
+    template = settings.otp_sms_template
+    return template.replace(PLACE_OF_CODE, code) if PLACE_OF_CODE in template else code
+
+
+async def _count_send(database: Database, settings: Settings, key: str) -> None:
+    counted = await attempts.count(database, [key], within_seconds=60 * settings.otp_send_timeout)
+    if counted[key].times > settings.otp_send_counter_max:
+        raise errors.TooManyRequests(retry_after_seconds=60 * settings.otp_send_timeout)
+
+
+async def _is_right(tried: OpenCode, holder: str, code: str) -> bool:
+    return await asyncio.to_thread(security.is_password, _bound(holder, code), tried.code_hash)
+
+
+def _bound(holder: str, code: str) -> str:
+    return f"{holder}:{code}"

@@ -1,0 +1,176 @@
+"""The SQL about second factors and one-time passwords."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril.audit.store import ACTOR_COLUMNS, Actor
+from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+
+
+class Factor(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's second factor; `phone` is None until they have named one."""
+
+    id: UUID
+    phone: str | None
+
+
+class OpenCode(msgspec.Struct, frozen=True, kw_only=True):
+    """A one-time password that allows one more try."""
+
+    id: UUID
+    code_hash: str
+
+
+FIND_FACTOR = """
+SELECT id, nullif(factor, '') AS phone FROM authentication_factors WHERE user_id = $1 AND type = $2 AND is_active
+"""
+CHANGE_FACTOR = f"""
+WITH old AS (
+    SELECT id, factor FROM authentication_factors WHERE id = $1 AND is_active FOR UPDATE
+), changed AS (
+    UPDATE authentication_factors f SET factor = $2, updated_at = now() FROM old WHERE f.id = old.id
+    RETURNING f.id, old.factor AS old, f.factor AS new
+), recorded AS (
+    INSERT INTO audit_events (action, subject_id, old, new, {ACTOR_COLUMNS})
+    SELECT 'authentication_factor.update', id, jsonb_build_object('factor', old), jsonb_build_object('factor', new),
+           $3, $4, $5, $6, $7
+      FROM changed
+)
+SELECT id FROM changed
+"""
+ADD_CODE = """
+WITH canceled AS (
+    UPDATE otp SET status = 'CANCELED', active = false WHERE key = ANY ($1) AND status = 'NEW'
+)
+INSERT INTO otp (key, code_digest, code_expired_at, status)
+VALUES ($2, $3, now() + make_interval(secs => $4), 'NEW')
+"""
+NEWEST = "SELECT id FROM otp WHERE key = $1 ORDER BY inserted_at DESC LIMIT 1"
+OPEN = "status = 'NEW' AND code_expired_at > now()"
+FIND_OPEN = f"SELECT id, code_digest FROM otp WHERE id = ({NEWEST}) AND {OPEN} AND attempts_count < $2"
+# Of tries at the same moment each waits here for the row, and then looks again at what the one before it did: no
+# more than `$2` wrong ones are told so, and no right one is accepted after them.
+COUNT_ATTEMPT = f"""
+UPDATE otp SET attempts_count = attempts_count + 1 WHERE id = $1 AND {OPEN} AND attempts_count < $2 RETURNING id
+"""
+USE_CODE = f"""
+UPDATE otp SET status = 'VERIFIED', active = false, attempts_count = attempts_count + 1
+ WHERE id = $1 AND {OPEN} AND attempts_count < $2
+RETURNING id
+"""
+CLOSE = f"""
+UPDATE otp SET status = CASE WHEN code_expired_at <= now() THEN 'EXPIRED' ELSE 'UNVERIFIED' END, active = false
+ WHERE id = ({NEWEST}) AND status = 'NEW' AND (code_expired_at <= now() OR attempts_count >= $2)
+"""
+FIND_STATUS = f"SELECT status FROM otp WHERE id = ({NEWEST})"
+
+
+async def find_factor(source: Source, user_id: UUID, *, kind: str = "SMS") -> Factor | None:
+    """The person's active factor of that kind, or None."""
+    row = await source.fetchrow(FIND_FACTOR, user_id, kind)
+    return None if row is None else Factor(**row)
+
+
+async def change_factor(transaction: PooledConnection, factor_id: UUID, *, phone: str, actor: Actor) -> bool:
+    """Gives the factor another phone, with an audit row; False when it is no longer active."""
+    return await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, *actor.arguments) is not None
+
+
+async def add_code(
+    transaction: PooledConnection, key: str, *, code_hash: str, lives_seconds: float, replaced: list[str]
+) -> None:
+    """A new one-time password; those of the keys in `replaced` are canceled."""
+    await transaction.execute(ADD_CODE, [key, *replaced], key, code_hash.encode(), float(lives_seconds))
+
+
+async def find_open(database: Database, key: str, *, max_attempts: int) -> OpenCode | None:
+    """The newest code of the key, if it allows one more try."""
+    row: Any = await database.fetchrow(FIND_OPEN, key, max_attempts)
+    return None if row is None else OpenCode(id=row["id"], code_hash=row["code_digest"].decode())
+
+
+async def count_attempt(database: Database, code_id: UUID, *, max_attempts: int) -> bool:
+    """Counts a wrong try; False for a code that allows no more. Kept whatever follows, decides any race."""
+    return await database.fetchrow(COUNT_ATTEMPT, code_id, max_attempts) is not None
+
+
+async def close_code(database: Database, key: str, *, max_attempts: int) -> str | None:
+    """Closes the newest code of the key if it is expired or used up; its status then, None if there is no code."""
+    await database.fetchrow(CLOSE, key, max_attempts)
+    # A statement of its own: one that began before somebody else closed the code would still see it open.
+    row = await database.fetchrow(FIND_STATUS, key)
+    return None if row is None else row[0]
+
+
+async def use_code(transaction: PooledConnection, code_id: UUID, *, max_attempts: int) -> bool:
+    """Marks a code as used; False when it allows no more tries. Decides any race."""
+    return await transaction.fetchval(USE_CODE, code_id, max_attempts) is not None
+
+
+class FactorRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A second factor as administrators keep it; `factor` is the phone, to be shown masked only."""
+
+    id: UUID
+    user_id: UUID
+    type: str
+    factor: str | None
+    is_active: bool
+    inserted_at: datetime
+    updated_at: datetime
+
+
+class CodeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be known about a one-time password: nothing of the code."""
+
+    id: UUID
+    key: str
+    code_expired_at: datetime
+    status: str
+    active: bool
+    attempts_count: int
+    inserted_at: datetime
+
+
+FACTOR_COLUMNS = ", ".join(FactorRecord.__struct_fields__)
+FIND_FACTOR_RECORD = f"SELECT {FACTOR_COLUMNS} FROM authentication_factors WHERE id = $1 AND user_id = $2"
+FACTOR_FILTERS = {"user_id": "user_id = {}", "type": "type = {}", "is_active": "is_active = {}"}
+CODE_FILTERS = {"key": "strpos(lower(key), lower({})) > 0", "status": "status = {}", "active": "active = {}"}
+
+
+async def list_factors(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FactorRecord]:
+    """In the order of their making; filters: FACTOR_FILTERS."""
+    return await database.fetch_page(
+        FactorRecord,
+        columns=FACTOR_COLUMNS,
+        tables="authentication_factors",
+        conditions=[Condition(FACTOR_FILTERS[name], value) for name, value in filters.items()],
+        order="inserted_at, id",
+        page=page,
+    )
+
+
+async def find_factor_record(source: Source, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
+    """The person's factor of that id, active or not, or None."""
+    row = await source.fetchrow(FIND_FACTOR_RECORD, factor_id, user_id)
+    return None if row is None else FactorRecord(**row)
+
+
+async def hold_factor(transaction: PooledConnection, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
+    """The same, held against change until the transaction ends."""
+    row = await transaction.fetchrow(f"{FIND_FACTOR_RECORD} FOR NO KEY UPDATE", factor_id, user_id)
+    return None if row is None else FactorRecord(**row)
+
+
+async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:
+    """In the order of their making; filters: CODE_FILTERS, of which a key is found by any part of it."""
+    return await database.fetch_page(
+        CodeRecord,
+        columns=", ".join(CodeRecord.__struct_fields__),
+        tables="otp",
+        conditions=[Condition(CODE_FILTERS[name], value) for name, value in filters.items()],
+        order="inserted_at, id",
+        page=page,
+    )

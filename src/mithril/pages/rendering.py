@@ -1,0 +1,89 @@
+"""From a template to an answer: Jinja with escaping, the language, the policy that the browser must keep.
+
+What stands on which page is in `templates`, the words in `texts`, and the look in `style.css`.
+"""
+
+from importlib import resources as package_files
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from mithril import errors, security
+from mithril.pages import cookies, texts
+from mithril.pages.forms import Unanswerable
+from mithril.pages.questions import Question
+
+HTML = "text/html; charset=utf-8"
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action {targets}; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+STYLE: Final = package_files.files("mithril.pages").joinpath("style.css").read_bytes()
+STYLE_TAG: Final = f'"{security.digest(STYLE.decode()).hex()[:32]}"'
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("mithril.pages"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+# Where the entrances find the style sheet; the two routes overwrite it for their own depth.
+STYLE_AT = "pages.style"
+
+
+def form_page(request: Request, question: Question, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+    """A page with a form; `values` are what the template wants beyond what every form has."""
+    token = cookies.form_token(request)
+    address = urlsplit(question.asked.link.redirect_uri)
+    values |= {"form_token": token, "client": question.asked.client.name, "host": address.netloc}
+    values["action"] = "?" + _query(request)
+    response = _page(request, template, values, status=status, targets=_targets(address.scheme))
+    cookies.keep(request, response, cookies.FORM, token)
+    return response
+
+
+def refusal(scope: Scope, error: errors.MithrilError) -> Response:
+    """The page that explains an error; `http` calls it for the routes of the pages."""
+    known = error.reason if isinstance(error, Unanswerable) else str(error.status)
+    values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
+    return _page(Request(scope), "error.html", values, status=error.status, targets="'none'")
+
+
+def language(request: Request) -> str:
+    """The language of the pages for this request."""
+    return texts.language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
+
+
+def _page(request: Request, template: str, values: dict[str, Any], *, status: int, targets: str) -> Response:
+    chosen = language(request)
+    content = TEMPLATES.get_template(template).render(
+        t=texts.words(chosen),
+        language=chosen,
+        languages=texts.LANGUAGES,
+        language_query=_query(request, without="lang"),
+        style=request.scope.get(STYLE_AT, "sign-in/style.css"),
+        request_id=request.scope["request_id"],
+        **values,
+    )
+    headers = {"content-security-policy": POLICY.format(targets=targets), "content-language": chosen}
+    return Response(content, status, headers, HTML)
+
+
+def _targets(scheme: str) -> str:
+    """Where our forms may lead: to us, and to the address.
+
+    Chromium holds the whole chain of redirects that follows a form against this list, also what the client's
+    callback does next, on whichever of its hosts. So it is the scheme that is named here and not the address,
+    which is exact already: it is taken from the database, never from the form.
+    """
+    return "'self' https:" if scheme == "https" else "'self' https: http:"
+
+
+def _query(request: Request, *, without: str = "") -> str:
+    """The query as it was sent, perhaps without one of its parameters."""
+    parts = request.scope["query_string"].decode("latin-1").split("&")
+    return "&".join(part for part in parts if not without or part.partition("=")[0] != without)

@@ -1,0 +1,221 @@
+"""Both entrances, and what follows each form. The flow as a whole is drawn at the head of the package."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mithril import errors, http
+from mithril.attempts import service as attempts
+from mithril.otp import service as codes
+from mithril.pages import answers, consent, cookies, forms, questions, rendering, second_factor, texts, visits
+from mithril.pages.forms import Fields, Unanswerable
+from mithril.pages.questions import Entrance, Question, SentBack
+from mithril.pages.visits import Visit
+from mithril.users import service as users
+from mithril.users.store import User
+
+SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
+AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
+MAX_EMAIL = 254
+PROBLEMS = {users.WRONG: "wrong", users.TOO_MANY: "too_many"}
+PROBLEMS_BY_TYPE = {"user_blocked": "blocked", "password_expired": "expired"}
+
+Handler = Callable[[Request, Question, Fields], Awaitable[Response]]
+
+
+def page(entrance: Entrance, handler: Handler, method: str) -> Route:
+    """A route whose refusals are pages, or, once client and address are right, errors for the client."""
+
+    async def shown(request: Request) -> Response:
+        request.scope[http.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
+        # The body first: an early answer would leave it unread.
+        fields = await forms.read(request) if method == "POST" else Fields({}, frozenset())
+        question = await questions.read(request, entrance)
+        try:
+            questions.check(question)
+            return await handler(request, question, fields)
+        except SentBack as refusal:
+            return answers.send_back(request, question, refusal)
+
+    return http.route(entrance.path, shown, method)
+
+
+async def ask(request: Request, question: Question, _: Fields) -> Response:
+    """The form of the step at which the browser is."""
+    return await _form(request, question)
+
+
+async def receive(request: Request, question: Question, fields: Fields) -> Response:
+    """A form that was sent."""
+    if not cookies.is_own_form(request, fields):
+        return await _form(request, question, problem="form", status=403)
+    if "decision" not in fields.values:
+        return await _sign_in(request, question, fields)
+    visit = await visits.find(request, question)
+    if visit is None:
+        return await _form(request, question, problem="visit_over", status=401)
+    step = _decide if visit.kind == visits.SIGNED_IN else _confirm
+    return await step(request, question, fields, visit)
+
+
+async def show_style(request: Request) -> Response:
+    """The style sheet of the pages."""
+    headers = {"etag": rendering.STYLE_TAG, "cache-control": "public, max-age=3600"}
+    if http.is_known(request, rendering.STYLE_TAG):
+        return Response(status_code=304, headers=headers)
+    return Response(rendering.STYLE, 200, headers, "text/css")
+
+
+async def _sign_in(request: Request, question: Question, fields: Fields) -> Response:
+    email, password = fields.get("email"), fields.get("password")
+    if email is None or password is None or len(email) > MAX_EMAIL:
+        return await _sign_in_form(request, question, email=email, problem="incomplete", status=422)
+    settings, database, _ = http.resources(request)
+    try:
+        async with attempts.limited(request):
+            user = await users.authenticate(
+                database, settings, email=email, password=password, network_address=http.network_address(request)
+            )
+        users.check_password_age(user, settings)
+        waiting = await second_factor.begin(request, question, user)
+    except errors.MithrilError as refusal:
+        request.scope["refusal"] = refusal.detail or refusal.type
+        response = await _sign_in_form(request, question, email=email, problem=_problem(refusal), status=refusal.status)
+        response.headers.update(refusal.headers)
+        return response
+    except second_factor.PhoneMissing:
+        return await _sign_in_form(request, question, email=email, problem="no_phone", status=403)
+    if waiting is None:
+        return await _admit(request, question, user)
+    return _next_step(request, waiting.value)
+
+
+async def _confirm(request: Request, question: Question, fields: Fields, visit: Visit) -> Response:
+    """The second factor."""
+    if fields.get("decision") == "again":
+        return await _send_again(request, question, visit)
+    if fields.get("decision") == "switch":
+        return await _switch(request, visit)
+    try:
+        is_right = await second_factor.confirm(request, question, visit, fields.get("code") or "")
+    except codes.Refused as refusal:
+        over = refusal.type != codes.INVALID[0] or await visits.find(request, question) is None
+        problem = "code_over" if over else "code_wrong"
+        return await _form(request, question, problem=problem, status=401, signs_in_anew=over)
+    if not is_right:
+        return await _form(request, question, problem="visit_over", status=401)
+    return await _admit(request, question, visit.user)
+
+
+async def _send_again(request: Request, question: Question, visit: Visit) -> Response:
+    try:
+        waiting = await second_factor.begin(request, question, visit.user, replaces=visit)
+    except (errors.TooManyRequests, errors.ServiceUnavailable) as refusal:
+        return await _form(request, question, problem=_problem(refusal), status=refusal.status)
+    except second_factor.PhoneMissing:
+        waiting = None
+    if waiting is None:
+        return await _form(request, question, problem="visit_over", status=401, signs_in_anew=True)
+    return _next_step(request, waiting.value)
+
+
+async def _admit(request: Request, question: Question, user: User) -> Response:
+    """Somebody has just proved who they are: the consent form, if there is anything to consent to.
+
+    A public client may be anybody who borrowed its identifier, so it always gets there (RFC 8252 section 8.6).
+    """
+    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(question.asked.client.id)}
+    wanted = await consent.wanted(request, question, user)
+    if not wanted.new and not question.asked.client.is_public:
+        return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
+    async with http.resources(request).database.transaction() as transaction:
+        visit = await visits.begin(transaction, visits.SIGNED_IN, user=user, question=question)
+    return _next_step(request, visit.value)
+
+
+async def _decide(request: Request, question: Question, fields: Fields, visit: Visit) -> Response:
+    """The consent form. The visit ends first: whoever comes second with the same one gets nothing."""
+    decision = fields.get("decision")
+    if decision == "switch":
+        return await _switch(request, visit)
+    if decision not in ("allow", "deny"):
+        raise Unanswerable("unreadable")
+    wanted = await consent.wanted(request, question, visit.user)
+    if decision == "allow" and fields.get("scope") != wanted.scope:
+        return await _form(request, question, problem="changed", status=409)
+    if not await visits.end(request, visit):
+        return await _form(request, question, problem="visit_over", status=401)
+    if decision == "deny":
+        raise SentBack("access_denied", "The person did not allow it.")
+    return answers.give_code(request, question, await consent.allow(request, question, visit.user, wanted.scope))
+
+
+async def _switch(request: Request, visit: Visit) -> Response:
+    await visits.end(request, visit)
+    response = answers.next_step(request)
+    cookies.forget(request, response, cookies.VISIT)
+    return response
+
+
+def _next_step(request: Request, visit_value: str) -> Response:
+    response = answers.next_step(request)
+    cookies.keep(request, response, cookies.VISIT, visit_value, lives_seconds=visits.LIVES_SECONDS)
+    return response
+
+
+async def _form(
+    request: Request, question: Question, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
+) -> Response:
+    visit = None if signs_in_anew else await visits.find(request, question)
+    if visit is None:
+        return await _sign_in_form(request, question, problem=problem, status=status)
+    if visit.kind == visits.SECOND_FACTOR:
+        phone = await second_factor.masked_phone(request, visit.user)
+        return rendering.form_page(request, question, "factor.html", status=status, problem=problem, phone=phone)
+    return await _consent_form(request, question, visit, problem=problem, status=status)
+
+
+async def _sign_in_form(
+    request: Request, question: Question, *, email: str | None = None, problem: str, status: int
+) -> Response:
+    email = email or question.fields.get("email") or ""
+    return rendering.form_page(request, question, "sign_in.html", status=status, problem=problem, email=email)
+
+
+async def _consent_form(request: Request, question: Question, visit: Visit, *, problem: str, status: int) -> Response:
+    wanted = await consent.wanted(request, question, visit.user)
+    values: dict[str, Any] = {
+        "problem": problem,
+        "email": visit.user.email,
+        "scope": wanted.scope,
+        "new": [_described(request, name) for name in wanted.new],
+        "old": [_described(request, name) for name in wanted.old],
+        "consumer": await consent.consumer_name(request, question),
+    }
+    return rendering.form_page(request, question, "consent.html", status=status, **values)
+
+
+def _described(request: Request, scope: str) -> dict[str, str | None]:
+    return {"name": scope, "words": texts.scope_words(scope, rendering.language(request))}
+
+
+def _problem(refusal: errors.MithrilError) -> str:
+    if refusal.status == errors.ServiceUnavailable.status:
+        return "unavailable"
+    if isinstance(refusal, errors.TooManyAttempts):
+        return "too_many"
+    if refusal.status == errors.TooManyRequests.status:
+        return "code_pause"
+    return PROBLEMS_BY_TYPE.get(refusal.type) or PROBLEMS.get(refusal.message or "", "wrong")
+
+
+ROUTES = [
+    page(SIGN_IN, ask, "GET"),
+    page(SIGN_IN, receive, "POST"),
+    page(AUTHORIZE, ask, "GET"),
+    page(AUTHORIZE, receive, "POST"),
+    http.route("/sign-in/style.css", show_style),
+]

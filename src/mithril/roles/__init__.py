@@ -1,0 +1,1 @@
+"""Roles: what a person may do, in one client or everywhere."""

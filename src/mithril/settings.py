@@ -1,0 +1,231 @@
+"""Every setting of the service, in one list: what it is called, what it does, what it is by default.
+
+A setting comes from the command line, else from its environment variable `MITHRIL_<NAME>`, else from its
+default. A secret may also be given as the path of a file that holds it, in `MITHRIL_<NAME>_FILE`. A setting that
+the original system has keeps its name behind the prefix. Nothing else in the project reads the
+environment.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+PREFIX = "MITHRIL_"
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names it and never repeats a secret."""
+
+
+class _Secret:
+    """Marks a setting that is never printed and may come from a file."""
+
+
+Text = Annotated[str, Meta(max_length=4096)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Lifetime = Annotated[int, Meta(ge=1, le=315_360_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Days = Annotated[int, Meta(ge=0, le=36_500)]
+
+
+def described(text: str) -> Meta:
+    """The sentence that `mithril settings` and the README show for a setting."""
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one process. Durations are seconds; the field's name in capitals is the variable's."""
+
+    host: Annotated[Text, described("address of the public listener")] = "127.0.0.1"
+    port: Annotated[Port, described("port of the public listener")] = 4000
+    internal_host: Annotated[Text, described("address of the internal listener")] = "127.0.0.1"
+    internal_port: Annotated[Port, described("port of the internal listener")] = 4001
+    internal_key: Annotated[
+        Text, _Secret, described("key that callers of the internal listener send as X-Mithril-Key")
+    ] = ""
+    internal_open: Annotated[
+        bool, described("let the internal listener bind to a non-loopback address without a key")
+    ] = False
+    workers: Annotated[int, Meta(ge=1, le=256), described("processes that share both listeners")] = 1
+    database_url: Annotated[Text, _Secret, described("PostgreSQL, several hosts included; empty: the embedded one")] = (
+        ""
+    )
+    home: Annotated[Text, described("folder of the embedded PostgreSQL; empty: the user's data directory")] = ""
+    demo: Annotated[
+        bool, described("import the demo data, print a request to paste, accept addresses on localhost")
+    ] = False
+    public_url: Annotated[
+        Text, described("scheme and host that callers see, for `meta.url`; empty: as they sent it")
+    ] = ""
+    trusted_proxies: Annotated[
+        Text, described("addresses or networks of proxies whose X-Forwarded-* headers count, by comma")
+    ] = ""
+    admin_client_types: Annotated[tuple[str, ...], described("client types whose tokens may name any client")] = (
+        "NHS",
+        "NHS ADMIN",
+        "MITHRIL ADMIN",
+        "Mithril ADMIN",
+    )
+    allow_punycode: Annotated[bool, described("accept xn-- labels in redirect addresses")] = False
+    auth_code_grant_lifetime: Annotated[Lifetime, described("seconds that an authorization code lives")] = 300
+    auth_access_token_lifetime: Annotated[Lifetime, described("seconds that an access token lives")] = 3_600
+    auth_refresh_token_lifetime: Annotated[Lifetime, described("seconds that a refresh token lives")] = 1_209_600
+    trusted_client_ids: Annotated[
+        tuple[str, ...], described("clients that may leave out the scope and get all that the person's roles allow")
+    ] = ()
+    password_expiration_days: Annotated[Count, described("days after which a password must be changed")] = 90
+    token_ttl_after_expiration_days: Annotated[
+        Days, described("days that expired tokens and one-time passwords are kept")
+    ] = 30
+    sweep_interval: Annotated[
+        float,
+        Meta(ge=0, le=86_400),
+        described("seconds between two sweeps of a server; 0: only `mithril sweep` sweeps"),
+    ] = 300.0
+    max_failed_logins: Annotated[Count, described("failed logins of one person before a pause")] = 10
+    max_failed_logins_per_address: Annotated[
+        Count, described("failed logins from one network address before a pause")
+    ] = 100
+    max_failed_logins_period: Annotated[Count, described("minutes in which failed logins are counted")] = 10
+    max_failures: Annotated[
+        Count, described("refused sign-ins and token requests of one client at one network address before 429")
+    ] = 30
+    max_failures_per_address: Annotated[
+        Count, described("refused sign-ins and token requests from one network address before 429")
+    ] = 300
+    max_failures_period: Annotated[
+        int, Meta(ge=1, le=86_400), described("seconds in which those refusals are counted")
+    ] = 60
+    user_2fa_enabled: Annotated[
+        bool, described("give a new person a second factor when the request does not say whether to")
+    ] = True
+    otp_length: Annotated[int, Meta(ge=4, le=10), described("digits of a one-time password")] = 6
+    otp_lifetime: Annotated[Lifetime, described("seconds that a one-time password lives")] = 300
+    otp_max_attempts: Annotated[Count, described("tries that one one-time password allows")] = 3
+    user_otp_error_max: Annotated[Count, described("refused one-time passwords after which a person is blocked")] = 3
+    otp_send_counter_max: Annotated[Count, described("one-time passwords that one person is sent before a pause")] = 3
+    otp_send_timeout: Annotated[Count, described("minutes in which sent one-time passwords are counted")] = 1
+    otp_sms_template: Annotated[Text, described("text of the message; <otp.code> is the one-time password")] = (
+        "Код підтвердження: <otp.code>"
+    )
+    otp_endpoint: Annotated[Text, described("URL of the SMS service; empty: none, and --demo prints messages")] = ""
+    otp_request_timeout: Annotated[
+        int, Meta(ge=1, le=600_000), described("milliseconds that the SMS service may take before 503")
+    ] = 10_000
+    sms_enabled: Annotated[bool, described("send messages; false: none is sent, and nobody is told")] = True
+    jwt_secret: Annotated[
+        Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: none are issued but by --demo")
+    ] = ""
+    jwt_login_ttl: Annotated[Count, described("minutes that a nonce lives")] = 15
+    db_pool_size: Annotated[int, Meta(ge=1, le=1000), described("database connections of one worker")] = 10
+    pool_timeout: Annotated[Seconds, described("seconds that a request waits for a database connection before 503")] = (
+        1.0
+    )
+    header_timeout: Annotated[Seconds, described("seconds in which the head of a request must have arrived")] = 10.0
+    statement_timeout: Annotated[Seconds, described("seconds that one database statement may take before 503")] = 3.0
+    body_timeout: Annotated[Seconds, described("seconds in which a request body must have arrived")] = 10.0
+    send_timeout: Annotated[
+        Seconds, described("seconds that a caller may take to read an answer before the connection is cut")
+    ] = 30.0
+    keep_alive_timeout: Annotated[
+        int, Meta(ge=1, le=3600), described("seconds that a connection may wait for its next request")
+    ] = 75
+    max_connections: Annotated[
+        Count, described("connections that one worker holds on each listener; beyond it 503")
+    ] = 2_000
+    max_requests: Annotated[
+        Count, described("requests that one worker is at on each listener at a time; beyond it 503")
+    ] = 1_000
+    shutdown_timeout: Annotated[
+        Seconds, described("seconds that running requests get to finish when the server stops")
+    ] = 30.0
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$"), described("debug, info, warning or error")
+    ] = "info"
+    log_format: Annotated[
+        str, Meta(pattern="^(auto|json|text)$"), described("json, text, or auto: text in a terminal")
+    ] = "auto"
+
+    @property
+    def data_home(self) -> Path:
+        """The folder of the embedded PostgreSQL and its log."""
+        return Path(self.home) if self.home else platformdirs.user_data_path("mithril", appauthor=False)
+
+
+class Setting(NamedTuple):
+    """One row of the list."""
+
+    name: str
+    variable: str
+    type: Any
+    default: Any
+    description: str
+    is_secret: bool
+
+
+def all_settings() -> Iterator[Setting]:
+    """The list, in the order of the class."""
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        marks = get_args(hints[field.name])[1:]
+        description = next(m.description for m in marks if isinstance(m, Meta) and m.description)
+        variable = PREFIX + field.name.upper()
+        kind = _bare(hints[field.name])
+        yield Setting(field.name, variable, kind, field.default, description, _Secret in marks)
+
+
+def _bare(hint: Any) -> Any:  # noqa: ANN401 -- a type hint may be anything
+    return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def load(environment: Mapping[str, str] | None = None, **given: object) -> Settings:
+    """The settings of this process; what is `given` (and not None) goes before the environment.
+
+    Raises SettingsError for a value of the wrong kind, naming the variable.
+    """
+    environment = os.environ if environment is None else environment
+    values = {name: value for name, value in given.items() if value is not None}
+    for setting in all_settings():
+        if setting.name not in values and (raw := _from_environment(setting, environment)) is not None:
+            values[setting.name] = _parsed(setting, raw)
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_named(error)) from None
+
+
+def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str | None:
+    """The value as text. A variable that is empty is as good as none, except that it empties a list."""
+    value = environment.get(setting.variable, "").strip()
+    if value or (setting.variable in environment and get_origin(setting.type) is tuple):
+        return value
+    path = environment.get(setting.variable + "_FILE") if setting.is_secret else None
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting.variable}_FILE: cannot read {path} ({type(error).__name__})") from None
+
+
+def _parsed(setting: Setting, raw: str) -> object:
+    if setting.type is bool:
+        if raw.lower() in TRUE | FALSE:
+            return raw.lower() in TRUE
+        raise SettingsError(f"{setting.variable}: expected true or false")
+    if get_origin(setting.type) is tuple:
+        return tuple(part.strip() for part in raw.split(",") if part.strip())
+    return raw
+
+
+def _named(error: msgspec.ValidationError) -> str:
+    """msgspec's "Expected `int` - at `$.port`" as "MITHRIL_PORT: expected `int`"."""
+    message, _, path = str(error).partition(" - at `$.")
+    return f"{PREFIX}{path.rstrip('`').upper()}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""Tokens: what people's programs carry."""

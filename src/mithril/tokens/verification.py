@@ -1,0 +1,148 @@
+"""Whether a token is good: one rule, which the API tells its callers in one way and gateways are told in another.
+
+The API answers every fault with the same neutral 401 (`access`); a gateway, which is trusted, learns which it was,
+as contract.md 3.5.1 has it.
+"""
+
+import enum
+from collections.abc import Callable, Mapping
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from mithril import errors, security
+from mithril.database import Database
+from mithril.tokens import store
+from mithril.tokens.store import KeyHolder, Owner, Presented
+
+FAILED = "Authentication failed."
+
+
+class Fault(enum.Enum):
+    """What is wrong, in the order in which it is looked for; the value is a sentence for developers."""
+
+    UNKNOWN = "The access token is unknown."
+    OTHER_KIND = "The token is not an access token."
+    EXPIRED = "The access token is expired."
+    CLIENT_BLOCKED = "The client of the access token is blocked."
+    USER_BLOCKED = "The user of the access token is blocked."
+    NO_ACCESS_TYPE = "The client of the access token has no access type."
+    KEY_MISSING = "The client works through a broker: send the broker's API-key."
+    KEY_UNKNOWN = "The API-key is unknown."
+    NO_BROKER = "The API-key is not that of a broker."
+    BROKER_BLOCKED = "The broker of the API-key is blocked."
+    OTHER_BROKER = "The access token was issued through another broker than the API-key's."
+
+
+# What a gateway is told. A token of another kind is as good as none: a refresh token is no bearer token.
+REFUSALS: Mapping[Fault, Callable[..., errors.MithrilError]] = {
+    Fault.UNKNOWN: errors.NotFound,
+    Fault.OTHER_KIND: errors.NotFound,
+    Fault.EXPIRED: partial(errors.Unauthorized, "invalid_grant", "Token expired or client approval was revoked."),
+    Fault.CLIENT_BLOCKED: partial(errors.Unauthorized, "invalid_client", FAILED),
+    Fault.USER_BLOCKED: partial(errors.Unauthorized, "invalid_user", FAILED),
+    Fault.NO_ACCESS_TYPE: partial(errors.Unauthorized, "access_denied", "Client settings must contain access_type."),
+    Fault.KEY_MISSING: partial(errors.Unprocessable, "API-KEY header required."),
+    Fault.KEY_UNKNOWN: partial(errors.Unprocessable, "API-KEY header is invalid."),
+    Fault.NO_BROKER: partial(errors.Unprocessable, "Incorrect broker settings."),
+    Fault.BROKER_BLOCKED: partial(errors.Unauthorized, "invalid_client", FAILED),
+    Fault.OTHER_BROKER: partial(errors.Unprocessable, "API-KEY header is invalid."),
+}
+
+
+async def find(database: Database, *, token: str, api_key: str | None) -> Presented | None:
+    """All that is known about the two, in one statement; None for an unknown token."""
+    return await store.find_presented(
+        database, digest=security.digest(token), api_key_digest=security.digest(api_key) if api_key else None
+    )
+
+
+def fault_of(found: Presented | None, *, api_key_was_sent: bool) -> Fault | None:
+    """The first fault of what was presented, or None. Source: contract.md 3.5.1."""
+    if found is None:
+        return Fault.UNKNOWN
+    return _fault_of_token(found) or (
+        _fault_of_key(found, was_sent=api_key_was_sent) if found.access_type == "BROKER" else None
+    )
+
+
+async def verify(database: Database, *, token: str, api_key: str | None, api_key_was_sent: bool) -> Presented:
+    """The good access token of that value. Raises NotFound, Unauthorized, Unprocessable: see `REFUSALS`."""
+    found = await find(database, token=token, api_key=api_key)
+    fault = fault_of(found, api_key_was_sent=api_key_was_sent)
+    if found is None or fault is not None:
+        raise _refusal(fault or Fault.UNKNOWN)
+    return found
+
+
+async def find_owner(database: Database, token: str) -> Owner:
+    """The person behind an access token, with their roles. Raises NotFound, Unauthorized."""
+    found = await store.find_owner(database, security.digest(token))
+    if found is None or found.token_name != store.ACCESS_TOKEN:
+        raise _refusal(Fault.UNKNOWN)
+    if found.is_expired:
+        raise _refusal(Fault.EXPIRED)
+    if found.client_is_blocked:
+        raise _refusal(Fault.CLIENT_BLOCKED)
+    if found.is_blocked:
+        raise _refusal(Fault.USER_BLOCKED)
+    return found
+
+
+async def verify_key(database: Database, api_key: str) -> KeyHolder:
+    """The broker whose API-key it is, for calls without any person. Raises NotFound, Unprocessable, Unauthorized."""
+    found = await store.find_key_holder(database, security.digest(api_key))
+    if found is None:
+        raise errors.NotFound
+    if not (found.broker_scope or "").strip():
+        raise _refusal(Fault.NO_BROKER)
+    if found.is_blocked:
+        raise _refusal(Fault.BROKER_BLOCKED)
+    return found
+
+
+async def find_key_client(database: Database, api_key: str) -> UUID | None:
+    """The client of an API-key, broker or not; None when the key is unknown or the client blocked."""
+    found = await store.find_key_holder(database, security.digest(api_key))
+    return None if found is None or found.is_blocked else found.client_id
+
+
+def details_of(found: Presented) -> dict[str, object]:
+    """What a good token says about itself (contract.md 1.8.1), without the value of any other token."""
+    noted = msgspec.json.decode(found.details)
+    said = {"grant_type": noted.get("grant_type"), "client_id": found.client_id, "scope": found.scope or ""}
+    if "redirect_uri" in noted:
+        said["redirect_uri"] = noted["redirect_uri"]
+    if found.access_type == "BROKER":
+        said["broker_scope"] = found.broker_scope
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _fault_of_token(found: Presented) -> Fault | None:
+    if found.name != store.ACCESS_TOKEN:
+        return Fault.OTHER_KIND
+    if found.is_expired:
+        return Fault.EXPIRED
+    if found.client_is_blocked:
+        return Fault.CLIENT_BLOCKED
+    if found.user_is_blocked:
+        return Fault.USER_BLOCKED
+    return Fault.NO_ACCESS_TYPE if found.access_type is None else None
+
+
+def _fault_of_key(found: Presented, *, was_sent: bool) -> Fault | None:
+    """A BROKER client works through a MIS: the API-key must be that of one, and of the one that got the token."""
+    if not was_sent:
+        return Fault.KEY_MISSING
+    if found.broker_id is None:
+        return Fault.KEY_UNKNOWN
+    if not (found.broker_scope or "").strip():
+        return Fault.NO_BROKER
+    if found.broker_is_blocked:
+        return Fault.BROKER_BLOCKED
+    return Fault.OTHER_BROKER if found.issued_to_consumer_id not in (None, found.broker_id) else None
+
+
+def _refusal(fault: Fault) -> errors.MithrilError:
+    return REFUSALS[fault](detail=fault.value)

@@ -1,0 +1,67 @@
+"""The rules of passwords, and how one is changed (contract.md 3.8). Who may change it is decided by the caller.
+
+Passwords are hashed and compared in threads, with no database connection held: each takes tens of milliseconds.
+"""
+
+import asyncio
+import re
+from uuid import UUID
+
+from mithril import errors, security
+from mithril.audit.store import Actor
+from mithril.database import Database, PooledConnection
+from mithril.errors import Rule
+from mithril.tokens import store as token_store
+from mithril.users import store
+from mithril.users.store import Person
+
+MIN_LENGTH = 12
+# The present one and two before it.
+KEPT = 3
+COMPLEX = re.compile(r"(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇІЄҐ])(?=.*[0-9]).*", re.DOTALL)  # noqa: RUF001 -- Cyrillic
+
+TOO_SHORT = Rule("length", f"should be at least {MIN_LENGTH} character(s)", {"min": MIN_LENGTH})
+TOO_SIMPLE = Rule(
+    "format",
+    "Password does not meet complexity requirements",
+    # To the letter as the original says it, which has a Latin I among the Cyrillic capitals.
+    [r"~r/^(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇIЄҐ])(?=.*\d)/"],  # noqa: RUF001 -- Cyrillic
+)
+USED = Rule("password_used", "This password has been used recently. Try another one", [])
+
+
+def problems(password: str) -> list[Rule]:
+    """Every rule that the password itself breaks: length in characters; small and capital letter, and a digit."""
+    is_short, is_simple = len(password) < MIN_LENGTH, not COMPLEX.fullmatch(password)
+    return [rule for rule, is_broken in ((TOO_SHORT, is_short), (TOO_SIMPLE, is_simple)) if is_broken]
+
+
+async def judge(database: Database, user_id: UUID, password: str) -> list[Rule]:
+    """Every rule that the password breaks for this person; those of the last ones only for an otherwise good one."""
+    broken = problems(password)
+    if broken:
+        return broken
+    known = await store.list_password_hashes(database, user_id, limit=KEPT)
+    return [USED] if await asyncio.to_thread(_is_any, password, known) else []
+
+
+async def hashed(password: str) -> str:
+    """The argon2id hash of a password, made in a thread."""
+    return await asyncio.to_thread(security.hash_password, password)
+
+
+async def change(transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor) -> Person:
+    """Sets the password, remembers it among the last three, and ends every token of the person.
+
+    The audit row says that it happened and nothing about either password. Raises Unauthorized.
+    """
+    changed = await store.change_password(transaction, user_id, password_hash=password_hash, actor=actor)
+    if changed is None:
+        raise errors.Unauthorized("access_denied", "User not found.")
+    await store.forget_passwords(transaction, user_id, kept=KEPT)
+    await token_store.end_all(transaction, user_id)
+    return changed
+
+
+def _is_any(password: str, known: list[str]) -> bool:
+    return any(security.is_password(password, password_hash) for password_hash in known)

@@ -1,0 +1,22 @@
+"""Phone numbers, as they are a second factor: their form, and what of one may be shown (contract.md 1.12, 3.10)."""
+
+import re
+
+from mithril.errors import Rule
+
+PHONE = re.compile(r"\+380[0-9]{9}")
+INVALID = Rule("format", "invalid phone", [])
+SHOWN_BEFORE, SHOWN_AFTER = 6, 2
+
+
+def is_phone(text: str) -> bool:
+    """Whether it is a number that messages can be sent to."""
+    return PHONE.fullmatch(text) is not None
+
+
+def masked(phone: str | None) -> str | None:
+    """Enough to recognise it: `+38088*****30`."""
+    if not phone:
+        return None
+    hidden = len(phone) - SHOWN_BEFORE - SHOWN_AFTER
+    return phone[:SHOWN_BEFORE] + "*" * hidden + phone[-SHOWN_AFTER:] if hidden > 0 else "*" * len(phone)

@@ -1,0 +1,183 @@
+"""The SQL about people."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril.audit import store as audit
+from mithril.audit.store import ACTOR_COLUMNS, Actor
+from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """A person, with the hash of their password; never for an answer."""
+
+    id: UUID
+    email: str
+    password_hash: str | None
+    password_set_at: datetime
+    tax_id: str
+    is_blocked: bool
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """A person as they may be shown; `settings` is JSON as text."""
+
+    id: UUID
+    email: str
+    tax_id: str
+    person_id: str
+    settings: str
+    is_blocked: bool
+    block_reason: str | None
+    inserted_at: datetime
+    updated_at: datetime
+
+
+ROWS = audit.Table("users", "user", unseen=(*audit.UNSEEN, "password_hash", "otp_error_count"))
+BLOCKED_ROWS, UNBLOCKED_ROWS = ROWS._replace(verb="block"), ROWS._replace(verb="unblock")
+FACTOR_ROWS = audit.Table("authentication_factors", "authentication_factor")
+COLUMNS = ", ".join(Person.__struct_fields__)
+FILTERS = {
+    "id": "id = {}",
+    "ids": "id = ANY ({}::uuid[])",
+    "email": "email = lower({})",
+    "tax_id": "tax_id = {} AND tax_id <> ''",  # the index has only people with one
+    "is_blocked": "is_blocked = {}",
+}
+FIND = "SELECT id, email, password_hash, password_set_at, tax_id, is_blocked FROM users WHERE"
+# The present one too: it may have come into being without a row in the history.
+PASSWORD_HASHES = """
+SELECT password_hash FROM users WHERE id = $1 AND password_hash IS NOT NULL
+ UNION
+(SELECT password_hash FROM password_hstr WHERE user_id = $1 ORDER BY id DESC LIMIT $2)
+"""
+CHANGE_PASSWORD = f"""
+WITH old AS (
+    SELECT id, password_hash FROM users WHERE id = $1 FOR UPDATE
+), changed AS (
+    UPDATE users u SET password_hash = $2, password_set_at = now(), updated_at = now() FROM old WHERE u.id = old.id
+    RETURNING {", ".join(f"u.{name}" for name in Person.__struct_fields__)}
+), remembered AS (
+    INSERT INTO password_hstr (user_id, password_hash)
+    SELECT $1, used.hash FROM old, unnest(ARRAY[old.password_hash, $2]) WITH ORDINALITY AS used (hash, position)
+     WHERE used.hash IS NOT NULL
+       AND NOT EXISTS (SELECT FROM password_hstr h WHERE h.user_id = $1 AND h.password_hash = used.hash)
+     ORDER BY used.position
+), recorded AS (
+    INSERT INTO audit_events (action, subject_id, {ACTOR_COLUMNS})
+    SELECT 'user.change_password', id, $3, $4, $5, $6, $7 FROM changed
+)
+SELECT * FROM changed
+"""
+FORGET_PASSWORDS = """
+DELETE FROM password_hstr
+ WHERE user_id = $1 AND id NOT IN (SELECT id FROM password_hstr WHERE user_id = $1 ORDER BY id DESC LIMIT $2)
+"""
+COUNT_REFUSED_CODE = f"""
+WITH counted AS (
+    UPDATE users
+       SET otp_error_count = otp_error_count + 1,
+           is_blocked = otp_error_count + 1 >= $2,
+           block_reason = CASE WHEN otp_error_count + 1 >= $2 THEN $3 ELSE block_reason END,
+           updated_at = CASE WHEN otp_error_count + 1 >= $2 THEN now() ELSE updated_at END
+     WHERE id = $1 AND NOT is_blocked
+    RETURNING id, is_blocked, block_reason
+)
+INSERT INTO audit_events (action, subject_id, old, new, {ACTOR_COLUMNS})
+SELECT 'user.block', id, '{{"is_blocked": false}}',
+       jsonb_build_object('is_blocked', is_blocked, 'block_reason', block_reason), $4, $5, $6, $7, $8
+  FROM counted WHERE is_blocked
+RETURNING subject_id
+"""
+FORGET_FAILURES = """
+WITH forgotten AS (DELETE FROM attempts WHERE key = ANY ($2))
+UPDATE users SET otp_error_count = 0 WHERE id = $1 AND otp_error_count <> 0
+"""
+FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND NOT is_blocked RETURNING id"
+
+
+async def find_user_by_email(database: Database, email: str) -> User | None:
+    """The person with that address, in any letter case."""
+    row = await database.fetchrow(f"{FIND} email = $1", email.lower())
+    return None if row is None else User(**row)
+
+
+async def find_user(source: Source, user_id: UUID) -> User | None:
+    """The person, or None."""
+    row = await source.fetchrow(f"{FIND} id = $1", user_id)
+    return None if row is None else User(**row)
+
+
+async def list_people(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Person]:
+    """In the order of their making; the e-mail address in any letter case."""
+    return await database.fetch_page(
+        Person,
+        columns=COLUMNS,
+        tables="users",
+        conditions=[Condition(FILTERS[name], value) for name, value in filters.items()],
+        order="inserted_at, id",
+        page=page,
+    )
+
+
+async def find_person(source: Source, user_id: UUID) -> Person | None:
+    """The person as they may be shown, or None."""
+    row = await source.fetchrow(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
+    return None if row is None else Person(**row)
+
+
+async def hold_user(transaction: PooledConnection, user_id: UUID) -> User | None:
+    """The person, held against change until the transaction ends; what merely refers to them is not held up."""
+    row = await transaction.fetchrow(f"{FIND} id = $1 FOR NO KEY UPDATE", user_id)
+    return None if row is None else User(**row)
+
+
+async def lock_user(transaction: PooledConnection, user_id: UUID) -> User | None:
+    """The same, for whoever takes away what they have: a grant under way, which holds them too, is waited for."""
+    row = await transaction.fetchrow(f"{FIND} id = $1 FOR UPDATE", user_id)
+    return None if row is None else User(**row)
+
+
+async def find_factor_id(source: Source, user_id: UUID, *, kind: str = "SMS") -> UUID | None:
+    """The person's second factor of that kind, active or not, or None."""
+    row = await source.fetchrow("SELECT id FROM authentication_factors WHERE user_id = $1 AND type = $2", user_id, kind)
+    return None if row is None else row["id"]
+
+
+async def forget_failures(transaction: PooledConnection, user_id: UUID, *, counters: list[str]) -> None:
+    """Starts counting anew what the person did wrong; `counters`: the keys of their attempts."""
+    await transaction.execute(FORGET_FAILURES, user_id, counters)
+
+
+async def count_refused_code(
+    transaction: PooledConnection, user_id: UUID, *, limit: int, reason: str, actor: Actor
+) -> bool:
+    """Counts one more refused one-time password; at the limit blocks the person, with an audit row, and says so."""
+    blocked = await transaction.fetchval(COUNT_REFUSED_CODE, user_id, limit, reason, *actor.arguments)
+    return blocked is not None
+
+
+async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> bool:
+    """Starts counting anew; False for a person who is blocked. Nobody can be blocked until the transaction ends."""
+    return await transaction.fetchval(FORGET_REFUSED_CODES, user_id) is not None
+
+
+async def list_password_hashes(database: Database, user_id: UUID, *, limit: int) -> list[str]:
+    """The person's present password and the last ones, each once, in no order."""
+    return [row["password_hash"] for row in await database.fetch(PASSWORD_HASHES, user_id, limit)]
+
+
+async def change_password(
+    transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor
+) -> Person | None:
+    """Sets and remembers the password, with an audit row that shows neither hash; None when there is nobody."""
+    row = await transaction.fetchrow(CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
+    return None if row is None else Person(**row)
+
+
+async def forget_passwords(transaction: PooledConnection, user_id: UUID, *, kept: int) -> None:
+    """Leaves the newest ones."""
+    await transaction.execute(FORGET_PASSWORDS, user_id, kept)

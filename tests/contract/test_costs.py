@@ -1,0 +1,161 @@
+"""What a request costs, counted rather than timed: a count is the same on a busy machine as on a quiet one."""
+
+import functools
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+import factories
+import granting
+from conftest import Server, fresh_database, running_server
+from factories import Db, bearer
+from mithril.app import create_app
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def statements() -> list[str]:
+    """What the server has asked the database since the list was last emptied."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def server(postgres: str, statements: list[str]) -> Iterator[Server]:
+    """A server whose database connections note each statement, `BEGIN` and `COMMIT` included."""
+
+    async def listen(connection: Any) -> None:
+        connection.add_query_logger(lambda asked: statements.append(asked.query))
+
+    create_pool = asyncpg.create_pool
+    with pytest.MonkeyPatch.context() as patched, fresh_database(postgres) as url:
+        patched.setattr(asyncpg, "create_pool", functools.partial(create_pool, init=listen))
+        with running_server(database_url=url) as running:
+            yield running
+
+
+@pytest.fixture
+async def internal(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.internal_url) as client:
+        yield client
+
+
+async def brokered(db: Db) -> tuple[factories.Connection, str, str]:
+    """A connection, a token and an API-key with which it may be changed."""
+    mis = await factories.client(db, client_type="MIS", broker_scope="connection:write")
+    key = await factories.connection(db, client_id=mis.id)
+    clinic = await factories.client(db, access_type="BROKER")
+    connection = await factories.connection(db, client_id=clinic.id, consumer_id=mis.id)
+    return connection, await factories.token(db, client=clinic, connection_id=connection.id), key.secret
+
+
+async def test_an_update_takes_two_statements(http: httpx.AsyncClient, db: Db, statements: list[str]) -> None:
+    connection, token, key = await brokered(db)
+    for number in range(2):  # a new database connection first asks for the types that it does not know
+        statements.clear()
+        body = {"redirect_uri": f"https://new.example.com/callback/{number}"}
+        response = await http.patch(connection.path, json=body, headers=bearer(token, api_key=key))
+        assert response.status_code == 200
+    assert len(statements) == 2, statements
+
+
+async def test_verifying_takes_one_statement(internal: httpx.AsyncClient, db: Db, statements: list[str]) -> None:
+    _connection, token, key = await brokered(db)
+    statements.clear()
+    response = await internal.get(f"/admin/tokens/{token}/verify", headers={"api-key": key})
+    assert response.status_code == 200
+    assert len(statements) == 1, statements
+
+
+async def test_an_exchange_takes_eleven_statements(
+    http: httpx.AsyncClient, db: Db, server: Server, statements: list[str]
+) -> None:
+    """Who calls (2), and in one transaction (2): connection, code, person, approval, its use, two new tokens."""
+    party = await granting.party(db)
+    code = await granting.code(server, party)
+    token = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **party.body}
+    statements.clear()
+    response = await http.post("/oauth/tokens", json={"token": token})
+    assert response.status_code == 201
+    assert len(statements) == 11, statements
+
+
+class Calls:
+    """How often Python functions were called, or went on after waiting, in our files and in those of the edge."""
+
+    COUNTED = ("/mithril/", "/starlette/", "/structlog/")
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def note(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and any(part in frame.f_code.co_filename for part in self.COUNTED):
+            self.number += 1
+
+
+@contextmanager
+def counted() -> Iterator[Calls]:
+    """Counts in this thread; the event loop's own doings, which depend on time, are not counted."""
+    calls, before = Calls(), sys.getprofile()
+    sys.setprofile(calls.note)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
+
+
+async def calls_of_request(
+    server: Server, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, port: int
+) -> int:
+    """Sends the request past the sockets, twice, and counts for the second: the first also connects."""
+    settings = msgspec.structs.replace(server.settings, log_level="info")
+    app = create_app(settings)
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "server": ("127.0.0.1", port),
+        "client": ("127.0.0.1", 50_000),
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with app.database:
+        for _ in range(2):
+            with counted() as calls:
+                await app(dict(scope), receive, send)
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [200, 200]
+    return calls.number
+
+
+async def test_an_update_takes_few_calls(db: Db, server: Server) -> None:
+    """At most a quarter above what it was at first (199, and 87 below); at least so many that something was counted."""
+    connection, token, key = await brokered(db)
+    headers = bearer(token, api_key=key, content_type="application/json")
+    body = json.dumps({"redirect_uri": "https://new.example.com/callback"}).encode()
+    calls = await calls_of_request(server, "PATCH", connection.path, headers, body, port=server.settings.port)
+    assert 100 < calls < 250
+
+
+async def test_verifying_takes_few_calls(db: Db, server: Server) -> None:
+    """As above."""
+    _connection, token, key = await brokered(db)
+    path, headers = f"/admin/tokens/{token}/verify", {"api-key": key}
+    assert 50 < await calls_of_request(server, "GET", path, headers, port=server.settings.internal_port) < 110

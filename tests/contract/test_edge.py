@@ -1,0 +1,117 @@
+"""What every answer has in common: envelope, request id, headers, unknown paths, the two listeners."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+import factories
+from conftest import Server, fresh_database, running_server
+from factories import Db, bearer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_unknown_path_is_not_found_in_the_envelope(http: httpx.AsyncClient) -> None:
+    response = await http.get("/no/such/path?secret=1")
+    assert response.status_code == 404
+    assert response.json() == {
+        "meta": {
+            "code": 404,
+            "url": f"{http.base_url}/no/such/path",
+            "type": "object",
+            "request_id": response.headers["x-request-id"],
+        },
+        "error": {"type": "not_found"},
+    }
+
+
+async def test_an_unknown_method_says_which_there_are(http: httpx.AsyncClient) -> None:
+    response = await http.put("/api/clients/a/connections/b", json={})
+    assert response.status_code == 405
+    assert "PATCH" in response.headers["allow"].split(", ")
+    assert response.json()["error"]["type"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("request_id", ["x" * 20, "y" * 200, "6f1c2b1e-caller-correlation#17810"])
+async def test_the_callers_request_id_is_kept(http: httpx.AsyncClient, request_id: str) -> None:
+    response = await http.get("/healthz", headers={"X-Request-ID": request_id})
+    assert response.headers["x-request-id"] == response.json()["meta"]["request_id"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["x" * 19, "y" * 201, "ї" * 20, ""])
+async def test_an_unfit_request_id_is_replaced(http: httpx.AsyncClient, request_id: str) -> None:
+    response = await http.get("/healthz", headers=[(b"X-Request-ID", request_id.encode())])
+    given = request_id.encode()
+    assert response.headers["x-request-id"].encode() != given
+    assert 20 <= len(response.headers["x-request-id"]) <= 200
+
+
+async def test_two_request_ids_are_replaced_by_one(http: httpx.AsyncClient) -> None:
+    pair = [("X-Request-ID", "a" * 20), ("X-Request-ID", "b" * 20)]
+    response = await http.get("/healthz", headers=pair)
+    assert response.headers["x-request-id"] not in ("a" * 20, "b" * 20)
+
+
+async def test_a_token_in_a_path_is_not_repeated(http: httpx.AsyncClient) -> None:
+    for path in (
+        "/admin/tokens/s3cr3t-value/verify",
+        "/admin/tokens/s3cr3t-value/user",
+        "/admin/api_key/s3cr3t-value/verify",
+    ):
+        response = await http.get(path)
+        assert response.status_code == 404
+        assert "s3cr3t-value" not in response.text
+        assert "***" in response.json()["meta"]["url"]
+
+
+async def test_answers_are_not_for_caches_frames_or_sniffing(http: httpx.AsyncClient) -> None:
+    headers = (await http.get("/healthz")).headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert "server" not in headers
+
+
+async def test_health_and_readiness_answer_on_both_listeners(server: Server) -> None:
+    for base in (server.url, server.internal_url):
+        async with httpx.AsyncClient(base_url=base) as client:
+            assert (await client.get("/healthz")).json()["data"] == {"status": "alive"}
+            assert (await client.get("/readyz")).json()["data"] == {"status": "ready"}
+
+
+async def test_the_internal_listener_has_no_public_methods(server: Server, db: Db) -> None:
+    owner = await factories.client(db)
+    connection = await factories.connection(db, client_id=owner.id)
+    token = await factories.token(db, client=owner)
+    async with httpx.AsyncClient(base_url=server.internal_url) as client:
+        body = {"redirect_uri": "https://new.example.com"}
+        assert (await client.patch(connection.path, json=body, headers=bearer(token))).status_code == 404
+
+
+@pytest.fixture
+def keyed_server(postgres: str) -> Iterator[Server]:
+    with (
+        fresh_database(postgres) as url,
+        running_server(database_url=url, internal_key="a-shared-key", public_url="https://api.example.ua/") as running,
+    ):
+        yield running
+
+
+async def test_the_internal_listener_wants_its_key_where_one_is_set(keyed_server: Server) -> None:
+    async with httpx.AsyncClient(base_url=keyed_server.internal_url) as client:
+        refused = [
+            await client.get("/admin/clients"),
+            await client.get("/admin/clients", headers={"X-Mithril-Key": "wrong"}),
+        ]
+        known = await client.get("/admin/clients", headers={"X-Mithril-Key": "a-shared-key"})
+        probe = await client.get("/healthz")
+    assert [r.status_code for r in refused] == [401, 401]
+    assert known.status_code != 401
+    assert probe.status_code == 200
+
+
+async def test_behind_a_proxy_the_url_is_the_public_one(keyed_server: Server) -> None:
+    async with httpx.AsyncClient(base_url=keyed_server.url) as client:
+        response = await client.get("/healthz")
+    assert response.json()["meta"]["url"] == "https://api.example.ua/healthz"

@@ -1,0 +1,173 @@
+"""Who is refused too often is not tried any more: 429, for the caller alone, and whatever worker is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+import oauth_world
+from conftest import Server, fresh_database, running_server
+from factories import Db
+from mithril.attempts import service as attempts
+from oauth_world import World
+
+pytestmark = pytest.mark.anyio
+
+LIMITS: dict[str, Any] = {"max_failures": 3, "max_failures_per_address": 6, "trusted_proxies": "127.0.0.1"}
+
+
+@pytest.fixture
+def servers(postgres: str) -> Iterator[tuple[Server, Server]]:
+    """Two nodes of one service."""
+    with (
+        fresh_database(postgres) as url,
+        running_server(database_url=url, **LIMITS) as one,
+        running_server(database_url=url, **LIMITS) as two,
+    ):
+        yield one, two
+
+
+@pytest.fixture
+async def db(servers: tuple[Server, Server]) -> AsyncIterator[Db]:
+    connection = await asyncpg.connect(servers[0].database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def http(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=servers[0].url, headers=at("192.0.2.1")) as client:
+        yield client
+
+
+@pytest.fixture
+async def other(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=servers[1].url, headers=at("192.0.2.1")) as client:
+        yield client
+
+
+@pytest.fixture
+async def world(db: Db) -> World:
+    return await oauth_world.make(db)
+
+
+def at(address: str) -> dict[str, str]:
+    """The headers of a caller at that address."""
+    return {"X-Forwarded-For": address}
+
+
+async def guess(http: httpx.AsyncClient, client_id: object, **headers: str) -> httpx.Response:
+    """A token request with a wrong secret."""
+    credentials = {"client_id": str(client_id), "client_secret": str(uuid4())}
+    data = {"grant_type": "authorization_code", **credentials}
+    return await http.post("/oauth2/token", data=data, headers=headers)
+
+
+async def test_wrong_secrets_are_answered_until_the_quota_is_used_up(http: httpx.AsyncClient, world: World) -> None:
+    answers = [await oauth_world.exchange(http, world, "x", client_secret=f"wrong-{n}") for n in range(4)]
+    assert [each.status_code for each in answers] == [401, 401, 401, 429]
+    assert answers[0].headers["ratelimit-policy"] == '"client";q=3;w=60, "address";q=6;w=60'
+    assert answers[0].headers["ratelimit"] == '"client";r=2;t=60, "address";r=5;t=60'
+    refused = answers[3]
+    assert refused.json() == {
+        "meta": {
+            "code": 429,
+            "url": f"{http.base_url}/oauth/tokens",
+            "type": "object",
+            "request_id": refused.headers["x-request-id"],
+        },
+        "error": {"type": "too_many_requests", "message": "Too many failed attempts. Try again later."},
+    }
+    assert refused.headers["ratelimit-policy"] == '"client";q=3;w=60'
+    assert 1 <= int(refused.headers["retry-after"]) <= 61
+    assert refused.headers["ratelimit"] == f'"client";r=0;t={refused.headers["retry-after"]}'
+
+
+async def test_a_right_secret_is_not_tried_either_until_the_time_is_over(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    code = await oauth_world.code_of(http, db, world)
+    for _ in range(3):
+        assert (await guess(http, world.clinic.id)).status_code == 401
+    assert (await oauth_world.exchange(http, world, code)).status_code == 429
+    attempts._over.clear()  # as if the time were over for the worker, which does not ask the database
+    assert (await oauth_world.exchange(http, world, code)).status_code == 201
+
+
+async def test_other_clients_and_other_addresses_go_on(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    neighbour = await oauth_world.make(db)
+    codes = [await oauth_world.code_of(http, db, each) for each in (world, neighbour)]
+    for _ in range(4):
+        await guess(http, world.clinic.id)
+    assert (await oauth_world.exchange(http, neighbour, codes[1])).status_code == 201
+    http.headers.update(at("192.0.2.2"))
+    assert (await oauth_world.exchange(http, world, codes[0])).status_code == 201
+
+
+async def test_an_address_that_tries_many_clients_is_stopped(http: httpx.AsyncClient) -> None:
+    statuses = [(await guess(http, uuid4())).status_code for _ in range(8)]
+    assert statuses == [401] * 6 + [429] * 2
+
+
+async def test_all_nodes_count_together(http: httpx.AsyncClient, other: httpx.AsyncClient, world: World) -> None:
+    nodes = [http, other, http, other, http]
+    assert [(await guess(node, world.clinic.id)).status_code for node in nodes] == [401, 401, 401, 429, 429]
+
+
+async def test_guesses_at_the_same_moment_are_all_counted(http: httpx.AsyncClient, world: World) -> None:
+    answers = await asyncio.gather(*(guess(http, world.clinic.id) for _ in range(12)))
+    assert sorted(each.status_code for each in answers).count(401) == 3
+
+
+async def test_good_requests_are_never_limited_and_cost_no_statement(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    for _ in range(8):
+        assert (await oauth_world.login(http, world)).status_code == 201
+        await oauth_world.tokens_of(http, db, world)
+    assert await db.fetch("SELECT key FROM attempts WHERE starts_with(key, 'refused')") == []
+
+
+async def test_what_comes_with_the_right_secret_is_no_guess(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    statuses = [(await oauth_world.exchange(http, world, "no-such-code")).status_code for _ in range(8)]
+    assert statuses == [401] * 8
+    assert await db.fetch("SELECT key FROM attempts WHERE starts_with(key, 'refused')") == []
+
+
+@pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"])
+async def test_the_standard_routes_say_it_in_their_own_words(http: httpx.AsyncClient, world: World, path: str) -> None:
+    form = {"client_id": str(world.clinic.id), "client_secret": "wrong", "token": "x", "grant_type": "refresh_token"}
+    answers = [await http.post(path, data=form) for _ in range(4)]
+    assert [each.status_code for each in answers] == [401, 401, 401, 429]
+    assert answers[3].json()["error"] == "temporarily_unavailable"
+    assert int(answers[3].headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("action", ["init_factor", "approve_factor", "update_password"])
+async def test_tokens_of_the_second_factor_cannot_be_guessed_for_long(http: httpx.AsyncClient, action: str) -> None:
+    url = f"/oauth/users/actions/{action}"
+    headers = {"Authorization": "Bearer guessed"}
+    statuses = [(await http.post(url, json={}, headers=headers)).status_code for _ in range(8)]
+    assert statuses == [401] * 6 + [429] * 2
+
+
+async def test_logins_are_stopped_after_the_pause_of_the_person(http: httpx.AsyncClient, world: World) -> None:
+    statuses = [(await oauth_world.login(http, world, password="wrong")).status_code for _ in range(8)]
+    assert statuses == [401] * 6 + [429] * 2
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        (None, "None"),
+    ],
+)
+def test_an_ipv6_network_is_one_caller(address: str | None, place: str) -> None:
+    assert attempts.place_of(address) == place

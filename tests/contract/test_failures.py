@@ -1,0 +1,67 @@
+"""What goes wrong on our side: the caller learns that it did, the log why, and nobody learns a secret."""
+
+import httpx
+import pytest
+import structlog
+
+import factories
+from conftest import Server
+from factories import Db, bearer
+from mithril import http as edge
+from mithril.connections import service
+
+pytestmark = pytest.mark.anyio
+
+BODY = {"redirect_uri": "https://new.example.com/callback"}
+
+
+@pytest.fixture
+async def target(db: Db) -> tuple[factories.Connection, str]:
+    owner = await factories.client(db)
+    return await factories.connection(db, client_id=owner.id), await factories.token(db, client=owner)
+
+
+async def test_an_unexpected_exception_is_a_neutral_500(
+    http: httpx.AsyncClient,
+    target: tuple[factories.Connection, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a private detail")
+
+    connection, token = target
+    monkeypatch.setattr(service, "change_redirect_uri", broken)
+    logged = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(edge, "log", logged)
+    response = await http.patch(connection.path, json=BODY, headers=bearer(token))
+
+    assert response.status_code == 500
+    assert response.json() == {
+        "meta": {
+            "code": 500,
+            "url": f"{http.base_url}{connection.path}",
+            "type": "object",
+            "request_id": response.headers["x-request-id"],
+        },
+        "error": {"type": "internal_error"},
+    }
+    (failure,) = (call.kwargs for call in logged.calls if call.method_name == "error")
+    assert failure["request_id"] == response.headers["x-request-id"]
+    assert str(failure["exc_info"]) == "a private detail"
+
+
+async def test_a_row_that_somebody_holds_is_503_and_nothing_half_written(
+    server: Server, db: Db, target: tuple[factories.Connection, str]
+) -> None:
+    connection, token = target
+    transaction = db.transaction()
+    await transaction.start()
+    await db.execute("SELECT 1 FROM connections WHERE id = $1 FOR UPDATE", connection.id)
+    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
+        response = await http.patch(connection.path, json=BODY, headers=bearer(token))
+    await transaction.rollback()
+    assert response.status_code == 503
+    assert response.json()["error"]["type"] == "service_unavailable"
+    assert response.headers["retry-after"] == "1"
+    assert await db.fetchval("SELECT version FROM connections WHERE id = $1", connection.id) == 1
+    assert await db.fetchval("SELECT count(*) FROM audit_events WHERE subject_id = $1", connection.id) == 0

@@ -1,0 +1,123 @@
+"""Hosts that are not ours, bodies that are not what they say, SQL wherever text goes in."""
+
+import gzip
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from test_sockets import exchange
+
+import factories
+from conftest import Server, fresh_database, running_server
+from factories import Db, bearer
+from mithril.description import service
+
+pytestmark = pytest.mark.anyio
+
+SQL = [
+    "' OR '1'='1",
+    "'; DROP TABLE clients; --",
+    "1); SELECT pg_sleep(9); --",
+    "' UNION SELECT secret_digest FROM connections --",
+    '$1 {0} %s \\ " ` \u0000 \u02bc',
+]
+HEADERS = ("Authorization", "API-key", "X-Request-ID", "If-Match", "X-Forwarded-For", "Accept-Language", "Cookie")
+
+
+def operations() -> Iterator[tuple[str, str]]:
+    for path, item in service.load()["paths"].items():
+        if path == "/auth/logout":
+            continue  # it would end the token, and all that follows would be 401
+        for method in item:
+            if method in {"get", "post", "put", "patch", "delete"}:
+                yield method, path
+
+
+@pytest.mark.parametrize("payload", SQL)
+async def test_sql_in_any_parameter_is_only_text(http: httpx.AsyncClient, db: Db, payload: str) -> None:
+    """In the path, the query, the body and the headers of every method: no 5xx, nothing changes, nothing waits."""
+    owner = await factories.client(db, client_type="NHS")
+    token = await factories.token(db, client=owner, scope="connection:write connection:read client:read secret:refresh")
+    await factories.connection(db, client_id=owner.id)
+    before = await _state(db)
+    started = time.monotonic()
+    for method, path in operations():
+        where = path.replace("{", "").replace("}", "")
+        filled = "/".join("x" if "{" in part else part for part in path.split("/"))
+        texts = {"grant_type", "email", "password", "client_id", "scope", "redirect_uri", "code", "otp", "token"}
+        body: Any = dict.fromkeys(texts, payload)
+        encoded = str(httpx.QueryParams({"v": payload})).removeprefix("v=")
+        requests: list[dict[str, Any]] = [
+            {"url": path.replace("{client_id}", encoded).replace("{connection_id}", encoded)},
+            {"url": filled, "params": dict.fromkeys((*texts, "page", "page_size", "consumer_id", where), payload)},
+            {"url": filled, "json": {"token": body, "app": body, "user": body, **body}},
+            {"url": filled, "data": body},
+        ]
+        for request in requests:
+            response = await http.request(method, headers=bearer(token), **request)
+            assert response.status_code < 500, (method, path, request)
+        headers = [(name.encode(), payload.replace("\0", "").encode()) for name in HEADERS]
+        assert (await http.request(method, filled, headers=headers)).status_code < 500
+    assert time.monotonic() - started < 60
+    assert await _state(db) == before
+
+
+async def _state(db: Db) -> list[Any]:
+    tables = ("clients", "connections", "tokens", "users", "roles", "audit_events")
+    return [
+        await db.fetchval(f"SELECT md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM {table} t") for table in tables
+    ]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a@evil.example", "evil.example/path", "[::1"])
+async def test_a_forged_host_reaches_no_address_where_the_own_one_is_known(public_server: Server, host: str) -> None:
+    """With MITHRIL_PUBLIC_URL nothing that is shown comes from the request."""
+    headers = {
+        "Host": host,
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "gopher",
+        "Forwarded": "host=evil",
+    }
+    async with httpx.AsyncClient(base_url=public_server.url) as client:
+        for path in ("/healthz", "/.well-known/oauth-authorization-server", "/openapi.json", "/sign-in", "/docs"):
+            response = await client.get(path, headers=headers)
+            assert "evil" not in response.text.replace("evil.example/path", "evil")
+            assert "evil" not in str(response.headers)
+            assert "gopher" not in response.text
+
+
+@pytest.fixture(scope="module")
+def public_server(postgres: str) -> Iterator[Server]:
+    with fresh_database(postgres) as url, running_server(database_url=url, public_url="https://api.example.ua") as it:
+        yield it
+
+
+async def test_headers_of_a_proxy_that_nobody_named_count_for_nothing(server: Server, db: Db) -> None:
+    owner = await factories.client(db)
+    connection = await factories.connection(db, client_id=owner.id)
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "Forwarded": "for=203.0.113.9"}
+    headers = bearer(await factories.token(db, client=owner)) | forged
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        body = {"redirect_uri": "https://forwarded.example.com"}
+        response = await client.patch(connection.path, json=body, headers=headers)
+    assert response.json()["meta"]["url"].startswith("http://127.0.0.1")
+    recorded = await db.fetchval("SELECT network_address FROM audit_events WHERE subject_id = $1", connection.id)
+    assert str(recorded) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, identity", "x-unknown"])
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/auth/login", "application/json"), ("/oauth2/token", "application/x-www-form-urlencoded")]
+)
+async def test_a_compressed_body_is_refused_unread(http: httpx.AsyncClient, coding: str, path: str, kind: str) -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    response = await http.post(path, content=bomb, headers={"Content-Encoding": coding, "Content-Type": kind})
+    assert response.status_code in (400, 415)
+
+
+async def test_a_length_beyond_the_limit_is_refused_before_anything_is_sent(server: Server) -> None:
+    head = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65537\r\n\r\n"
+    status, headers, _ = exchange(server, head)
+    assert (status, headers["connection"]) == (413, "close")

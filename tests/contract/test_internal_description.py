@@ -1,0 +1,93 @@
+"""The description of the internal listener: it is valid, it is complete, its examples hold.
+
+That its answers hold is checked wherever a test asks that listener: see the fixture `internal`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+import schemathesis
+from starlette.routing import Route
+
+import described
+from conftest import Server
+from mithril import app
+from mithril.description import service
+
+pytestmark = pytest.mark.anyio
+
+DOCUMENT: dict[str, Any] = json.loads(service.render_internal().content)
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(child)
+
+
+def test_it_is_openapi_3_1() -> None:
+    schemathesis.openapi.from_dict(json.loads(service.render_internal().content)).validate()
+    for schema in [node["schema"] for node in nodes(DOCUMENT) if "schema" in node]:
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    references = [node for node in nodes(DOCUMENT) if isinstance(node.get("$ref"), str)]
+    assert references
+    assert all(node["$ref"].startswith("#/") and described.resolved(node) for node in references)
+
+
+def test_every_route_is_described_and_every_described_operation_has_a_route() -> None:
+    routes = {
+        (method, route.path.replace(":path}", "}"))
+        for route in app.INTERNAL
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert {(method, path) for method, path, _ in described.operations()} == routes
+
+
+def test_every_operation_says_what_it_is() -> None:
+    identifiers = [operation["operationId"] for _, _, operation in described.operations()]
+    assert len(set(identifiers)) == len(identifiers)
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    for _, path, operation in described.operations():
+        assert operation["summary"]
+        assert operation["description"]
+        assert set(operation["tags"]) <= tags
+        named = {p["name"] for p in map(described.resolved, operation["parameters"]) if p["in"] == "path"}
+        assert named == set(re.findall(r"{(\w+)}", path)), path
+
+
+def test_every_answer_in_the_envelope_has_an_example_and_examples_match() -> None:
+    for _, path, operation in described.operations():
+        for status, response in operation["responses"].items():
+            for media in described.resolved(response).get("content", {}).values():
+                examples = [each["value"] for each in media.get("examples", {}).values()]
+                if "meta" in str(media.get("schema")):
+                    assert {each["meta"]["code"] for each in examples} == {int(status)}, (path, status)
+                for each in examples:
+                    described.validator(media["schema"]).validate(each)
+    for node in [node for node in nodes(DOCUMENT) if "schema" in node and "examples" in node]:
+        for each in node["examples"].values():
+            described.validator(node["schema"]).validate(each["value"])
+
+
+async def test_it_is_served_on_the_internal_listener_only(server: Server, internal: httpx.AsyncClient) -> None:
+    assert (await internal.get("/openapi.json")).json() == DOCUMENT
+    assert (await internal.get("/docs")).status_code == 200
+    async with httpx.AsyncClient(base_url=server.url) as public:
+        assert not [path for path in (await public.get("/openapi.json")).json()["paths"] if "/admin" in path]
+
+
+async def test_nothing_under_admin_answers_on_the_public_port(http: httpx.AsyncClient) -> None:
+    for method, path, _ in described.operations():
+        if path.startswith("/admin"):
+            url = re.sub(r"{\w+}", "1380df72-275a-11e7-93ae-92361f002671", path)
+            assert (await http.request(method, url)).status_code == 404, path

@@ -1,0 +1,288 @@
+"""POST /auth/login: what a right password gives, each refusal in its order, and what stops a guesser."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import argon2
+import httpx
+import pytest
+
+import factories
+import oauth_world
+from conftest import Server, fresh_database, running_server
+from factories import Db
+from mithril import security
+from mithril.users import service as users
+from oauth_world import PASSWORD, World, authorize, invalid, login, refusal
+
+pytestmark = pytest.mark.anyio
+
+WRONG = (401, "access_denied", "Identity, password combination is wrong.")
+TOO_MANY = (401, "access_denied", "You reached login attempts limit. Try again later")
+WRONG_CLIENT = (401, "invalid_client", "Invalid client id.")
+ATTEMPTS = 10
+PER_ADDRESS = 25
+
+
+@pytest.fixture(scope="module")
+def server(postgres: str) -> Iterator[Server]:
+    """A server whose limit for one address is within a test's reach."""
+    with (
+        fresh_database(postgres) as url,
+        running_server(database_url=url, max_failed_logins_per_address=PER_ADDRESS) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+async def world(db: Db) -> World:
+    await db.execute("DELETE FROM attempts")  # all tests come from one address
+    return await oauth_world.make(db)
+
+
+async def fail(http: httpx.AsyncClient, world: World, times: int) -> None:
+    for _ in range(times):
+        assert refusal(await login(http, world, password="wrong")) == WRONG
+
+
+# What it gives
+
+
+async def test_a_right_password_gives_a_session(http: httpx.AsyncClient, world: World) -> None:
+    response = await login(http, world, unknown="ignored")
+    body = response.json()
+    assert response.status_code == 201
+    assert set(body) == {"meta", "data", "urgent"}
+    assert body["urgent"] == {"next_step": "REQUEST_APPS"}
+    assert list(body["data"]) == ["id", "name", "value", "expires_at", "user_id", "details"]
+    assert body["data"]["name"] == "access_token"
+    assert body["data"]["user_id"] == str(world.user_id)
+    assert body["data"]["expires_at"] == pytest.approx(time.time() + 3600, abs=10)
+    assert list(body["data"]["details"].items()) == [
+        ("grant_type", "password"),
+        ("client_id", str(world.front.id)),
+        ("scope", "app:authorize"),
+    ]
+    assert (await authorize(http, world, body["data"]["value"])).status_code == 201
+
+
+async def test_a_login_to_change_the_password_gives_a_token_for_that_alone(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", world.user_id)
+    response = await login(http, world, grant_type="change_password", scope="user:change_password")
+    data = response.json()["data"]
+    assert response.status_code == 201
+    assert data["name"] == "change_password_token"
+    assert data["details"]["scope"] == "user:change_password"
+    assert refusal(await authorize(http, world, data["value"])) == (401, "access_denied", "Access denied")
+
+
+async def test_the_letter_case_of_an_address_does_not_matter(http: httpx.AsyncClient, world: World) -> None:
+    assert (await login(http, world, email=world.email.upper())).status_code == 201
+
+
+async def test_a_session_ends_the_older_ones_of_the_same_person_and_client(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    other = await oauth_world.make(db)
+    first, foreign = await login(http, world), await login(http, other)
+    second = await login(http, world)
+    sessions = [response.json()["data"]["value"] for response in (first, second)]
+    assert [(await authorize(http, world, session)).status_code for session in sessions] == [401, 201]
+    assert (await authorize(http, other, foreign.json()["data"]["value"])).status_code == 201
+
+
+async def test_a_second_factor_comes_before_a_session(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    await db.execute("INSERT INTO authentication_factors (user_id, type) VALUES ($1, 'SMS')", world.user_id)
+    body = (await login(http, world)).json()
+    assert body["urgent"] == {"next_step": "REQUEST_FACTOR"}
+    assert body["data"]["name"] == "2fa_access_token"
+    assert list(body["data"]["details"].items()) == [
+        ("grant_type", "password"),
+        ("client_id", str(world.front.id)),
+        ("scope", ""),
+        ("scope_request", "app:authorize"),
+    ]
+
+
+# Each refusal, in its order
+
+
+async def test_all_missing_fields_are_named_at_once(http: httpx.AsyncClient, world: World) -> None:
+    response = await login(http, world, email="", password=None, client_id="  ", scope=["app:authorize"])
+    assert invalid(response) == {
+        "$.client_id": ["required"],
+        "$.email": ["required"],
+        "$.password": ["required"],
+        "$.scope": ["cast"],
+    }
+    message = response.json()["error"]["message"]
+    assert message.startswith("Validation failed. You can find validators description at our API Manifest: ")
+
+
+@pytest.mark.parametrize(("email", "rule"), [("a\0@b.example", "format"), ("a" * 256, "length")])
+async def test_an_address_that_nobody_can_have_is_refused(
+    http: httpx.AsyncClient, world: World, email: str, rule: str
+) -> None:
+    assert invalid(await login(http, world, email=email)) == {"$.email": [rule]}
+
+
+async def test_the_client_is_checked_before_the_person(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    nobody = {"email": "nobody@clinic.example", "scope": "no:such"}
+    for client_id in ("no-uuid", str(uuid4())):
+        assert refusal(await login(http, world, client_id=client_id, **nobody)) == WRONG_CLIENT
+    await oauth_world.set_settings(db, world.front.id, allowed_grant_types=["digital_signature"])
+    not_allowed = (401, "access_denied", "Client is not allowed to issue login token.")
+    for grant_type in ("password", "change_password"):
+        assert refusal(await login(http, world, grant_type=grant_type, **nobody)) == not_allowed
+    await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", world.front.id)
+    assert refusal(await login(http, world, **nobody)) == (401, "access_denied", "Client is blocked.")
+
+
+async def test_unknown_wrong_and_blocked_cannot_be_told_apart(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    _, without_password = await oauth_world.person(db, password_hash=None)
+    for email in ("nobody@clinic.example", world.email, without_password):
+        assert refusal(await login(http, world, email=email, password="wrong", scope="no:such")) == WRONG
+    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", world.user_id)
+    assert refusal(await login(http, world, password="wrong")) == WRONG
+
+
+async def test_who_knows_the_password_is_told_more_in_its_order(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    """Every step is wrong in all that comes after it as well."""
+    wrong = {"scope": "no:such"}
+    cabinet = await factories.client(db, client_type="CABINET")
+    await oauth_world.set_settings(db, cabinet.id, allowed_grant_types=["password"])
+    await db.execute(
+        "UPDATE users SET is_blocked = true, password_set_at = now() - interval '90 days' WHERE id = $1", world.user_id
+    )
+    assert refusal(await login(http, world, **wrong)) == (401, "user_blocked", "User blocked.")
+    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", world.user_id)
+    not_registered = (403, "forbidden", "User is not registered")
+    assert refusal(await login(http, world, client_id=str(cabinet.id), **wrong)) == not_registered
+    expired = (401, "password_expired", f"The password expired for user: {world.user_id}")
+    assert refusal(await login(http, world, **wrong)) == expired
+    of_type = (422, "request_malformed", "Scope is not allowed by client type.")
+    assert refusal(await login(http, world, grant_type="change_password", **wrong)) == of_type
+    for_change = (401, "access_denied", "Allowed scopes for the token are user:change_password.")
+    assert refusal(await login(http, world, grant_type="change_password")) == for_change
+    await db.execute("UPDATE users SET password_set_at = now() WHERE id = $1", world.user_id)
+    assert refusal(await login(http, world, **wrong)) == of_type
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE user_id = $1", world.user_id) == 0
+
+
+# What stops a guesser
+
+
+async def test_the_eleventh_attempt_is_refused_even_with_the_right_password(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    other = await oauth_world.make(db)
+    await fail(http, world, ATTEMPTS)
+    assert refusal(await login(http, world)) == TOO_MANY
+    assert refusal(await login(http, world, email=world.email.upper())) == TOO_MANY
+    assert (await login(http, other)).status_code == 201
+
+
+async def test_an_unknown_person_is_locked_out_like_a_known_one(http: httpx.AsyncClient, world: World) -> None:
+    answers = [await login(http, world, email="nobody@clinic.example") for _ in range(ATTEMPTS + 1)]
+    assert [refusal(answer) for answer in answers] == [WRONG] * ATTEMPTS + [TOO_MANY]
+
+
+async def test_the_pause_ends(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    await fail(http, world, ATTEMPTS)
+    assert refusal(await login(http, world)) == TOO_MANY
+    await db.execute("UPDATE attempts SET started_at = started_at - interval '10 minutes'")
+    assert (await login(http, world)).status_code == 201
+
+
+async def test_a_right_password_begins_the_count_anew(http: httpx.AsyncClient, world: World) -> None:
+    await fail(http, world, ATTEMPTS - 1)
+    assert (await login(http, world)).status_code == 201
+    await fail(http, world, ATTEMPTS - 1)
+    assert (await login(http, world)).status_code == 201
+
+
+@pytest.mark.slow
+async def test_one_address_cannot_try_many_persons(http: httpx.AsyncClient, world: World) -> None:
+    for number in range(PER_ADDRESS):
+        assert refusal(await login(http, world, email=f"person-{number}@guess.example")) == WRONG
+    assert refusal(await login(http, world, email="one-more@guess.example")) == TOO_MANY
+    assert refusal(await login(http, world)) == TOO_MANY
+
+
+async def test_right_passwords_do_not_use_up_an_address(http: httpx.AsyncClient, world: World) -> None:
+    for _ in range(PER_ADDRESS + 2):
+        assert (await login(http, world)).status_code == 201
+
+
+async def test_attempts_at_the_same_moment_are_all_counted(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    answers = await asyncio.gather(*(login(http, world, password="wrong") for _ in range(2 * ATTEMPTS)))
+    told = [refusal(answer) for answer in answers]
+    assert (told.count(WRONG), told.count(TOO_MANY)) == (ATTEMPTS, ATTEMPTS)
+    counted = await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}")
+    assert ATTEMPTS <= counted <= 2 * ATTEMPTS  # what comes once there are too many is refused without counting
+
+
+async def test_right_passwords_at_the_same_moment_are_no_failures(http: httpx.AsyncClient, world: World) -> None:
+    await fail(http, world, ATTEMPTS - 1)
+    answers = await asyncio.gather(*(login(http, world) for _ in range(PER_ADDRESS + 2)))
+    assert {answer.status_code for answer in answers} == {201}
+    await fail(http, world, ATTEMPTS)
+    assert refusal(await login(http, world)) == TOO_MANY
+
+
+async def test_a_right_guess_among_too_many_at_the_same_moment_is_not_accepted(
+    http: httpx.AsyncClient, db: Db, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right one is on its way before the first wrong one, and judged after the last."""
+    is_there, may_go_on = threading.Event(), threading.Event()
+    judge = users._is_password
+
+    def judge_the_right_one_last(password: str, known_hash: str | None) -> bool:
+        if password == PASSWORD:
+            is_there.set()
+            assert may_go_on.wait(30)
+        return judge(password, known_hash)
+
+    monkeypatch.setattr(users, "_is_password", judge_the_right_one_last)
+    right = asyncio.create_task(login(http, world))
+    assert await asyncio.to_thread(is_there.wait, 30)
+    await fail(http, world, ATTEMPTS)
+    may_go_on.set()
+    assert refusal(await right) == TOO_MANY
+    assert await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}") == ATTEMPTS
+
+
+async def test_an_unknown_person_costs_what_a_wrong_password_does(
+    http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the hashes that are compared with, as a clock would tell of the machine's other work."""
+    compared: list[str] = []
+    compare = security.is_password
+
+    def noted(password: str, password_hash: str) -> bool:
+        compared.append(password_hash)
+        return compare(password, password_hash)
+
+    monkeypatch.setattr(security, "is_password", noted)
+    for email in (world.email, "nobody@clinic.example", "nobody@clinic.example"):
+        assert refusal(await login(http, world, email=email, password="wrong")) == WRONG
+    assert len(compared) == len(set(compared)) == 3
+    assert len({str(argon2.extract_parameters(each)) for each in compared}) == 1
+
+
+def test_the_hash_that_stands_in_for_nobodys_costs_what_a_real_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "_PASSWORDS", argon2.PasswordHasher())
+    nobodys, real = security.nobodys_hash(), security.hash_password(PASSWORD)
+    assert argon2.extract_parameters(nobodys) == argon2.extract_parameters(real)
+    with pytest.raises(argon2.exceptions.VerifyMismatchError):  # it was computed, and not refused for its form
+        argon2.PasswordHasher().verify(nobodys, PASSWORD)
+
+
+def test_nobody_has_the_password_that_stands_in_for_nobodys() -> None:
+    assert not users._is_password("", None)
+    assert not users._is_password(PASSWORD, None)

@@ -1,0 +1,155 @@
+"""The server against its own description: schemathesis makes up requests, and all of its checks must be quiet.
+
+It is run as anybody would run it against `mithril serve --demo`, in a process of its own.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from conftest import Server, fresh_database, running_server
+from described import operations
+from mithril import database
+from mithril.audit.store import Actor
+from mithril.connections.redirect_uris import Policy
+from mithril.description import service
+from mithril.snapshots import service as snapshots
+
+Operation: TypeAlias = tuple[str, str]
+Answer: TypeAlias = tuple[Operation, int]
+Answers: TypeAlias = Counter[Answer]
+
+ADMINISTRATOR = ["-H", "Authorization: Bearer demo-nhs-access-token"]
+OWNER = [
+    "-H",
+    "Authorization: Bearer c2778f3064753ea70de870a53795f5c9",
+    "-H",
+    "API-key: uXhEczJ56adsfh3Ri9SUkc4en",
+]
+UPDATE = ["--include-operation-id", "updateClientConnection"]
+STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would end the token, and all that follows would be 401
+
+INTERNAL_KEY = "a-key-for-the-internal-listener"
+BEHIND_THE_KEY = ["-H", f"X-Mithril-Key: {INTERNAL_KEY}"]
+# What a caller sends may be as described and yet name what is not there, or break rules beyond the schema (422).
+# A body that is too long for a field may be too long at all (413). Below `/admin/tokens`, whatever is not described
+# of `verify` means the token of that identifier, which is no UUID (400).
+INTERNAL_CHECKS = """
+[checks]
+positive_data_acceptance.enabled = false
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 422]
+
+[[operations]]
+include-path = "/admin/tokens/verify"
+checks.unsupported_method.enabled = false
+checks.allow_header_conformance.enabled = false
+"""
+
+
+@pytest.fixture
+def demo(postgres: str) -> Iterator[Server]:
+    """A server as `mithril serve --demo` starts it: a fresh one for each test, since connections are deleted."""
+    with fresh_database(postgres) as url:
+        asyncio.run(import_demo(url))
+        with running_server(database_url=url, demo=True, internal_key=INTERNAL_KEY) as running:
+            yield running
+
+
+async def import_demo(url: str) -> None:
+    connection = await database.connect(url)
+    policy = Policy(allow_loopback=True)
+    await snapshots.import_snapshot(connection, snapshots.demo(), actor=Actor(request_id="test"), policy=policy)
+    await connection.close()
+
+
+def answers(server: Server, folder: Path, *options: str) -> Answers:
+    """Runs schemathesis, which must find nothing; returns how often which operation was answered with which status."""
+    return _answers(folder, f"{server.url}/openapi.json", *options)
+
+
+def internal_answers(server: Server, folder: Path, *options: str) -> Answers:
+    """The same over the internal listener."""
+    (folder / "schemathesis.toml").write_text(INTERNAL_CHECKS)
+    return _answers(folder, f"{server.internal_url}/openapi.json", *options)
+
+
+def _answers(folder: Path, url: str, *options: str) -> Answers:
+    report = folder / "report.ndjson"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", url, *options]
+    settings = ["--seed", "1", "--generation-database", "none", "--no-color", "--report-ndjson-path", str(report)]
+    ran = subprocess.run([*command, *settings], cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return Counter(answer for line in report.read_text().splitlines() for answer in answered(json.loads(line)))
+
+
+def answered(event: dict[str, Any]) -> Iterator[Answer]:
+    recorder = event.get("ScenarioFinished", {}).get("recorder", {})
+    for identifier, interaction in recorder.get("interactions", {}).items():
+        case = recorder["cases"][identifier]["value"]
+        yield (case["method"], case["path"]), interaction["response"]["status_code"]
+
+
+def statuses(answers: Answers) -> set[int]:
+    return {status for _, status in answers}
+
+
+def below_api() -> set[Operation]:
+    paths = service.load()["paths"].items()
+    return {(method.upper(), path) for path, item in paths if path.startswith("/api/") for method in item}
+
+
+@pytest.mark.slow
+def test_nothing_is_found_as_an_administrator(demo: Server, tmp_path: Path) -> None:
+    seen = answers(demo, tmp_path, *ADMINISTRATOR, *STAYING_IN, "--max-examples", "5")
+    assert {200, 401, 404, 405, 415, 422} <= statuses(seen)
+
+
+@pytest.mark.slow
+def test_nothing_is_found_as_an_owner_and_everything_has_been_tried(demo: Server, tmp_path: Path) -> None:
+    seen = answers(demo, tmp_path, *OWNER, *STAYING_IN, "--max-examples", "5")
+    assert {200, 401, 403, 404, 405, 415, 422} <= statuses(seen)
+    assert below_api() <= {operation for operation, status in seen if status == 200}
+
+
+@pytest.mark.slow
+def test_addresses_that_are_made_up_are_accepted(demo: Server, tmp_path: Path) -> None:
+    seen = answers(demo, tmp_path, *OWNER, *UPDATE, "--max-examples", "60")
+    assert sum(count for (_, status), count in seen.items() if status == 200) >= 30
+
+
+@pytest.mark.slow
+def test_nothing_is_found_without_a_token(demo: Server, tmp_path: Path) -> None:
+    seen = answers(demo, tmp_path, "--include-path-regex", "^/api/", "--max-examples", "3")
+    assert statuses(seen) <= {401, 404, 405}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("caller", [ADMINISTRATOR, OWNER], ids=["administrator", "owner"])
+def test_nothing_is_found_in_chains_of_requests_and_with_credentials_left_out(
+    demo: Server, tmp_path: Path, caller: list[str]
+) -> None:
+    """What one answer names is put into the next request; each is sent again without, and with wrong, credentials."""
+    checks = "ignored_auth,use_after_free,ensure_resource_availability,not_a_server_error,response_schema_conformance"
+    options = ["--phases", "stateful", "--checks", checks, "--max-examples", "15"]
+    seen = answers(demo, tmp_path, *caller, *STAYING_IN, *options)
+    print(f"chains: {sum(seen.values())} answers, {Counter(status for _, status in seen.elements())}")  # noqa: T201
+    assert {200, 401} <= statuses(seen)
+
+
+@pytest.mark.slow
+def test_nothing_is_found_on_the_internal_listener_and_everything_has_been_tried(demo: Server, tmp_path: Path) -> None:
+    seen = internal_answers(demo, tmp_path, *BEHIND_THE_KEY, "--max-examples", "3")
+    assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 415, 422} <= statuses(seen)
+    # Where it has the description from, schemathesis leaves out.
+    described = {(method, path) for method, path, _ in operations() if path != "/openapi.json"}
+    assert described <= {operation for operation, _ in seen}
+    reading = {(method, path) for method, path in described if method == "GET" and "{" not in path}
+    assert reading <= {operation for operation, status in seen if status == 200}

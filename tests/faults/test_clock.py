@@ -1,0 +1,127 @@
+"""The clock set back and forth by an hour, under both the service and PostgreSQL, while writes go on.
+
+A small library that is loaded before all others shifts the wall clock of the processes that load it. It leaves the
+monotonic clock alone, as setting a real clock does.
+"""
+
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from clusters import folders, running
+from writing import prove_nothing_is_lost, report, writing
+
+import factories
+from factories import bearer
+from processes import run, serving
+
+pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
+
+HOUR = 3_600
+SOURCE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile int64_t *offset;
+
+__attribute__((constructor)) static void begin(void) {
+    int file = open(getenv("CLOCK_OFFSET"), O_RDONLY);
+    void *page = file < 0 ? MAP_FAILED : mmap(0, 8, PROT_READ, MAP_SHARED, file, 0);
+    offset = page == MAP_FAILED ? 0 : page;
+}
+
+static int64_t shift(void) { return offset ? *offset : 0; }
+
+int clock_gettime(clockid_t clock, struct timespec *moment) {
+    int result = syscall(SYS_clock_gettime, clock, moment);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) moment->tv_sec += shift();
+    return result;
+}
+
+int gettimeofday(struct timeval *moment, void *zone) {
+    int result = syscall(SYS_gettimeofday, moment, zone);
+    moment->tv_sec += shift();
+    return result;
+}
+
+time_t time(time_t *moment) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (moment) *moment = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+class Clock:
+    """The wall clock of whoever has `environment`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.offset = folder / "offset"
+        self.set(0)
+        library = folder / "clock.so"
+        (folder / "clock.c").write_text(SOURCE)
+        compiler = shutil.which("cc")
+        if compiler is None:
+            pytest.skip("a clock that can be set back is compiled, and there is no C compiler (cc)")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "clock.c", "-ldl"], check=True)
+        for path in (self.offset, library):
+            path.chmod(0o755)
+        self.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self.offset)}
+
+    def set(self, seconds: int) -> None:
+        """How far from the true time it is."""
+        with self.offset.open("r+b" if self.offset.exists() else "w+b", buffering=0) as file:
+            file.write(struct.pack("=q", seconds))
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with folders() as folder:
+        yield Clock(folder)
+
+
+async def test_the_clock_is_set_back_and_forth(clock: Clock) -> None:
+    with running(environment=clock.environment) as cluster:
+        assert run("migrate", "--database-url", cluster.url).returncode == 0
+        with serving("--workers", "2", "--database-url", cluster.url, **clock.environment) as process:
+            async with writing(process.public, cluster.url) as stream:
+                db = await asyncpg.connect(cluster.url)
+                true = await db.fetchval("SELECT extract(epoch FROM clock_timestamp())")
+                clock.set(-HOUR)
+                shifted = await db.fetchval("SELECT extract(epoch FROM clock_timestamp())")
+                assert -HOUR - 5 < shifted - true < -HOUR + 60, "PostgreSQL sees the other time"
+                silence_back = await stream.more(200)
+                short = await _token_of(db, seconds=600)
+                clock.set(0)
+                silence_forth = await stream.more(200)
+                expired = await _status(process.public, short)
+                await db.close()
+            assert not stream.refused
+            assert not stream.unanswered
+            await prove_nothing_is_lost(stream, cluster.url)
+    assert expired == 401, "a token lives by the clock of the database, whatever it was when it was issued"
+    assert max(silence_back, silence_forth) < 5
+    report("the clock set back and forth", stream, longest_silence=stream.longest_silence())
+
+
+async def _token_of(db: factories.Db, *, seconds: int) -> str:
+    return await factories.token(db, client=await factories.client(db), expires_in=seconds)
+
+
+async def _status(server: str, token: str) -> int:
+    async with httpx.AsyncClient(base_url=server) as http:
+        return (await http.get("/api/user/roles", headers=bearer(token))).status_code

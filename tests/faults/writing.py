@@ -1,0 +1,165 @@
+"""A stream of acknowledged writes against a real server, and the proof that none of them is lost or there twice.
+
+A write is *Update client connection* with a request id of our own. It is acknowledged when 200 has arrived; then the
+audit trail must have exactly one row of that id, with the address that was sent.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+import factories
+from factories import bearer
+
+WRITERS = 8
+PAUSE_SECONDS = 0.02  # after a refusal
+PATIENCE_SECONDS = 120
+
+
+class Ack(NamedTuple):
+    """What was answered with 200, and when (monotonic seconds)."""
+
+    at: float
+    uri: str
+
+
+class Stream:
+    """Several writers, each with a connection of its own, that go on whatever happens."""
+
+    def __init__(self, url: str, connections: list[factories.Connection], token: str) -> None:
+        """`url`: where the server answers; it may change on the way."""
+        self.url = url
+        self.connections = connections
+        self.token = token
+        self.acknowledged: dict[str, Ack] = {}
+        self.unanswered: Counter[str] = Counter()  # transport errors, by the request ids that they befell
+        self.refused: Counter[int] = Counter()
+        self.unexpected: list[str] = []
+        self.slowest = 0.0
+        self._going = True
+
+    async def run(self, connection: factories.Connection) -> None:
+        """One writer, until `stop`."""
+        async with httpx.AsyncClient(timeout=30) as http:
+            while self._going:
+                if not await self._write(http, connection):
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    async def more(self, count: int = 50) -> float:
+        """Waits for so many more acknowledged writes; the seconds that it took until the first of them."""
+        started, before = time.monotonic(), len(self.acknowledged)
+        await self.until(lambda: len(self.acknowledged) >= before + count)
+        return list(self.acknowledged.values())[before].at - started
+
+    async def refusals(self, count: int = 1) -> None:
+        """Waits until so many more writes were refused with 503 or got no answer."""
+        before = self.failures
+        await self.until(lambda: self.failures >= before + count)
+
+    @property
+    def failures(self) -> int:
+        """Writes that were not acknowledged."""
+        return self.refused.total() + len(self.unanswered)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Waits for a condition that the writers bring about."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not reached():
+                assert not self.unexpected, self.unexpected
+                await asyncio.sleep(0.01)
+
+    def stop(self) -> None:
+        """Lets each writer finish what it is at."""
+        self._going = False
+
+    def longest_silence(self) -> float:
+        """The most seconds between two acknowledged writes."""
+        times = sorted(ack.at for ack in self.acknowledged.values())
+        return max(after - before for before, after in itertools.pairwise(times))
+
+    async def _write(self, http: httpx.AsyncClient, connection: factories.Connection) -> bool:
+        request_id = f"written-{uuid4()}"
+        uri = f"https://{uuid4().hex}.example.com/callback"
+        headers = bearer(self.token) | {"X-Request-ID": request_id}
+        started = time.monotonic()
+        try:
+            response = await http.patch(self.url + connection.path, json={"redirect_uri": uri}, headers=headers)
+        except httpx.TransportError:
+            self.unanswered[request_id] += 1
+            return False
+        self.slowest = max(self.slowest, time.monotonic() - started)
+        if response.status_code == 200:
+            self.acknowledged[request_id] = Ack(time.monotonic(), uri)
+            return True
+        self.refused[response.status_code] += 1
+        if response.status_code != 503 or "retry-after" not in response.headers:
+            self.unexpected.append(response.text)
+        return False
+
+
+@asynccontextmanager
+async def writing(server_url: str, database_url: str) -> AsyncIterator[Stream]:
+    """A stream that has begun; it is stopped at the end of the block."""
+    db = await asyncpg.connect(database_url)
+    admin = await factories.client(db, client_type="NHS")
+    connections = [await factories.connection(db, client_id=(await factories.client(db)).id) for _ in range(WRITERS)]
+    stream = Stream(server_url, connections, await factories.token(db, client=admin))
+    await db.close()
+    writers = [asyncio.create_task(stream.run(connection)) for connection in connections]
+    try:
+        await stream.more()
+        yield stream
+    finally:
+        stream.stop()
+        await asyncio.gather(*writers)
+    assert not stream.unexpected, stream.unexpected
+
+
+async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
+    """Every acknowledged write has its audit row, no request has two, and the rows are what they say.
+
+    Returns how many were acknowledged.
+    """
+    db = await connect_patiently(database_url)
+    rows = await db.fetch(
+        "SELECT request_id, subject_id, new ->> 'redirect_uri' AS uri FROM audit_events"
+        " WHERE action = 'connection.update' ORDER BY id"
+    )
+    recorded = {row["request_id"]: row["uri"] for row in rows}
+    assert len(recorded) == len(rows), "a request is there twice"
+    lost = {key: ack.uri for key, ack in stream.acknowledged.items() if recorded.get(key) != ack.uri}
+    assert not lost, "acknowledged, and not there"
+    for connection in stream.connections:
+        mine = [row["uri"] for row in rows if row["subject_id"] == connection.id]
+        now: Any = await db.fetchrow("SELECT version, redirect_uri FROM connections WHERE id = $1", connection.id)
+        assert now["version"] == len(mine) + 1, "a change without its audit row, or the reverse"
+        assert now["redirect_uri"] == mine[-1]
+    await db.close()
+    return len(stream.acknowledged)
+
+
+async def connect_patiently(database_url: str) -> Any:
+    """A connection, as soon as one is to be had."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return await asyncpg.connect(database_url, timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await asyncio.sleep(0.05)
+    pytest.fail("the database does not come back")
+
+
+def report(name: str, stream: Stream, **figures: float) -> None:
+    """One line for `docs/reliability.md`; shown with `-s`, and in the summary of `-rP`."""
+    shown = ", ".join(f"{key.replace('_', ' ')} {value:.2f} s" for key, value in figures.items())
+    counts = f"{len(stream.acknowledged)} acknowledged, {stream.refused.total()} refused, {len(stream.unanswered)} cut"
+    print(f"{name}: {counts}; slowest answer {stream.slowest:.2f} s; {shown}")

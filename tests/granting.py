@@ -1,0 +1,109 @@
+"""A person, a client and its connection with everything that a grant asks about, and codes for them.
+
+Made by plain SQL, and the codes by the same rule that the sign-in page and the ESOZ route call.
+"""
+
+import functools
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import factories
+from conftest import Server
+from factories import Db
+from mithril import security
+from mithril.audit.store import Actor
+from mithril.database import Database
+from mithril.oauth import authorize
+
+SCOPE = "connection:read connection:write"
+PASSWORD = "Test-Password-1"
+# RFC 7636 appendix B has this pair.
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+@dataclass(frozen=True)
+class Party:
+    """A client with one connection, and a person who may use it and whose password is PASSWORD."""
+
+    client_id: UUID
+    user_id: UUID
+    connection: factories.Connection
+    redirect_uri: str
+    email: str = ""
+
+    @property
+    def basic(self) -> tuple[str, str]:
+        """Its credentials, as HTTP Basic takes them."""
+        return str(self.client_id), self.connection.secret
+
+    @property
+    def body(self) -> dict[str, str]:
+        """Its credentials, as the form takes them."""
+        return {"client_id": str(self.client_id), "client_secret": self.connection.secret}
+
+
+async def party(
+    db: Db,
+    *,
+    is_public: bool = False,
+    scope: str = SCOPE,
+    redirect_uri: str | None = None,
+    consumer_id: UUID | None = None,
+    access_type: str = "DIRECT",
+) -> Party:
+    """A client of a type of its own, so that a test may change the type's scope."""
+    redirect_uri = redirect_uri or f"https://app-{uuid4()}.example.com/callback"
+    name = f"Type {uuid4()}"
+    await db.execute("INSERT INTO client_types (name, scope) VALUES ($1, $2)", name, scope)
+    client = await factories.client(db, client_type=name, access_type=access_type)
+    settings = json.dumps({"public": True} if is_public else {})
+    await db.execute("UPDATE clients SET settings = $2 WHERE id = $1", client.id, settings)
+    connection = await factories.connection(db, client_id=client.id, consumer_id=consumer_id, redirect_uri=redirect_uri)
+    person = await factories.user(db)
+    role = await db.fetchval("INSERT INTO roles (name, scope) VALUES ($1, $2) RETURNING id", name, scope)
+    await db.execute(
+        "INSERT INTO user_roles (user_id, client_id, role_id) VALUES ($1, $2, $3)", person, client.id, role
+    )
+    secure = "UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING email"
+    email = await db.fetchval(secure, person, _password_hash())
+    return Party(client.id, person, connection, redirect_uri, email)
+
+
+@functools.cache
+def _password_hash() -> str:
+    return security.hash_password(PASSWORD)
+
+
+@asynccontextmanager
+async def database_of(server: Server) -> AsyncIterator[Database]:
+    """The service's own way to the server's database."""
+    async with Database(server.database_url, size=2, wait_seconds=5, statement_seconds=5) as database:
+        yield database
+
+
+async def code(server: Server, party: Party, *, scope: str = SCOPE, challenge: str | None = None) -> str:
+    """A code that the person of `party` has consented to."""
+    async with database_of(server) as database:
+        client = await authorize.check_client(database, party.client_id)
+        asked = await authorize.check_address(database, client, party.redirect_uri)
+        issued = await authorize.approve(
+            database,
+            server.settings,
+            asked=asked,
+            user_id=party.user_id,
+            scope=scope,
+            actor=Actor(request_id=None, user_id=party.user_id),
+            code_challenge=challenge,
+        )
+    return issued.value
+
+
+def challenge_of(verifier: str) -> str:
+    """The S256 challenge (RFC 7636 section 4.2)."""
+    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

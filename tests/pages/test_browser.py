@@ -1,0 +1,316 @@
+"""The pages in a real browser: the whole way by keyboard, on a telephone and on a desk, and what the policy allows.
+
+Skipped, with a word, where the machine has no Chromium.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import asyncpg
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from conftest import Server, fresh_database, running_server
+from mithril.audit.store import Actor
+from mithril.connections import redirect_uris
+from mithril.pages import texts
+from mithril.settings import Settings
+from mithril.snapshots import service as snapshots
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CLINIC = "1380df72-275a-11e7-93ae-92361f002671"
+OWNER, PASSWORD = "owner@clinic.example", "Demo-Password-1"
+WIDTHS = [360, 1280]
+AT_BOTH_WIDTHS = pytest.mark.parametrize("page", WIDTHS, indirect=True)
+ENTRANCES = ["/sign-in", "/oauth2/authorize"]
+# Milliseconds for any one step: only a machine with much other work takes more than one of the thirty seconds.
+PATIENCE = 30_000
+
+
+@dataclass
+class Callback:
+    """The client's own server: where the browser must end, and what it came with."""
+
+    origin: str
+    moved_to: str = ""
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}/callback"
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A browser may also open a connection in advance and never use it."""
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.seen.append(head.split(" ")[1])
+            status = f"302 Found\r\nlocation: {self.moved_to}" if self.moved_to else "200 OK"
+            body = "<h1>Back at the clinic</h1>"
+            lines = ["content-type: text/html", f"content-length: {len(body)}", "connection: close"]
+            writer.write("\r\n".join([f"HTTP/1.1 {status}", *lines, "", body]).encode())
+            await writer.drain()
+
+    @property
+    def answers(self) -> list[dict[str, list[str]]]:
+        """The queries with which the browser came."""
+        return [parse_qs(urlsplit(target).query) for target in self.seen if target.startswith("/callback")]
+
+
+@pytest.fixture(scope="module")
+def server(postgres: str) -> Iterator[Server]:
+    """A server with demo data."""
+    with fresh_database(postgres) as url:
+        asyncio.run(add_demo(url))
+        with running_server(database_url=url, demo=True) as running:
+            yield running
+
+
+async def add_demo(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    policy = redirect_uris.Policy.of(Settings(demo=True))
+    await snapshots.import_snapshot(connection, snapshots.demo(), actor=Actor(request_id="tests"), policy=policy)
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """For the whole file, so that its tests share one browser."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    arguments = [
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
+    expect.set_options(timeout=PATIENCE)
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=path, args=arguments)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+async def callback(server: Server) -> AsyncIterator[Callback]:
+    """A server at the clinic's registered address, and the clinic's approval as the demo data has it."""
+    made = Callback("")
+    listener = await asyncio.start_server(made.answer, "127.0.0.1", 0)
+    made.origin = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", CLINIC, made.url)
+    await connection.execute("UPDATE apps SET scope = 'legal_entity:read client:read' WHERE client_id = $1", CLINIC)
+    await connection.close()
+    yield made
+    listener.close()
+
+
+@pytest.fixture
+async def page(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterator[Page]:
+    """A page, 360 pixels wide unless the test says otherwise; what the browser complains about fails the test."""
+    width = getattr(request, "param", WIDTHS[0])
+    opened = await browser.new_page(viewport={"width": width, "height": 740}, locale="uk-UA")
+    opened.set_default_timeout(PATIENCE)
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield opened
+    await opened.close()
+    assert not [text for text in complaints if "status of 4" not in text]
+
+
+def address(server: Server, callback: Callback, entrance: str, **changes: str) -> str:
+    query = {
+        "client_id": CLINIC,
+        "redirect_uri": callback.url,
+        "response_type": "code",
+        "scope": "legal_entity:read employee:read declaration:read",
+        "state": "st&te=1",
+        **changes,
+    }
+    return f"{server.url}{entrance}?{urlencode(query)}"
+
+
+async def look(page: Page, folder: Path, name: str) -> None:
+    """Keeps a screenshot, and holds the page to its width and the buttons to their words."""
+    await page.screenshot(path=folder / f"{name}.png", full_page=True)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
+    one_line = "[...document.querySelectorAll('button')].every(b => b.offsetHeight < 60)"
+    assert await page.evaluate(one_line), f"{name} has a button whose word is broken"
+
+
+async def send(page: Page) -> None:
+    """Sends the form by the Enter key, and waits until the page that this leads to has been loaded whole."""
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
+
+
+async def focused(page: Page) -> str:
+    text: str = await page.evaluate("document.activeElement.id || document.activeElement.innerText")
+    return text
+
+
+@AT_BOTH_WIDTHS
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_the_whole_way_by_keyboard(
+    page: Page, server: Server, callback: Callback, tmp_path: Path, entrance: str
+) -> None:
+    await page.goto(address(server, callback, entrance, email=OWNER))
+    await expect(page.locator("#password")).to_be_focused()
+    await look(page, tmp_path, "sign-in")
+    await page.keyboard.type("wrong")
+    await send(page)
+    await expect(page.get_by_role("alert")).to_have_text(texts.words("uk")["problem_wrong"])
+    await expect(page.locator("#password")).to_be_focused()
+    await look(page, tmp_path, "wrong-password")
+
+    await page.keyboard.type(PASSWORD)
+    await send(page)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Дозволити доступ?")
+    await expect(page.get_by_role("listitem").first).to_contain_text("Переглядати працівників закладу")
+    await look(page, tmp_path, "consent")
+
+    for _ in range(10):
+        await page.keyboard.press("Tab")
+        if await focused(page) == "Дозволити":
+            break
+    await look(page, tmp_path, "focus")
+    await send(page)
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    (answer,) = callback.answers
+    assert answer["state"] == ["st&te=1"]
+    assert len(answer["code"]) == 1
+    assert answer.get("iss") == ([server.url] if entrance == "/oauth2/authorize" else None)
+
+
+async def test_fields_have_labels_and_the_focus_is_seen(page: Page, server: Server, callback: Callback) -> None:
+    await page.goto(address(server, callback, "/sign-in", lang="en"))
+    await expect(page.get_by_label("E-mail")).to_be_focused()
+    await page.get_by_label("E-mail").fill(OWNER)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Tab")
+    outline = "getComputedStyle(document.activeElement).outlineWidth"
+    assert await page.evaluate(outline) == "3px"
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Allow access?")
+
+
+async def test_denying_goes_back(page: Page, server: Server, callback: Callback) -> None:
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await page.get_by_role("button", name="Відмовити").click()
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    assert callback.answers[0]["error"] == ["access_denied"]
+
+
+async def test_another_account_leads_back_to_the_form(page: Page, server: Server, callback: Callback) -> None:
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await page.get_by_role("button", name="Інший обліковий запис").click()
+    await expect(page.get_by_label("Пароль")).to_be_visible()
+    assert not callback.seen
+
+
+async def test_the_language_is_switched_by_a_link(page: Page, server: Server, callback: Callback) -> None:
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await page.get_by_role("link", name="English").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Allow access?")
+    assert await page.get_attribute("html", "lang") == "en"
+    await page.get_by_role("link", name="Українська").click()
+    await expect(page.get_by_role("button", name="Дозволити")).to_be_visible()
+
+
+async def test_nothing_new_leads_straight_back(page: Page, server: Server, callback: Callback) -> None:
+    await sign_in(page, address(server, callback, "/sign-in", scope="client:read"))
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    assert len(callback.answers[0]["code"]) == 1
+
+
+async def test_a_callback_may_send_the_browser_on_to_another_host(
+    page: Page, server: Server, callback: Callback
+) -> None:
+    """Chromium holds the whole chain after a form against `form-action`."""
+    home = Callback("")
+    listener = await asyncio.start_server(home.answer, "127.0.0.1", 0)
+    callback.moved_to = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/home"
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await page.get_by_role("button", name="Дозволити").click()
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    assert home.seen[0] == "/home"
+    listener.close()
+
+
+@AT_BOTH_WIDTHS
+async def test_a_wrong_address_is_explained_and_not_followed(
+    page: Page, server: Server, callback: Callback, tmp_path: Path
+) -> None:
+    await page.goto(address(server, callback, "/sign-in", redirect_uri=callback.url + "/"))
+    await expect(page.get_by_role("alert")).to_contain_text("Адресу повернення не зареєстровано")
+    await expect(page.get_by_text(callback.url + "/", exact=True)).to_be_visible()
+    await look(page, tmp_path, "wrong-address")
+    assert not callback.seen
+
+
+@AT_BOTH_WIDTHS
+async def test_long_names_stay_inside_the_page(page: Page, server: Server, callback: Callback, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(server.database_url)
+    name = await connection.fetchval("SELECT name FROM clients WHERE id = $1", CLINIC)
+    change = "UPDATE clients SET name = $2 WHERE id = $1"
+    await connection.execute(change, CLINIC, "Комунальненекомерційнепідприємство" * 4)
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await look(page, tmp_path, "long-name")
+    await connection.execute(change, CLINIC, name)
+    await connection.close()
+
+
+async def test_the_page_cannot_be_framed(browser: Browser, server: Server, callback: Callback) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{callback.origin}/other")
+    frame = """url => new Promise(loaded => {
+        const f = document.createElement('iframe');
+        f.onload = loaded;
+        f.src = url;
+        document.body.append(f);
+    })"""
+    async with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+        await page.evaluate(frame, address(server, callback, "/sign-in"))
+    assert len(page.frames) == 2
+    assert "password" not in await page.frames[1].content()
+    await page.close()
+
+
+@AT_BOTH_WIDTHS
+async def test_a_person_confirms_by_code(
+    page: Page, server: Server, callback: Callback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = await asyncpg.connect(server.database_url)
+    owner = await connection.fetchval("SELECT id FROM users WHERE email = $1", OWNER)
+    add = "INSERT INTO authentication_factors (user_id, type, factor) VALUES ($1, 'SMS', '+380501234567')"
+    await connection.execute(add, owner)
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await expect(page.get_by_label("Код із повідомлення")).to_be_focused()
+    await look(page, tmp_path, "factor")
+    code = "".join(filter(str.isdigit, capsys.readouterr().out.rpartition(":")[2]))
+    await page.keyboard.type(code)
+    await send(page)
+    await expect(page.get_by_role("button", name="Дозволити")).to_be_visible()
+    await connection.execute("DELETE FROM authentication_factors WHERE user_id = $1", owner)
+    await connection.close()
+
+
+async def sign_in(page: Page, url: str) -> None:
+    await page.goto(url)
+    await page.locator("#email").fill(OWNER)
+    await page.locator("#password").fill(PASSWORD)
+    await send(page)

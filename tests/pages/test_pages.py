@@ -1,0 +1,346 @@
+"""The two entrances through plain HTTP: the way to a code, and what is refused where."""
+
+import asyncio
+import json
+import re
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import httpx
+import pytest
+from cases import (
+    CHALLENGE,
+    ENTRANCES,
+    PASSWORD,
+    Case,
+    approve,
+    consent_page,
+    decide,
+    make_case,
+    sent_back,
+    sign_in,
+)
+
+import factories
+from conftest import Server
+from factories import Db
+from mithril import security
+from mithril.pages import texts
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def case(db: Db) -> Case:
+    return await make_case(db)
+
+
+# The way through
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_a_person_signs_in_and_allows_and_the_client_gets_a_code(
+    http: httpx.AsyncClient, db: Db, server: Server, case: Case, entrance: str
+) -> None:
+    url = f"{entrance}?{case.changed()}"
+    page = await consent_page(http, url, case)
+    answer = sent_back(await decide(http, url, page, "allow"), case)
+
+    code = answer.pop("code")
+    expected = {"state": "a b+ü&=%"} | ({"iss": server.url} if entrance == "/oauth2/authorize" else {})
+    assert answer == expected
+    row = await db.fetchrow("SELECT * FROM tokens WHERE digest = $1", security.digest(code))
+    assert row is not None
+    assert (row["name"], row["user_id"], row["client_id"]) == ("authorization_code", case.user_id, case.client_id)
+    assert json.loads(row["details"])["redirect_uri"] == case.redirect_uri
+    approval = await db.fetchval("SELECT scope FROM apps WHERE user_id = $1", case.user_id)
+    assert approval == "legal_entity:read employee:read"
+
+
+async def test_the_audit_trail_says_who_allowed_it(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    response = await decide(http, url, await consent_page(http, url, case), "allow")
+    row = await db.fetchrow("SELECT * FROM audit_events WHERE client_id = $1", case.client_id)
+    assert row is not None
+    assert (row["action"], row["actor_user_id"]) == ("approval.create", case.user_id)
+    assert row["request_id"] == response.headers["x-request-id"]
+    assert row["network_address"] == "127.0.0.1"
+
+
+async def test_the_registered_address_is_left_as_it_is(http: httpx.AsyncClient, db: Db) -> None:
+    case = await make_case(db, redirect_uri="https://mis.example.com/%D0%B1?b=2&a=%7E1")
+    url = f"/sign-in?{case.changed()}"
+    response = await decide(http, url, await consent_page(http, url, case), "allow")
+    assert response.headers["location"].startswith("https://mis.example.com/%D0%B1?b=2&a=%7E1&code=")
+
+
+async def test_without_state_none_comes_back(http: httpx.AsyncClient, case: Case) -> None:
+    url = f"/sign-in?{case.changed(state=None)}"
+    response = await decide(http, url, await consent_page(http, url, case), "allow")
+    assert set(sent_back(response, case)) == {"code"}
+
+
+async def test_the_challenge_is_kept_with_the_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/oauth2/authorize?{case.changed(code_challenge=CHALLENGE, code_challenge_method='S256')}"
+    answer = sent_back(await decide(http, url, await consent_page(http, url, case), "allow"), case)
+    details = await db.fetchval("SELECT details FROM tokens WHERE digest = $1", security.digest(answer["code"]))
+    assert json.loads(details)["code_challenge"] == CHALLENGE
+
+
+async def test_the_person_denies_and_the_client_is_told(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    answer = sent_back(await decide(http, url, await consent_page(http, url, case), "deny"), case)
+    assert (answer["error"], answer["state"]) == ("access_denied", "a b+ü&=%")
+    assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
+
+
+# Consent
+
+
+async def test_only_new_scopes_are_shown_and_the_old_ones_counted(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await approve(db, case, "legal_entity:read declaration:read")
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    assert re.findall("<small>(.*)</small>", page.text) == ["employee:read"]
+    assert str(texts.scope_words("legal_entity:read", "en")) not in page.text
+    assert "which you have given before: 1<" in page.text
+    assert "code" in sent_back(await decide(http, url, page, "allow"), case)
+    assert (await db.fetchval("SELECT scope FROM apps WHERE user_id = $1", case.user_id)).split() == [
+        *("legal_entity:read", "employee:read", "declaration:read")
+    ]
+
+
+async def test_nothing_new_gives_the_code_right_after_signing_in(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await approve(db, case, "employee:read legal_entity:read declaration:read")
+    url = f"/sign-in?{case.changed()}"
+    response = await sign_in(http, url, email=case.email)
+    assert set(sent_back(response, case)) == {"code", "state"}
+    assert "sign-in" not in (await http.get(url)).headers.get("location", "")
+    assert 'type="password"' in (await http.get(url)).text
+
+
+async def test_a_public_client_is_always_confirmed(http: httpx.AsyncClient, db: Db) -> None:
+    case = await make_case(db, settings={"public": True})
+    await approve(db, case, "legal_entity:read employee:read")
+    url = f"/oauth2/authorize?{case.changed(code_challenge=CHALLENGE, code_challenge_method='S256')}"
+    page = await consent_page(http, url, case)
+    assert "Continue?" in page.text
+    assert set(sent_back(await decide(http, url, page, "allow"), case)) == {"code", "state", "iss"}
+
+
+async def test_a_scope_without_words_is_shown_as_it_is(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    strange = "x<b>y:read"
+    await db.execute("UPDATE client_types SET scope = $1 WHERE name LIKE 'Type %'", strange)
+    await db.execute("UPDATE roles SET scope = $1", strange)
+    page = await consent_page(http, f"/sign-in?{case.changed(scope=strange)}", case)
+    assert "<code>x&lt;b&gt;y:read</code>" in page.text
+    await db.execute("UPDATE client_types SET scope = 'legal_entity:read employee:read declaration:read'")
+    await db.execute("UPDATE roles SET scope = 'legal_entity:read employee:read'")
+
+
+async def test_a_list_of_scopes_that_has_changed_is_shown_again(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    other = page.text.replace("legal_entity:read employee:read", "legal_entity:read")
+    response = await decide(http, url, httpx.Response(200, text=other), "allow")
+    assert response.status_code == 409
+    assert "has changed" in response.text
+    assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
+
+
+async def test_the_consent_page_names_client_host_consumer_and_person(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
+    consumer = await factories.client(db)
+    await db.execute("UPDATE clients SET name = 'Some MIS' WHERE id = $1", consumer.id)
+    await db.execute("UPDATE clients SET name = 'Some clinic' WHERE id = $1", case.client_id)
+    await db.execute("UPDATE connections SET consumer_id = $2 WHERE client_id = $1", case.client_id, consumer.id)
+    page = await consent_page(http, f"/sign-in?{case.changed()}", case)
+    for shown in ("Some clinic", "Some MIS", "mis.example.com", case.email, "View the institution&#39;s data"):
+        assert shown in page.text
+
+
+async def test_one_consent_gives_one_code_however_often_it_is_sent(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    responses = await asyncio.gather(*(decide(http, url, page, "allow") for _ in range(6)))
+    given = [r for r in responses if "code=" in r.headers.get("location", "")]
+    assert len(given) == 1
+    codes = "SELECT count(*) FROM tokens WHERE client_id = $1 AND name = 'authorization_code'"
+    assert await db.fetchval(codes, case.client_id) == 1
+
+
+async def test_another_account_ends_the_visit(http: httpx.AsyncClient, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    response = await decide(http, url, page, "switch")
+    assert response.status_code == 303
+    assert 'type="password"' in (await http.get(url)).text
+
+
+async def test_a_visit_is_good_for_the_client_that_asked_only(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await consent_page(http, f"/sign-in?{case.changed()}", case)
+    other = await make_case(db)
+    assert 'type="password"' in (await http.get(f"/sign-in?{other.changed()}")).text
+
+
+async def test_a_visit_ends_after_its_minutes(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    lives = (
+        "SELECT extract(epoch FROM expires_at - inserted_at) FROM tokens WHERE name = 'sign_in_visit' AND user_id = $1"
+    )
+    assert 600 <= await db.fetchval(lives, case.user_id) <= 900
+    await db.execute("UPDATE tokens SET expires_at = now() WHERE user_id = $1", case.user_id)
+    response = await decide(http, url, page, "allow")
+    assert response.status_code == 401
+    assert "Sign in again." in response.text
+
+
+async def test_a_person_who_is_blocked_meanwhile_cannot_allow(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", case.user_id)
+    assert (await decide(http, url, page, "allow")).status_code == 401
+
+
+async def test_the_cookie_of_a_visit_is_no_access_token(http: httpx.AsyncClient, case: Case) -> None:
+    await consent_page(http, f"/sign-in?{case.changed()}", case)
+    response = await http.get("/api/clients", headers=factories.bearer(http.cookies["mithril-visit"]))
+    assert response.status_code == 401
+
+
+# Client and address: never redirected to
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"client_id": None}, "required parameter is missing"),
+        ({"redirect_uri": None}, "required parameter is missing"),
+        ({"redirect_uri": ""}, "required parameter is missing"),
+        ({"client_id": "no-uuid"}, "There is no such client"),
+        ({"client_id": str(uuid4())}, "There is no such client"),
+        ({"redirect_uri": "https://evil.example/"}, "is not registered"),
+        ({"redirect_uri": "https://mis.example.com/callback"}, "is not registered"),
+        ({"redirect_uri": "https://mis.example.com/callback?clinic=7&x=1"}, "is not registered"),
+        ({"redirect_uri": "https://MIS.example.com/callback?clinic=7"}, "is not registered"),
+        ({"redirect_uri": "https://mis.example.com/callback?clinic=7\x00"}, "cannot be read"),
+    ],
+)
+async def test_a_wrong_client_or_address_is_explained_and_never_followed(
+    http: httpx.AsyncClient, case: Case, entrance: str, changes: dict[str, str | None], told: str
+) -> None:
+    for response in (
+        await http.get(f"{entrance}?{case.changed(**changes)}"),
+        await http.post(f"{entrance}?{case.changed(**changes)}", data={"email": case.email, "password": PASSWORD}),
+    ):
+        assert response.status_code == 400
+        assert "location" not in response.headers
+        assert told in response.text
+        assert response.headers["x-request-id"] in response.text
+        assert "evil.example/</code>" in response.text or "evil" not in response.text
+
+
+async def test_a_blocked_client_is_explained_and_never_followed(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", case.client_id)
+    response = await http.get(f"/sign-in?{case.changed(response_type='token')}")
+    assert response.status_code == 400
+    assert "This client is blocked" in response.text
+    assert "location" not in response.headers
+
+
+async def test_an_address_of_another_client_is_not_followed(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    other = await make_case(db, redirect_uri="https://other.example.com/callback")
+    response = await http.get(f"/sign-in?{case.changed(redirect_uri=other.redirect_uri)}")
+    assert response.status_code == 400
+
+
+async def test_an_address_that_was_changed_meanwhile_gets_no_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(http, url, case)
+    await db.execute(
+        "UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", case.client_id, "https://n.example"
+    )
+    response = await decide(http, url, page, "allow")
+    assert response.status_code == 400
+    assert "location" not in response.headers
+
+
+@pytest.mark.parametrize("name", ["client_id", "redirect_uri"])
+async def test_a_doubled_client_or_address_is_not_followed(http: httpx.AsyncClient, case: Case, name: str) -> None:
+    response = await http.get(f"/oauth2/authorize?{case.changed()}&{urlencode({name: case.query[name]})}")
+    assert response.status_code == 400
+    assert "more than once" in response.text
+
+
+@pytest.mark.parametrize("query", ["client_id=%FF", "client_id=%zz", "&".join(f"p{n}=1" for n in range(60))])
+async def test_a_query_that_cannot_be_read_is_explained(http: httpx.AsyncClient, query: str) -> None:
+    response = await http.get(f"/sign-in?{query}&lang=en")
+    assert response.status_code == 400
+    assert "cannot be read" in response.text
+
+
+async def test_the_bare_page_says_from_where_it_is_opened(http: httpx.AsyncClient) -> None:
+    response = await http.get("/sign-in", headers={"accept-language": "en"})
+    assert response.status_code == 400
+    assert "opened by an information system" in response.text
+
+
+# Later errors go back to the client
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"code_challenge": CHALLENGE}, "invalid_request"),
+        ({"code_challenge": CHALLENGE, "code_challenge_method": "plain"}, "invalid_request"),
+        ({"code_challenge": "short", "code_challenge_method": "S256"}, "invalid_request"),
+        ({"code_challenge_method": "S256"}, "invalid_request"),
+        ({"scope": "app:delete"}, "invalid_scope"),
+        ({"scope": 'a"b'}, "invalid_scope"),
+    ],
+)
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_a_later_error_goes_back_with_the_state(
+    http: httpx.AsyncClient, case: Case, entrance: str, changes: dict[str, str], error: str
+) -> None:
+    answer = sent_back(await http.get(f"{entrance}?{case.changed(**changes)}"), case)
+    assert answer.pop("error_description")
+    issuer = {"iss": str(http.base_url)} if entrance == "/oauth2/authorize" else {}
+    assert answer == {"error": error, "state": "a b+ü&=%", **issuer}
+
+
+async def test_the_standard_entrance_wants_a_response_type(http: httpx.AsyncClient, case: Case) -> None:
+    answer = sent_back(await http.get(f"/oauth2/authorize?{case.changed(response_type=None)}"), case)
+    assert answer["error"] == "invalid_request"
+
+
+async def test_the_older_entrance_takes_the_response_type_for_granted(http: httpx.AsyncClient, case: Case) -> None:
+    assert (await http.get(f"/sign-in?{case.changed(response_type=None)}")).status_code == 200
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_a_public_client_must_send_a_challenge(http: httpx.AsyncClient, db: Db, entrance: str) -> None:
+    case = await make_case(db, settings={"public": True})
+    answer = sent_back(await http.get(f"{entrance}?{case.changed()}"), case)
+    assert answer["error"] == "invalid_request"
+    assert "code_challenge" in answer["error_description"]
+
+
+async def test_a_doubled_parameter_goes_back_and_a_doubled_state_does_not(http: httpx.AsyncClient, case: Case) -> None:
+    doubled = sent_back(await http.get(f"/sign-in?{case.changed()}&scope=x"), case)
+    assert (doubled["error"], doubled["state"]) == ("invalid_request", "a b+ü&=%")
+    assert "state" not in sent_back(await http.get(f"/sign-in?{case.changed()}&state=x"), case)
+
+
+@pytest.mark.parametrize("scope", [None, "declaration:read"])
+async def test_a_scope_that_the_roles_do_not_allow_goes_back_after_signing_in(
+    http: httpx.AsyncClient, case: Case, scope: str | None
+) -> None:
+    url = f"/sign-in?{case.changed(scope=scope)}"
+    answer = sent_back(await sign_in(http, url, email=case.email), case)
+    assert answer["error"] == "invalid_scope"
+    assert "mithril-visit" not in http.cookies

@@ -1,0 +1,231 @@
+"""Who gets past the sign-in form: passwords, and the second factor."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from cases import (
+    Case,
+    consent_page,
+    decide,
+    form_token,
+    make_case,
+    sent_back,
+    sign_in,
+)
+
+import factories
+from conftest import Server, running_server
+from factories import Db
+from mithril import errors, messages
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def case(db: Db) -> Case:
+    return await make_case(db)
+
+
+# Signing in
+
+
+async def test_an_unknown_person_and_a_wrong_password_get_the_same_page(http: httpx.AsyncClient, case: Case) -> None:
+    url = f"/sign-in?{case.changed(lang='en')}"
+    wrong = await sign_in(http, url, email=case.email, password="wrong")
+    unknown = await sign_in(http, url, email="nobody@example.com", password="wrong")
+    assert wrong.status_code == unknown.status_code == 401
+    assert "The e-mail or the password is wrong." in wrong.text
+    different = "nobody@example.com", case.email
+    assert unknown.text.replace(*different) == wrong.text
+    assert "mithril-visit" not in http.cookies
+
+
+async def test_a_password_is_never_shown_again(http: httpx.AsyncClient, case: Case) -> None:
+    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email, password="wrong-secret-word")
+    assert "wrong-secret-word" not in response.text
+    assert case.email in response.text
+
+
+async def test_a_blocked_person_is_told_once_the_password_is_right(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", case.user_id)
+    url = f"/sign-in?{case.changed()}"
+    assert "is blocked" in (await sign_in(http, url, email=case.email)).text
+    assert "is wrong" in (await sign_in(http, url, email=case.email, password="wrong")).text
+
+
+async def test_an_expired_password_is_refused_with_a_way_out(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", case.user_id)
+    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
+    assert response.status_code == 401
+    assert "has expired" in response.text
+    assert str(case.user_id) not in response.text
+
+
+async def test_too_many_failures_lock_even_the_right_password_out(http: httpx.AsyncClient, db: Db) -> None:
+    case = await make_case(db)
+    await db.execute("INSERT INTO attempts (key, count) VALUES ($1, 10)", f"login:{case.email}")
+    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
+    assert response.status_code == 401
+    assert "Too many failed attempts" in response.text
+
+
+@pytest.mark.parametrize("data", [{"email": "a@b.c"}, {"password": "x"}, {"email": "x" * 300, "password": "x"}])
+async def test_an_incomplete_form_is_shown_again(http: httpx.AsyncClient, case: Case, data: dict[str, str]) -> None:
+    url = f"/sign-in?{case.changed()}"
+    token = form_token(await http.get(url))
+    response = await http.post(url, data={"form_token": token, **data})
+    assert response.status_code == 422
+    assert "Enter your e-mail and your password." in response.text
+
+
+async def test_the_email_of_the_query_is_filled_in(http: httpx.AsyncClient, case: Case) -> None:
+    page = await http.get(f"/sign-in?{case.changed(email='owner+a@clinic.example')}")
+    assert 'value="owner+a@clinic.example"' in page.text
+
+
+# The second factor
+
+
+@pytest.fixture
+async def phone(db: Db, case: Case) -> AsyncIterator[list[str]]:
+    """The texts that reach the phone of the person, who now has an active factor."""
+    received: list[str] = []
+
+    async def send(_: messages.ConsoleMessenger, phone: str, text: str) -> None:
+        received.append(text)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(messages.ConsoleMessenger, "send", send)
+    await factor(db, case, "+380501234567")
+    yield received
+    patch.undo()
+
+
+async def factor(db: Db, case: Case, phone: str | None) -> None:
+    statement = "INSERT INTO authentication_factors (user_id, type, factor) VALUES ($1, 'SMS', $2)"
+    await db.execute(statement, case.user_id, phone)
+
+
+@pytest.fixture
+async def demo(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """The same database behind a server with --demo, whose messages go to the console."""
+    with running_server(database_url=server.database_url, demo=True) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            yield client
+
+
+def code_in(text: str) -> str:
+    found = re.search(r"\d{4,}", text)
+    assert found
+    return found[0]
+
+
+async def test_a_person_with_a_second_factor_confirms_by_code(
+    demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
+) -> None:
+    url = f"/sign-in?{case.changed()}"
+    assert (await sign_in(demo, url, email=case.email)).status_code == 303
+    page = await demo.get(url)
+    assert "•••67" in page.text
+    assert "1234567" not in page.text
+    data = {"form_token": form_token(page), "decision": "confirm", "code": code_in(phone[0])}
+    assert (await demo.post(url, data=data)).status_code == 303
+    consent = await demo.get(url)
+    assert set(sent_back(await decide(demo, url, consent, "allow"), case)) == {"code", "state"}
+
+
+async def test_a_wrong_code_admits_nobody_and_the_right_one_still_does(
+    demo: httpx.AsyncClient, case: Case, phone: list[str]
+) -> None:
+    url = f"/sign-in?{case.changed()}"
+    await sign_in(demo, url, email=case.email)
+    page = await demo.get(url)
+    right = code_in(phone[0])
+    wrong = f"{(int(right) + 1) % 10 ** len(right):0{len(right)}d}"
+    data = {"form_token": form_token(page), "decision": "confirm"}
+    refused = await demo.post(url, data=data | {"code": wrong})
+    assert refused.status_code == 401
+    assert "The code is wrong." in refused.text
+    assert (await demo.post(url, data=data | {"code": right})).status_code == 303
+    assert 'value="allow"' in (await demo.get(url)).text
+
+
+async def test_a_right_code_that_is_sent_often_admits_once_and_blocks_nobody(
+    demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
+) -> None:
+    url = f"/sign-in?{case.changed()}"
+    await sign_in(demo, url, email=case.email)
+    data = {"form_token": form_token(await demo.get(url)), "decision": "confirm", "code": code_in(phone[0])}
+    answers = await asyncio.gather(*(demo.post(url, data=data) for _ in range(12)))
+    assert sorted(answer.status_code for answer in answers) == [303] + [401] * 11
+    assert not await db.fetchval("SELECT is_blocked FROM users WHERE id = $1", case.user_id)
+
+
+async def test_a_new_code_replaces_the_old_one(demo: httpx.AsyncClient, case: Case, phone: list[str]) -> None:
+    url = f"/sign-in?{case.changed()}"
+    await sign_in(demo, url, email=case.email)
+    data = {"form_token": form_token(await demo.get(url))}
+    old_visit = demo.cookies["mithril-visit"]
+    assert (await demo.post(url, data=data | {"decision": "again"})).status_code == 303
+    assert len(phone) == 2
+    new_visit = demo.cookies["mithril-visit"]
+    demo.cookies.set("mithril-visit", old_visit, domain="127.0.0.1", path="/sign-in")
+    ended = await demo.post(url, data=data | {"decision": "confirm", "code": code_in(phone[0])})
+    assert ended.status_code == 401
+    demo.cookies.set("mithril-visit", new_visit, domain="127.0.0.1", path="/sign-in")
+    right = await demo.post(url, data=data | {"decision": "confirm", "code": code_in(phone[1])})
+    assert right.status_code == 303
+
+
+async def test_without_its_code_a_visit_allows_nothing(
+    demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
+) -> None:
+    url = f"/sign-in?{case.changed()}"
+    await sign_in(demo, url, email=case.email)
+    token = form_token(await demo.get(url))
+    data = {"form_token": token, "decision": "allow", "scope": case.query["scope"]}
+    assert (await demo.post(url, data=data)).status_code == 401
+    assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
+
+
+async def test_codes_are_blocked_after_too_many_wrong_ones(
+    demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
+) -> None:
+    url = f"/sign-in?{case.changed()}"
+    await sign_in(demo, url, email=case.email)
+    data = {"form_token": form_token(await demo.get(url)), "decision": "confirm", "code": "no"}
+    refused = [await demo.post(url, data=data) for _ in range(5)]
+    assert {r.status_code for r in refused} == {401}
+    assert 'type="password"' in refused[-1].text
+    assert await db.fetchval("SELECT is_blocked FROM users WHERE id = $1", case.user_id)
+
+
+async def test_a_factor_without_a_phone_is_explained(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    await factor(db, case, None)
+    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
+    assert response.status_code == 403
+    assert "without a telephone number" in response.text
+
+
+async def test_a_message_that_does_not_go_out_is_explained(
+    demo: httpx.AsyncClient, db: Db, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise errors.MessageNotSent
+
+    monkeypatch.setattr(messages.ConsoleMessenger, "send", fail)
+    await factor(db, case, "+380501234567")
+    response = await sign_in(demo, f"/sign-in?{case.changed()}", email=case.email)
+    assert response.status_code == 503
+    assert "not available" in response.text
+    assert "mithril-visit" not in demo.cookies
+
+
+async def test_signing_in_here_ends_no_token_of_the_person(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    owner = factories.Client(case.client_id, case.user_id)
+    token = await factories.token(db, client=owner, scope="client:read")
+    await consent_page(http, f"/sign-in?{case.changed()}", case)
+    assert (await http.get("/api/clients", headers=factories.bearer(token))).status_code == 200

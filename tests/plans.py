@@ -1,0 +1,155 @@
+"""Whether statements find their rows by an index, so that what a request costs does not grow with the tables.
+
+PostgreSQL is asked how it would run each with many rows in every table that grows.
+"""
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+
+import mithril
+from mithril.database import COUNT_LIMIT
+
+ROWS = 10_000
+# Of client types, roles and versions of the schema there are a few dozen for ever.
+SMALL = {"client_types", "roles", "alembic_version"}
+BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+# These ask for the next row only when they are asked for one.
+STREAMING = {"Nested Loop", "Merge Join", "Hash Join", "Memoize", "Result", "Incremental Sort"}
+# Not what the driver asks about itself, and no English sentence.
+JUDGED = re.compile(
+    r"(?!.*(?:pg_catalog|current_setting))\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\b.*", re.DOTALL
+)
+
+# Statements that functions complete.
+UNFINISHED = re.compile(r"(?<!'){}|WHERE$")
+
+# What may read more than an index leads to, each with the reason: a part of the statement.
+EXCEPTIONS = {
+    "FROM otp WHERE active = $": "what is over is swept: there are never many",
+    "FROM otp WHERE status = $": "as above",
+    "FROM audit_events WHERE action = $": "the trail keeps its order: from the newest on, until the page is full",
+    "FROM audit_events WHERE starts_with(action, $": "as above",
+    "FROM audit_events WHERE request_id = $": "as above; an index would make every change dearer",
+    "FROM audit_events WHERE occurred_at": "as above; of large ones a BRIN index leads to the time",
+    "WHERE t.role_id = $1 LIMIT": "of some dozen roles each is many people's: counted until there are enough",
+    "strpos(": "any part of a name: rows in the order of the list, until the page is full",
+    "is_blocked = $": "nearly all are not blocked, few are: in the order of the list, until the page is full",
+}
+
+FILL = """
+SET session_replication_role = replica;
+INSERT INTO client_types (id, name, scope) SELECT md5('ct' || n)::uuid, 'TYPE ' || n, 'scope'
+  FROM generate_series(0, 19) n;
+INSERT INTO roles (id, name, scope) SELECT md5('r' || n)::uuid, 'ROLE ' || n, 'scope' FROM generate_series(0, 19) n;
+INSERT INTO users (id, email, tax_id) SELECT md5('u' || n)::uuid, n || '@example.com', n FROM numbers;
+INSERT INTO password_hstr (user_id, password_hash) SELECT md5('u' || n)::uuid, 'hash' FROM numbers;
+INSERT INTO authentication_factors (user_id, type, factor) SELECT md5('u' || n)::uuid, 'SMS', n FROM numbers;
+INSERT INTO otp (key, code_digest, code_expired_at, status, active)
+SELECT n, 'code', now(), CASE n % 2 WHEN 0 THEN 'NEW' ELSE 'VERIFIED' END, n % 2 = 0 FROM numbers;
+INSERT INTO attempts (key) SELECT n FROM numbers;
+INSERT INTO clients (id, name, user_id, client_type_id)
+SELECT md5('c' || n)::uuid, 'Clinic ' || n, md5('u' || n)::uuid, md5('ct' || n % 20)::uuid FROM numbers;
+INSERT INTO connections (id, client_id, consumer_id, redirect_uri, secret_digest, secret_tail,
+                         previous_secret_digest, previous_secret_expires_at)
+SELECT md5('k' || n)::uuid, md5('c' || n)::uuid, md5('c' || n % 100)::uuid, 'https://example.com/' || n,
+       sha256(('s' || n)::bytea), 'tail', CASE n % 10 WHEN 0 THEN sha256(('p' || n)::bytea) END,
+       CASE n % 10 WHEN 0 THEN now() END
+  FROM numbers;
+INSERT INTO user_roles (user_id, role_id, client_id)
+SELECT md5('u' || n)::uuid, md5('r' || n % 20)::uuid, md5('c' || n)::uuid FROM numbers;
+INSERT INTO global_user_roles (user_id, role_id) SELECT md5('u' || n)::uuid, md5('r' || n % 20)::uuid FROM numbers;
+INSERT INTO apps (user_id, client_id, scope) SELECT md5('u' || n)::uuid, md5('c' || n)::uuid, 'scope' FROM numbers;
+INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, expires_at)
+SELECT CASE n % 2 WHEN 0 THEN 'access_token' ELSE 'refresh_token' END, sha256(('t' || n)::bytea),
+       md5('u' || n)::uuid, md5('c' || n)::uuid, md5('k' || n)::uuid, md5('f' || n / 2)::uuid, 'scope',
+       now() + n * interval '1 second'
+  FROM numbers;
+INSERT INTO nonces (client_id, expires_at) SELECT md5('c' || n)::uuid, now() FROM numbers;
+INSERT INTO audit_events (action, subject_id, client_id, actor_user_id)
+SELECT 'connection.update', md5('k' || n)::uuid, md5('c' || n)::uuid, md5('u' || n)::uuid FROM numbers;
+"""
+# Plans a statement as the service's prepared ones are planned after a while: for any values.
+PLAN = """
+CREATE FUNCTION plan(statement text) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (GENERIC_PLAN, FORMAT JSON) ' || statement INTO plan;
+    RETURN plan;
+END
+$$
+"""
+
+
+@contextmanager
+def noted() -> Iterator[set[str]]:
+    """The statements that pools of this process run, as long as the block."""
+    statements: set[str] = set()
+    create_pool = asyncpg.create_pool
+
+    async def listen(connection: Any) -> None:
+        connection.add_query_logger(lambda record: statements.add(record.query))
+
+    def create_listening_pool(*arguments: Any, **options: Any) -> Any:
+        return create_pool(*arguments, init=listen, **options)
+
+    asyncpg.create_pool = create_listening_pool
+    try:
+        yield statements
+    finally:
+        asyncpg.create_pool = create_pool
+
+
+def written() -> set[str]:
+    """The statements that stand in the stores as they are run."""
+    names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith(".store")]
+    texts = {text for name in names for text in vars(importlib.import_module(name)).values() if isinstance(text, str)}
+    return {text for text in texts if JUDGED.fullmatch(text) and not UNFINISHED.search(text)}
+
+
+async def fill(url: str) -> None:
+    """Many rows in every table that grows of a database that has the schema, and the function `plan`."""
+    db = await asyncpg.connect(url)
+    await db.execute(f"CREATE TEMPORARY VIEW numbers AS SELECT n::text::bigint AS n FROM generate_series(1, {ROWS}) n")
+    await db.execute(FILL)
+    await db.execute(PLAN)
+    await db.execute("ANALYZE")
+    await db.close()
+
+
+async def objections_to(db: Any, statement: str) -> list[str]:
+    """What of a growing table a statement reads that no index has led it to."""
+    # Counting ends at a thousandth of a table of ten million rows: PostgreSQL is to plan as for one.
+    planned = statement.replace(f"LIMIT {COUNT_LIMIT}", f"LIMIT {ROWS // 1000}")
+    plan = json.loads(await db.fetchval("SELECT plan($1)", planned))[0]["Plan"]
+    return [] if any(part in statement for part in EXCEPTIONS) else list(_objections(plan, is_bounded=False))
+
+
+def _objections(node: dict[str, Any], *, is_bounded: bool) -> Iterator[str]:
+    """`is_bounded`: what is above takes only so many rows, and these are read without looking at others."""
+    kind, table = node["Node Type"], node.get("Relation Name", "")
+    is_filtered = "Filter" in node
+    if kind == "Seq Scan" and table not in SMALL and (is_filtered or not is_bounded):
+        yield f"reads all of {table}"
+    elif kind in BY_INDEX and "Index Cond" not in node and table not in SMALL and (is_filtered or not is_bounded):
+        yield f"reads all of {node['Index Name']}"
+    bounds = kind == "Limit" or (is_bounded and kind in STREAMING)
+    for child in node.get("Plans", ()):
+        # The inner side is looked up anew for each row of the outer one, or all of it is read beforehand.
+        is_inner = child.get("Parent Relationship") == "Inner" and kind != "Merge Join"
+        yield from _objections(child, is_bounded=bounds and not is_inner)
+
+
+async def judge(db: Any, statements: set[str]) -> list[str]:
+    """What is wrong with them; `db`: a connection to a filled database."""
+    found = []
+    for statement in sorted(filter(JUDGED.fullmatch, statements)):
+        objections = await objections_to(db, statement)
+        found += [f"{', '.join(objections)}: {statement}"] if objections else []
+    return found

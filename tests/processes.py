@@ -1,0 +1,92 @@
+"""The command `mithril` as a process of its own: run to its end, or serving until a test ends it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+MITHRIL = str(Path(sys.executable).parent / "mithril")
+READY = re.compile(r"(http://127\.0\.0\.1:\d+) \(public\) and (http://127\.0\.0\.1:\d+) \(internal\)")
+
+DEMO_CLIENT = "1380df72-275a-11e7-93ae-92361f002671"
+DEMO_CONNECTION = "e5372365-d47a-467f-81d0-f35117864352"
+DEMO_HEADERS = {
+    "Authorization": "Bearer c2778f3064753ea70de870a53795f5c9",
+    "API-key": "uXhEczJ56adsfh3Ri9SUkc4en",
+}
+
+
+def environment(**variables: str) -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MITHRIL_")}
+    return inherited | variables
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MITHRIL, *arguments], env=environment(**variables), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+class Process:
+    """A `mithril serve` on free ports."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        # A file, because a pipe that nobody reads would stop the server once it is full of log lines.
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in end()
+        self.popen = subprocess.Popen(
+            [MITHRIL, "serve", "--port", "0", "--internal-port", "0", *arguments],
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.popen.stdout
+        self.line = self.popen.stdout.readline()
+        found = READY.search(self.line)
+        if not found:
+            self.popen.kill()
+            pytest.fail(self.line + self.end())
+        self.public, self.internal = found.groups()
+
+    def end(self) -> str:
+        """Waits for the end; what was logged."""
+        assert self.popen.stdout
+        with self.popen.stdout:
+            self.printed = self.popen.stdout.read()
+        self.popen.wait(timeout=30)
+        with self.log:
+            self.log.seek(0)
+            return self.log.read()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
+        """Ends it by a signal; what was logged."""
+        self.popen.send_signal(number)
+        return self.end()
+
+    def kill(self) -> None:
+        """Ends it, and its workers, without a word."""
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.end()
+
+
+@contextmanager
+def serving(*arguments: str, **variables: str) -> Iterator[Process]:
+    process = Process(*arguments, **variables)
+    try:
+        yield process
+    finally:
+        if process.popen.returncode is None:
+            process.stop()
+
+
+def running_postgres(home: Path) -> bool:
+    """Whether an embedded PostgreSQL of that home is there, or has been left behind."""
+    return (home / "postgres" / "postmaster.pid").exists()

@@ -1,0 +1,20 @@
+"""Requests that meet in the database: one is made to wait there until the other has come as far."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import httpx
+
+from factories import Db
+
+Task = asyncio.Task[httpx.Response]
+
+
+async def sent(db: Db, request: Coroutine[Any, Any, httpx.Response], *, waiting: int) -> Task:
+    """Sends the request; returns once so many wait in the database, this one among them."""
+    task = asyncio.create_task(request)
+    while await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
+        assert not task.done(), task.result().text
+        await asyncio.sleep(0.01)
+    return task

@@ -1,0 +1,123 @@
+"""A database that is away, busy or slow: the caller is told quickly, and all is well when it is back."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+import factories
+from conftest import running_server
+from factories import bearer
+from mithril import database, embedded
+
+pytestmark = pytest.mark.anyio
+
+BODY = {"redirect_uri": "https://new.example.com/callback"}
+
+
+async def target(url: str) -> tuple[str, dict[str, str]]:
+    """A path to PATCH and the headers to do it with."""
+    db = await asyncpg.connect(url)
+    owner = await factories.client(db)
+    connection = await factories.connection(db, client_id=owner.id)
+    token = await factories.token(db, client=owner)
+    await db.close()
+    return connection.path, bearer(token)
+
+
+def assert_unavailable(response: httpx.Response) -> None:
+    assert response.status_code == 503
+    assert response.json()["error"]["type"] == "service_unavailable"
+    assert int(response.headers["retry-after"]) >= 1
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[str]:
+    with embedded.running(tmp_path) as url:
+        asyncio.run(database.migrate(url))
+        yield url
+
+
+def postmaster_pid(home: Path) -> int:
+    return int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def postgres_processes(home: Path) -> list[int]:
+    """The postmaster and all that it has started."""
+    postmaster = postmaster_pid(home)
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii")
+    return [postmaster, *map(int, children.split())]
+
+
+async def test_a_database_that_went_away_is_503_and_comes_back_by_itself(own_postgres: str, tmp_path: Path) -> None:
+    path, headers = await target(own_postgres)
+    with running_server(database_url=own_postgres) as server:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            assert (await http.patch(path, json=BODY, headers=headers)).status_code == 200
+            os.kill(postmaster_pid(tmp_path), signal.SIGINT)
+            while (tmp_path / "postgres" / "postmaster.pid").exists():  # noqa: ASYNC110 -- another process's file
+                await asyncio.sleep(0.01)
+
+            assert_unavailable(await http.patch(path, json=BODY, headers=headers))
+            assert_unavailable(await http.get("/readyz"))
+            assert (await http.get("/healthz")).status_code == 200
+
+            with embedded.running(tmp_path):
+                again = {"redirect_uri": "https://third.example.com/"}
+                assert (await http.patch(path, json=again, headers=headers)).status_code == 200
+                assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_database_that_hangs_is_503_in_time_and_comes_back_by_itself(own_postgres: str, tmp_path: Path) -> None:
+    path, headers = await target(own_postgres)
+    with running_server(database_url=own_postgres, pool_timeout=0.5, statement_timeout=0.5) as server:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            assert (await http.patch(path, json=BODY, headers=headers)).status_code == 200
+            processes = postgres_processes(tmp_path)
+            for pid in processes:
+                os.kill(pid, signal.SIGSTOP)
+            started = time.monotonic()
+            try:
+                for _ in range(2):
+                    assert_unavailable(await http.patch(path, json=BODY, headers=headers))
+                assert time.monotonic() - started < 10
+                assert (await http.get("/healthz")).status_code == 200
+            finally:
+                for pid in processes:
+                    os.kill(pid, signal.SIGCONT)
+            again = {"redirect_uri": "https://third.example.com/"}
+            # What was under way when it froze may still be in the way of the first attempt.
+            answers = [(await http.patch(path, json=again, headers=headers)).status_code for _ in range(3)]
+            assert answers[-1] == 200
+
+
+async def test_a_pool_that_is_exhausted_is_503_quickly(database_url: str) -> None:
+    path, headers = await target(database_url)
+    locker = await asyncpg.connect(database_url)
+    with running_server(database_url=database_url, db_pool_size=1, pool_timeout=0.2, statement_timeout=2) as server:
+        async with httpx.AsyncClient(base_url=server.url) as http, locker.transaction():
+            await locker.execute("LOCK TABLE connections")
+            blocked = asyncio.create_task(http.patch(path, json=BODY, headers=headers))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            assert_unavailable(await http.patch(path, json=BODY, headers=headers))
+            assert time.monotonic() - started < 2  # as long as the one that holds the connection may take
+            assert_unavailable(await blocked)
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            assert (await http.patch(path, json=BODY, headers=headers)).status_code == 200
+    await locker.close()
+
+
+async def test_a_database_with_an_old_schema_is_not_ready(database_url: str) -> None:
+    db = await asyncpg.connect(database_url)
+    await db.execute("UPDATE alembic_version SET version_num = '0000'")
+    await db.close()
+    with running_server(database_url=database_url) as server:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            assert_unavailable(await http.get("/readyz"))

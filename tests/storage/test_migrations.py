@@ -1,0 +1,75 @@
+"""The schema: migrated once whoever asks, and constrained where a mistake must not be possible."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import factories
+from conftest import _execute, url_of
+from mithril import database
+
+pytestmark = pytest.mark.anyio
+
+
+def test_the_code_is_written_for_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [database.SCHEMA_VERSION]
+
+
+async def test_migrating_twice_and_at_once_does_it_once(postgres: str) -> None:
+    await _execute(postgres, "CREATE DATABASE migrated_at_once")
+    url = url_of(postgres, "migrated_at_once")
+    program = str(Path(sys.executable).parent / "mithril")
+    runs = [await asyncio.create_subprocess_exec(program, "migrate", "--database-url", url) for _ in range(3)]
+    assert [await run.wait() for run in runs] == [0, 0, 0]
+    await database.migrate(url)
+    db = await asyncpg.connect(url)
+    assert await database.schema_version(db) == database.SCHEMA_VERSION
+    assert await db.fetchval("SELECT count(*) FROM alembic_version") == 1
+    await db.close()
+
+
+async def test_every_foreign_key_has_an_index_on_its_own_side(database_url: str) -> None:
+    db = await asyncpg.connect(database_url)
+    bare = await db.fetch(
+        """SELECT conrelid::regclass, conname FROM pg_constraint c WHERE contype = 'f' AND NOT EXISTS (
+             SELECT FROM pg_index i WHERE i.indrelid = c.conrelid AND i.indkey[0] = c.conkey[1])"""
+    )
+    await db.close()
+    assert bare == []
+
+
+async def test_a_connection_that_is_deleted_takes_its_tokens_along(database_url: str) -> None:
+    db = await asyncpg.connect(database_url)
+    owner = await factories.client(db)
+    connection = await factories.connection(db, client_id=owner.id)
+    await factories.token(db, client=owner, connection_id=connection.id)
+    await factories.token(db, client=owner)
+    await db.execute("DELETE FROM connections")
+    assert await db.fetchval("SELECT count(*) FROM tokens") == 1
+    await db.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """INSERT INTO connections (client_id, consumer_id, redirect_uri, secret_digest, secret_tail)
+           SELECT client_id, consumer_id, redirect_uri, 'other', secret_tail FROM connections""",
+        "UPDATE connections SET redirect_uri = ''",
+        "UPDATE connections SET previous_secret_digest = 'x'",
+        """UPDATE clients SET priv_settings = '{"access_type": "OTHER"}'""",
+        "UPDATE users SET email = 'Upper@example.com'",
+    ],
+)
+async def test_what_must_never_be_false_is_refused_by_the_database(database_url: str, statement: str) -> None:
+    db = await asyncpg.connect(database_url)
+    await factories.connection(db, client_id=(await factories.client(db)).id)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await db.execute(statement)
+    await db.close()

@@ -1,0 +1,732 @@
+"""Import, export and the demo, on a real database: all or nothing, twice the same, and nothing told."""
+
+import asyncio
+import copy
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from conftest import fresh_database
+from mithril import security
+from mithril.audit.store import Actor
+from mithril.connections.redirect_uris import Policy
+from mithril.database import Connection
+from mithril.snapshots import service as snapshots
+from mithril.snapshots.service import Counts, Report, SnapshotError
+
+pytestmark = pytest.mark.anyio
+
+Data = dict[str, list[dict[str, Any]]]
+
+CLINIC, MIS = "1380df72-275a-11e7-93ae-92361f002671", "25c03af6-69bd-439e-b0dd-f1669b3dbbfd"
+OWNER, OTHER = "0c1f4c33-6a8e-4d0b-9a53-5a3f0c9d2b01", "0c1f4c33-6a8e-4d0b-9a53-5a3f0c9d2b02"
+CONNECTION = "e5372365-d47a-467f-81d0-f35117864352"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+TABLES = (
+    *("client_types", "roles", "users", "password_hstr", "clients", "connections", "user_roles"),
+    *("global_user_roles", "apps", "authentication_factors", "tokens", "audit_events"),
+)
+SECRET, TOKEN, PASSWORD = "first-secret-0123456789", "first-token-0123456789", "First-Password-1"
+
+
+def data() -> Data:
+    """One of each, with everything that may be given."""
+    return {
+        "client_types": [{"name": "MSP", "scope": "a b"}, {"name": "MIS", "scope": "a b"}],
+        "roles": [{"name": "OWNER", "scope": "a"}, {"name": "MSP", "scope": "b"}],
+        "users": [
+            {"id": OWNER, "email": "Owner@Clinic.example", "password": PASSWORD, "tax_id": "3067305998"},
+            {"id": OTHER, "email": "other@clinic.example", "is_blocked": True, "block_reason": "gone"},
+        ],
+        "clients": [
+            {"id": CLINIC, "name": "Клініка", "client_type": "MSP", "user_id": OWNER, "settings": {"n": 1.10}},
+            {
+                "id": MIS,
+                "name": "Програма",
+                "client_type": "MIS",
+                "user_id": OWNER,
+                "priv_settings": {"access_type": "DIRECT", "broker_scope": "a b", "more": [1]},
+            },
+        ],
+        "connections": [
+            {
+                "id": CONNECTION,
+                "client_id": CLINIC,
+                "consumer_id": MIS,
+                "redirect_uri": "https://mis.example.com/callback",
+                "secret": SECRET,
+            }
+        ],
+        "user_roles": [{"user_id": OWNER, "client_id": CLINIC, "role": "OWNER"}],
+        "global_user_roles": [{"user_id": OWNER, "role": "MSP"}],
+        "approvals": [{"user_id": OWNER, "client_id": CLINIC, "scope": "a"}],
+        "authentication_factors": [{"user_id": OWNER, "type": "SMS", "factor": "+380501112233"}],
+        "tokens": [
+            {
+                "value": TOKEN,
+                "name": "access_token",
+                "user_id": OWNER,
+                "expires_in": 3600,
+                "connection_id": CONNECTION,
+                "details": {"client_id": CLINIC, "scope": "a", "grant_type": "password"},
+            }
+        ],
+    }
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def untouched_url(postgres: str) -> Iterator[str]:
+    """One database for all the tests that leave nothing in it."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+async def bring(db: Connection, content: Any, **options: Any) -> Report:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return await imported(db, snapshots.read(body), **options)
+
+
+async def imported(db: Connection, snapshot: Any, *, policy: Policy = Policy(), **options: Any) -> Report:  # noqa: B008
+    actor = Actor(request_id="a test")
+    return await snapshots.import_snapshot(db, snapshot, actor=actor, policy=policy, **options)
+
+
+async def refusal(db: Connection, content: Any) -> str:
+    """The message with which `content` is refused; and nothing has changed."""
+    before = await everything(db)
+    with pytest.raises(SnapshotError) as caught:
+        await bring(db, content)
+    assert await everything(db) == before
+    return str(caught.value)
+
+
+async def everything(db: Connection) -> dict[str, list[str]]:
+    """Each row of each table as text."""
+    return {
+        table: [row[0] for row in await db.fetch(f"SELECT t::text FROM {table} t ORDER BY t.id")] for table in TABLES
+    }
+
+
+async def audited(db: Connection) -> list[tuple[str, Any, Any]]:
+    rows = await db.fetch("SELECT action, old, new FROM audit_events ORDER BY id")
+    return [(r["action"], r["old"] and json.loads(r["old"]), r["new"] and json.loads(r["new"])) for r in rows]
+
+
+# What an import does
+
+
+async def test_every_kind_arrives_in_its_columns(db: Connection) -> None:
+    report = await bring(db, data())
+    assert report.kinds == {key: Counts(added=len(rows)) for key, rows in data().items()}
+    assert report.without_secret == []
+    row = await db.fetchrow("SELECT * FROM connections")
+    assert row is not None
+    assert (str(row["id"]), str(row["client_id"]), str(row["consumer_id"])) == (CONNECTION, CLINIC, MIS)
+    assert row["redirect_uri"] == "https://mis.example.com/callback"
+    assert (row["secret_digest"], row["secret_tail"]) == (security.digest(SECRET), "6789")
+    assert (row["version"], row["previous_secret_digest"]) == (1, None)
+    token = await db.fetchrow("SELECT * FROM tokens")
+    assert token is not None
+    assert (token["digest"], token["name"], token["scope"]) == (security.digest(TOKEN), "access_token", "a")
+    assert (str(token["client_id"]), str(token["connection_id"])) == (CLINIC, CONNECTION)
+    assert json.loads(token["details"]) == {"grant_type": "password"}
+    user = await db.fetchrow("SELECT * FROM users WHERE id = $1", OWNER)
+    assert user is not None
+    assert user["email"] == "owner@clinic.example"
+    assert security.is_password(PASSWORD, user["password_hash"])
+    assert await db.fetchval("SELECT array_agg(password_hash) FROM password_hstr") == [user["password_hash"]]
+    clinic = await db.fetchrow("SELECT settings, priv_settings FROM clients WHERE id = $1", CLINIC)
+    assert clinic is not None
+    assert (clinic["settings"], clinic["priv_settings"]) == ('{"n": 1.1}', '{"access_type": "BROKER"}')
+
+
+async def test_a_second_import_changes_nothing(db: Connection) -> None:
+    await bring(db, data())
+    before = await everything(db)
+    report = await bring(db, data())
+    assert report.kinds == {key: Counts(unchanged=len(rows)) for key, rows in data().items()}
+    assert await everything(db) == before
+
+
+async def test_a_changed_row_is_brought_to_what_the_file_says(db: Connection) -> None:
+    await bring(db, data())
+    changed = data()
+    changed["connections"][0]["redirect_uri"] = "https://mis.example.com/new"
+    changed["clients"][0]["name"] = "Клініка 2"
+    report = await bring(db, changed)
+    assert report.kinds["connections"] == Counts(changed=1)
+    assert report.kinds["clients"] == Counts(changed=1, unchanged=1)
+    row = await db.fetchrow("SELECT redirect_uri, version, updated_at > inserted_at AS later FROM connections")
+    assert row is not None
+    assert tuple(row) == ("https://mis.example.com/new", 2, True)
+    assert (await audited(db))[-2:] == [
+        ("client.update", {"name": "Клініка"}, {"name": "Клініка 2"}),
+        (
+            "connection.update",
+            {"redirect_uri": "https://mis.example.com/callback"},
+            {"redirect_uri": "https://mis.example.com/new"},
+        ),
+    ]
+
+
+async def test_what_the_file_does_not_say_stays(db: Connection) -> None:
+    await bring(db, data())
+    before = await everything(db)
+    less = data()
+    for key, optional in {
+        "users": ("password", "tax_id", "is_blocked", "block_reason"),
+        "clients": ("settings", "priv_settings"),
+        "connections": ("secret", "id"),
+        "authentication_factors": ("factor",),
+    }.items():
+        less[key] = [{name: v for name, v in row.items() if name not in optional} for row in less[key]]
+    del less["tokens"][0]["connection_id"]
+    await bring(db, less)
+    await bring(db, {"users": less["users"]})
+    assert await everything(db) == before
+
+
+async def test_null_empties_what_may_be_empty(db: Connection) -> None:
+    await bring(db, data())
+    await bring(db, {"users": [{**data()["users"][1], "block_reason": None}]})
+    assert await db.fetchval("SELECT count(*) FROM users WHERE block_reason IS NOT NULL") == 0
+
+
+async def test_people_are_known_by_their_address_in_any_letter_case(db: Connection) -> None:
+    await bring(db, data())
+    report = await bring(db, {"users": [{"email": "OWNER@clinic.EXAMPLE", "tax_id": "1"}]})
+    assert report.kinds["users"] == Counts(changed=1)
+    assert await db.fetchval("SELECT tax_id FROM users WHERE id = $1", OWNER) == "1"
+
+
+async def test_references_may_be_names_or_ids(db: Connection) -> None:
+    of_file, of_database = data(), {}
+    of_file["client_types"][0]["id"] = type_id = str(uuid4())
+    of_file["roles"][0]["id"] = role_id = str(uuid4())
+    of_file["clients"][0]["client_type"] = type_id.upper()
+    of_file["user_roles"][0]["role"] = role_id
+    await bring(db, of_file)
+    before = await everything(db)
+    of_database = {key: data()[key] for key in ("clients", "user_roles", "global_user_roles")}
+    await bring(db, of_database)
+    assert await everything(db) == before
+    assert str(await db.fetchval("SELECT client_type_id FROM clients WHERE id = $1", CLINIC)) == type_id
+    assert str(await db.fetchval("SELECT role_id FROM user_roles")) == role_id
+
+
+async def test_a_type_and_a_role_of_one_name_are_two_things(db: Connection) -> None:
+    await bring(db, data())
+    found = await db.fetchval(
+        "SELECT r.name FROM global_user_roles g JOIN roles r ON r.id = g.role_id WHERE r.scope = 'b'"
+    )
+    assert found == "MSP"
+
+
+async def test_identifiers_may_be_in_any_letter_case(db: Connection) -> None:
+    await bring(db, data())
+    before = await everything(db)
+    shouted = data()
+    shouted["connections"][0] |= {"id": CONNECTION.upper(), "client_id": CLINIC.upper()}
+    await bring(db, shouted)
+    assert await everything(db) == before
+
+
+async def test_a_changed_secret_ends_the_one_before(db: Connection) -> None:
+    await bring(db, data())
+    await db.execute(
+        "UPDATE connections SET previous_secret_digest = $1, previous_secret_expires_at = now()",
+        security.digest("older"),
+    )
+    await bring(db, data())
+    assert await db.fetchval("SELECT previous_secret_digest FROM connections") == security.digest("older")
+    rotated = data()
+    rotated["connections"][0]["secret"] = "another-secret-6789"
+    await bring(db, rotated)
+    row = await db.fetchrow("SELECT * FROM connections")
+    assert row is not None
+    assert row["secret_digest"] == security.digest("another-secret-6789")
+    assert (row["previous_secret_digest"], row["previous_secret_expires_at"], row["version"]) == (None, None, 2)
+    # The ends are the same, and still the audit trail says what was changed.
+    assert (await audited(db))[-1] == ("connection.update", {"secret_tail": "6789"}, {"secret_tail": "6789"})
+
+
+async def test_of_a_short_secret_no_end_is_kept(db: Connection) -> None:
+    short = data()
+    short["connections"][0]["secret"] = "abcdefgh"
+    await bring(db, short)
+    assert await db.fetchval("SELECT secret_tail FROM connections") == ""
+
+
+async def test_a_new_connection_without_a_secret_gets_one_and_is_reported(db: Connection) -> None:
+    without = data()
+    del without["connections"][0]["secret"]
+    del without["tokens"]
+    report = await bring(db, without)
+    assert report.without_secret == [CONNECTION]
+    assert CONNECTION in str(report)
+    digest = await db.fetchval("SELECT secret_digest FROM connections")
+    assert (await bring(db, without)).without_secret == []
+    assert await db.fetchval("SELECT secret_digest FROM connections") == digest
+
+
+async def test_a_changed_password_is_set_and_remembered(db: Connection) -> None:
+    for number in range(5):
+        await bring(db, {"users": [{"email": "a@b.example", "password": f"Password-{number}"}]})
+    user = await db.fetchrow("SELECT password_hash, password_set_at > inserted_at AS later FROM users")
+    assert user is not None
+    assert security.is_password("Password-4", user["password_hash"])
+    assert user["later"]
+    history = [r[0] for r in await db.fetch("SELECT password_hash FROM password_hstr ORDER BY id")]
+    assert len(history) == 3
+    assert security.is_password("Password-2", history[0])
+    assert history[-1] == user["password_hash"]
+    action, _, new = (await audited(db))[-1]
+    assert (action, list(new)) == ("user.update", ["password_set_at"])
+
+
+# Tokens
+
+
+async def expiry(db: Connection) -> datetime:
+    found: datetime = await db.fetchval("SELECT expires_at FROM tokens")
+    return found
+
+
+async def token_that_expires(db: Connection, **when: int) -> datetime:
+    changed = data()
+    del changed["tokens"][0]["expires_in"]
+    changed["tokens"][0] |= when
+    await bring(db, changed)
+    return await expiry(db)
+
+
+async def test_expires_in_counts_from_the_import(db: Connection) -> None:
+    now = datetime.now(UTC)
+    assert abs((await token_that_expires(db, expires_in=3600) - now).total_seconds() - 3600) < 30
+
+
+async def test_expires_in_keeps_the_expiry_of_a_token_that_lives(db: Connection) -> None:
+    first = await token_that_expires(db, expires_in=3600)
+    assert await token_that_expires(db, expires_in=7200) == first
+
+
+async def test_expires_in_revives_and_ends_a_token(db: Connection) -> None:
+    await token_that_expires(db, expires_in=-60)
+    assert await expiry(db) < datetime.now(UTC)
+    assert await token_that_expires(db, expires_in=60) > datetime.now(UTC)
+    assert await token_that_expires(db, expires_in=0) < datetime.now(UTC)
+
+
+async def test_expires_at_is_a_moment(db: Connection) -> None:
+    assert await token_that_expires(db, expires_at=1_900_000_000) == datetime.fromtimestamp(1_900_000_000, UTC)
+    assert await token_that_expires(db, expires_at=253_402_300_799) == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+async def test_a_connection_in_the_details_of_a_token_is_its_column(db: Connection) -> None:
+    inside = data()
+    inside["tokens"][0]["details"]["connection_id"] = inside["tokens"][0].pop("connection_id")
+    await bring(db, inside)
+    assert str(await db.fetchval("SELECT connection_id FROM tokens")) == CONNECTION
+
+
+# What is refused
+
+
+def at(key: str, index: int, **changes: Any) -> Data:
+    """The data with one object changed; None removes a key."""
+    changed = data()
+    row = changed[key][index] | changes
+    changed[key][index] = {name: value for name, value in row.items() if value is not ...}
+    return changed
+
+
+def plus(key: str, **changes: Any) -> Data:
+    """The data with one more object: the first one of its kind, changed."""
+    changed = data()
+    row = changed[key][0] | changes
+    changed[key].append({name: value for name, value in row.items() if value is not ...})
+    return changed
+
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "broken JSON": (b'{\n"clients": [\n}', "line 3: Expecting value"),
+    "nothing": (b"", "line 1: Expecting value"),
+    "not UTF-8": (b'{\n"_": "\xff"}', "line 2: not valid UTF-8"),
+    "no object": (b"[]", "$: expected `object`, got `array`"),
+    "NaN": (b'{"_": [NaN]}', "$._[0]: NaN is not JSON"),
+    "a key twice": (b'{"clients": [{"id": 1, "id": 2}]}', "$.clients[0]: the key 'id' stands twice"),
+    "too deep": (b'{"_":' + b"[" * 65 + b"]" * 65 + b"}", "nested more than 64 levels deep"),
+    "far too deep": (b"[" * 100_000, "$: nested more than 64 levels deep"),
+    "a vast number": (b'{"_": 1' + b"0" * 5000 + b"}", "$._: the number is too long, too large"),
+    "a vast exponent": (b'{"_": 1e99999999999999999999}', "$._: the number is too long, too large"),
+    "many digits": (b'{"_": 0.1' + b"1" * 400 + b"}", "$._: the number is too long"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_what_is_no_data_file_is_refused_with_its_place(content: bytes, message: str) -> None:
+    with pytest.raises(SnapshotError) as caught:
+        snapshots.read(content)
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Any) -> None:
+    with pytest.raises(SnapshotError, match=r"cannot be read: No such file"):
+        snapshots.read(tmp_path / "none.json")
+
+
+def test_a_file_is_read_by_its_path(tmp_path: Any) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(data()).encode())
+    assert len(snapshots.read(path).users) == 2
+
+
+BAD_OBJECTS: dict[str, tuple[Any, str]] = {
+    "unknown list": ({"client": []}, "$.client: unknown key"),
+    "unknown key": (at("clients", 1, secret="x"), "$.clients[1].secret: unknown key"),
+    "missing key": (at("clients", 1, name=...), "$.clients[1].name: missing"),
+    "wrong type": (at("users", 0, is_blocked="no"), "$.users[0].is_blocked: expected `bool`"),
+    "null": (at("users", 0, tax_id=None), "$.users[0].tax_id: expected `str`"),
+    "client without id": (at("clients", 0, id=...), "$.clients[0].id: missing"),
+    "UUID without hyphens": (at("clients", 0, id="0" * 32), "$.clients[0].id: expected a UUID"),
+    "UUID and a line end": (at("clients", 0, id=CLINIC + "\n"), "$.clients[0].id: expected a UUID"),
+    "no e-mail": (at("users", 0, email="nobody"), "$.users[0].email: expected an e-mail address"),
+    "long e-mail": (at("users", 0, email="a@" + "b" * 254), "$.users[0].email: expected an e-mail address"),
+    "empty name": (at("roles", 1, name=""), "$.roles[1].name: expected `str` of length >= 1"),
+    "long name": (at("roles", 1, name="n" * 256), "$.roles[1].name: expected `str` of length <= 255"),
+    "empty secret": (at("connections", 0, secret=""), "$.connections[0].secret: expected"),
+    "no access type": (at("clients", 0, priv_settings={}), "$.clients[0].priv_settings.access_type: missing"),
+    "other access type": (
+        at("clients", 0, priv_settings={"access_type": "ANY"}),
+        "$.clients[0].priv_settings.access_type: invalid enum value",
+    ),
+    "other factor": (at("authentication_factors", 0, type="TOTP"), "$.authentication_factors[0].type: "),
+    "no phone": (at("authentication_factors", 0, factor="+1"), "$.authentication_factors[0].factor: "),
+    "no expiry": (at("tokens", 0, expires_in=...), "$.tokens[0]: exactly one of expires_at and expires_in"),
+    "two expiries": (at("tokens", 0, expires_at=1), "$.tokens[0]: exactly one of expires_at and expires_in"),
+    "vast expires_in": (at("tokens", 0, expires_in=10**12), "$.tokens[0].expires_in: expected `int` <="),
+    "vaster expires_in": (at("tokens", 0, expires_in=10**400), "$.tokens[0].expires_in: the number is too long"),
+    "a fraction": (at("tokens", 0, expires_in=1.5), "$.tokens[0].expires_in: expected `int`"),
+    "vast expires_at": (
+        at("tokens", 0, expires_in=..., expires_at=253_402_300_800),
+        "$.tokens[0].expires_at: expected `int` <=",
+    ),
+    "token without client": (at("tokens", 0, details={}), "$.tokens[0].details.client_id: missing"),
+    "two connections of a token": (
+        at("tokens", 0, details={"client_id": CLINIC, "connection_id": CONNECTION}),
+        "$.tokens[0].connection_id: stands in details too",
+    ),
+    "NUL": (at("users", 0, tax_id="1\0"), "$.users[0].tax_id: has a NUL character"),
+    "NUL far inside": (at("clients", 0, settings={"a": ["\0"]}), "$.clients[0].settings.a[0]: has a NUL"),
+    "NUL in a key": (at("clients", 0, settings={"\0": 1}), "$.clients[0].settings (one of its keys): has a NUL"),
+    "half a pair": (at("tokens", 0, value="\ud800"), "$.tokens[0].value: has half of a surrogate pair"),
+}
+
+BAD_ROWS: dict[str, tuple[Any, str]] = {
+    "bad address": (
+        at("connections", 0, redirect_uri="http://a.example.com/#x"),
+        "$.connections[0].redirect_uri: refused (fragment, scheme)",
+    ),
+    "unknown type": (at("clients", 1, client_type="NHS"), "$.clients[1].client_type: no client type 'NHS'"),
+    "a role is no type": (at("clients", 1, client_type="OWNER"), "$.clients[1].client_type: no client type 'OWNER'"),
+    "unknown role": (at("user_roles", 0, role=NOBODY), f"$.user_roles[0].role: no role '{NOBODY}'"),
+    "unknown owner": (at("clients", 0, user_id=NOBODY), f"$.clients[0].user_id: no user {NOBODY}"),
+    "unknown client": (
+        at("connections", 0, client_id=NOBODY),
+        f"$.connections[0].client_id: no client {NOBODY}",
+    ),
+    "unknown consumer": (
+        at("connections", 0, consumer_id=NOBODY),
+        f"$.connections[0].consumer_id: no client {NOBODY}",
+    ),
+    "unknown connection": (
+        at("tokens", 0, connection_id=NOBODY),
+        f"$.tokens[0].connection_id: no connection {NOBODY}",
+    ),
+    "unknown client of a token": (
+        at("tokens", 0, details={"client_id": NOBODY}),
+        f"$.tokens[0].details.client_id: no client {NOBODY}",
+    ),
+    "an id twice": (plus("users", email="c@d.example"), "$.users[2].id: $.users[0] has the same id"),
+    "an e-mail twice": (
+        plus("users", id=..., email="OWNER@clinic.example"),
+        "$.users[2].email: $.users[0] has the same e-mail address",
+    ),
+    "a pair twice": (
+        plus("connections", id=..., secret="x" * 20),
+        "$.connections[1].consumer_id: $.connections[0] has the same client_id and consumer_id",
+    ),
+    "a secret twice": (
+        plus("connections", id=..., client_id=MIS),
+        "$.connections[1].secret: $.connections[0] has the same secret",
+    ),
+    "a token twice": (plus("tokens"), "$.tokens[1].value: $.tokens[0] has the same value"),
+    "a role twice": (plus("user_roles"), "$.user_roles[1].role: $.user_roles[0] has the same user_id, "),
+    "an approval twice": (plus("approvals", scope="z"), "$.approvals[1].client_id: $.approvals[0] has the same"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_OBJECTS.values(), ids=BAD_OBJECTS)
+def test_what_is_not_of_the_format_is_refused_with_its_key(content: Any, message: str) -> None:
+    with pytest.raises(SnapshotError) as caught:
+        snapshots.read(json.dumps(content).encode())
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+async def test_what_cannot_be_is_refused_with_its_key(untouched_url: str, content: Any, message: str) -> None:
+    db = await asyncpg.connect(untouched_url)
+    found = await refusal(db, content)
+    await db.close()
+    assert found.startswith(message)
+    assert [hidden for hidden in (SECRET, TOKEN, PASSWORD) if hidden in found] == []
+
+
+async def test_a_refusal_at_the_end_leaves_nothing_behind(db: Connection) -> None:
+    await bring(db, {"users": [{"email": "a@b.example"}]})
+    assert (await refusal(db, at("tokens", 0, user_id=NOBODY))).startswith("$.tokens[0].user_id")
+    assert await db.fetchval("SELECT count(*) FROM users") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"users": [{"id": NOBODY, "email": "owner@clinic.example"}]}, f".email: the user {OWNER} has the same e-mail"),
+        (
+            {"connections": [{**data()["connections"][0], "id": NOBODY}]},
+            f".consumer_id: the connection {CONNECTION} has the same client_id and consumer_id",
+        ),
+        (
+            {"connections": [{**data()["connections"][0], "id": ..., "client_id": MIS}]},
+            f".secret: the connection {CONNECTION} has the same secret",
+        ),
+        (
+            {"connections": [{**data()["connections"][0], "id": ..., "client_id": MIS, "secret": "previous"}]},
+            f".secret: the connection {CONNECTION} has the same secret",
+        ),
+        (
+            {"users": [{"id": OWNER, "email": "new@clinic.example"}, {"email": "owner@clinic.example"}]},
+            "[1]: the same user as $.users[0]",
+        ),
+    ],
+    ids=["e-mail", "pair", "secret", "previous secret", "one row by two names"],
+)
+async def test_what_another_row_has_is_refused(db: Connection, content: Data, message: str) -> None:
+    await bring(db, data())
+    await db.execute(
+        "UPDATE connections SET previous_secret_digest = $1, previous_secret_expires_at = now()",
+        security.digest("previous"),
+    )
+    content = {key: [{n: v for n, v in row.items() if v is not ...} for row in rows] for key, rows in content.items()}
+    assert message in await refusal(db, content)
+
+
+async def test_what_only_the_database_notices_names_the_row(db: Connection) -> None:
+    await bring(db, data())
+    await db.execute("ALTER TABLE roles ADD CONSTRAINT short_scope CHECK (length(scope) < 9)")
+    found = await refusal(db, at("roles", 1, scope="a longer scope"))
+    assert found == "$.roles[1]: the database refuses it (short_scope)"
+
+
+# The demo
+
+
+async def test_the_demo_is_added_and_then_left_alone(db: Connection) -> None:
+    report = await imported(db, snapshots.demo(), only_missing=True)
+    assert report.kinds["tokens"] == Counts(added=6)
+    await db.execute("UPDATE connections SET redirect_uri = 'https://example3.com' WHERE id = $1", CONNECTION)
+    await db.execute("UPDATE users SET password_hash = 'x', email = 'moved@clinic.example' WHERE id = $1", OWNER)
+    before = await everything(db)
+    report = await imported(db, snapshots.demo(), only_missing=True)
+    assert all(counts.added == counts.changed == 0 for counts in report.kinds.values())
+    assert await everything(db) == before
+
+
+async def test_the_demo_that_is_there_is_checked_quickly(db: Connection) -> None:
+    await imported(db, snapshots.demo(), only_missing=True)
+    started = time.process_time()
+    await imported(db, snapshots.demo(), only_missing=True)
+    assert time.process_time() - started < 0.5  # a tenth of it, on most machines
+
+
+async def test_what_is_missing_of_the_demo_is_added(db: Connection) -> None:
+    await imported(db, snapshots.demo(), only_missing=True)
+    await db.execute("DELETE FROM connections WHERE id = $1", CONNECTION)
+    report = await imported(db, snapshots.demo(), only_missing=True)
+    assert report.kinds["connections"] == Counts(added=1, unchanged=2)
+
+
+async def test_a_demo_token_that_was_ended_lives_again(db: Connection) -> None:
+    await imported(db, snapshots.demo(), only_missing=True)
+    await db.execute("UPDATE tokens SET expires_at = now()")
+    report = await imported(db, snapshots.demo(), only_missing=True)
+    assert report.kinds["tokens"] == Counts(changed=5, unchanged=1)  # one is meant to be expired
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE expires_at > now() + interval '1 year'") == 5
+
+
+async def test_demo_rows_whose_place_is_taken_are_left_out(db: Connection) -> None:
+    await imported(db, snapshots.demo(), only_missing=True)
+    await db.execute("UPDATE connections SET id = gen_random_uuid() WHERE id = $1", CONNECTION)
+    await db.execute("UPDATE client_types SET name = 'Cabinet' WHERE name = 'CABINET'")
+    await db.execute("DELETE FROM users WHERE id = $1", OWNER)  # with the clinic, its roles, its tokens
+    await db.execute("INSERT INTO users (email) VALUES ('owner@clinic.example')")
+    before = await everything(db)
+    await imported(db, snapshots.demo(), only_missing=True)
+    assert await everything(db) == before
+
+
+async def test_two_servers_may_start_with_the_demo_at_once(db: Connection, database_url: str) -> None:
+    other = await asyncpg.connect(database_url)
+    reports = await asyncio.gather(
+        *(imported(connection, snapshots.demo(), only_missing=True) for connection in (db, other))
+    )
+    await other.close()
+    assert sorted(report.kinds["users"].added for report in reports) == [0, 7]
+
+
+async def test_the_demo_fits_the_strict_import(db: Connection) -> None:
+    await imported(db, snapshots.demo(), only_missing=True)
+    before = await everything(db)
+    await imported(db, snapshots.demo())
+    assert await everything(db) == before
+
+
+# Export
+
+
+async def test_an_export_into_an_empty_database_is_the_same_export(db: Connection) -> None:
+    await imported(db, snapshots.demo())
+    await bring(db, data() | {"tokens": []})
+    exported = await snapshots.export_snapshot(db)
+    await db.execute("TRUNCATE users, client_types, roles CASCADE")
+    report = await bring(db, exported)
+    assert await snapshots.export_snapshot(db) == exported
+    assert len(report.without_secret) == 3
+
+
+async def test_an_export_over_the_data_it_came_from_changes_nothing(db: Connection) -> None:
+    await imported(db, snapshots.demo())
+    settings = '{"long": 0.12345678901234567890123, "n": [1e300, 1e-300, 1.10, -0.5, 12345678901234567890, null, "є"]}'
+    await db.execute("UPDATE clients SET settings = $1", settings)
+    before = await everything(db)
+    await bring(db, await snapshots.export_snapshot(db))
+    assert await everything(db) == before
+
+
+async def test_an_address_that_other_settings_let_in_may_stay_but_not_come(db: Connection) -> None:
+    local = data()
+    local["connections"][0]["redirect_uri"] = "http://localhost:3000/callback"
+    assert "refused (scheme, non_public_host)" in await refusal(db, local)
+    await bring(db, local, policy=Policy(allow_loopback=True))
+    before = await everything(db)
+    await bring(db, await snapshots.export_snapshot(db))
+    assert await everything(db) == before
+    local["connections"][0]["redirect_uri"] = "http://localhost:3001/callback"
+    assert "refused (scheme, non_public_host)" in await refusal(db, local)
+
+
+async def test_an_export_has_what_was_imported_but_what_is_secret(db: Connection) -> None:
+    await bring(db, data())
+    exported = json.loads(await snapshots.export_snapshot(db))
+    assert exported["connections"] == [{k: v for k, v in data()["connections"][0].items() if k != "secret"}]
+    assert exported["authentication_factors"][0]["factor"] == "+380501112233"
+    assert exported["clients"][1] == {
+        **data()["clients"][1],
+        "settings": {},
+        "is_blocked": False,
+        "block_reason": None,
+    }
+    role = exported["user_roles"][0]
+    assert {key: role[key] for key in ("user_id", "client_id", "role")} == data()["user_roles"][0]
+    assert "tokens" not in exported
+
+
+async def test_an_export_of_nothing_can_be_imported(db: Connection) -> None:
+    assert str(await bring(db, await snapshots.export_snapshot(db))) == "nothing in the file"
+
+
+# What must not be told, and what must
+
+
+async def test_no_secret_is_stored_or_exported_as_text(db: Connection) -> None:
+    hidden = [SECRET, "second-secret-0123456789", TOKEN, "refresh-0123456789", PASSWORD, "Second-Password-1"]
+    content = at("tokens", 0, details={"client_id": CLINIC, "refresh_token": "refresh-0123456789"})
+    await bring(db, content)
+    content = copy.deepcopy(content)
+    content["connections"][0]["secret"] = "second-secret-0123456789"
+    content["users"][0]["password"] = "Second-Password-1"
+    await bring(db, content)
+    told = str(await everything(db)) + (await snapshots.export_snapshot(db)).decode()
+    assert CONNECTION in told
+    assert [value for value in hidden if value in told] == []
+    hashes = [row[0] for row in await db.fetch("SELECT password_hash FROM password_hstr")]
+    trail = str(await audited(db)) + (await snapshots.export_snapshot(db)).decode()
+    digests = [security.digest(value).hex() for value in hidden]
+    assert [value for value in (*hidden, *digests, *hashes) if value in trail] == []
+
+
+async def test_each_change_but_that_of_a_token_is_audited(db: Connection) -> None:
+    await bring(db, data())
+    rows = await db.fetch("SELECT * FROM audit_events ORDER BY id")
+    assert [row["action"] for row in rows] == [
+        *("client_type.create", "client_type.create", "role.create", "role.create", "user.create", "user.create"),
+        *("client.create", "client.create", "connection.create", "user_role.create", "global_user_role.create"),
+        *("approval.create", "authentication_factor.create"),
+    ]
+    assert {row["request_id"] for row in rows} == {"a test"}
+    connection = rows[8]
+    assert (str(connection["subject_id"]), str(connection["client_id"])) == (CONNECTION, CLINIC)
+    assert (connection["old"], json.loads(connection["new"])) == (
+        None,
+        {
+            "client_id": CLINIC,
+            "consumer_id": MIS,
+            "redirect_uri": "https://mis.example.com/callback",
+            "secret_tail": "6789",
+        },
+    )
+    assert [str(row["client_id"]) for row in rows[6:8]] == [CLINIC, MIS]
+
+
+async def test_rows_keep_the_order_of_the_file(db: Connection) -> None:
+    emails = [f"{number:02}@x.example" for number in range(30, 0, -1)]
+    await bring(db, {"users": [{"email": email} for email in emails]})
+    rows = await db.fetch("SELECT email FROM users ORDER BY inserted_at, id")
+    assert [row["email"] for row in rows] == emails
+
+
+@pytest.mark.slow
+async def test_thousands_of_rows_arrive_in_seconds(db: Connection) -> None:
+    ids = [str(uuid4()) for _ in range(2000)]
+    content = {
+        "client_types": data()["client_types"],
+        "users": data()["users"],
+        "clients": [{**data()["clients"][0], "id": client_id} for client_id in ids],
+        "connections": [
+            {
+                "client_id": client_id,
+                "consumer_id": ids[0],
+                "redirect_uri": "https://a.example.com",
+                "secret": str(uuid4()),
+            }
+            for client_id in ids
+        ],
+    }
+    started = time.perf_counter()
+    await bring(db, content)
+    report = await bring(db, content)
+    assert report.kinds["connections"] == Counts(unchanged=2000)
+    assert time.perf_counter() - started < 20

@@ -1,0 +1,326 @@
+"""Housekeeping: what goes, what stays, how it is done beside others, and that the server does it by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+import factories
+import granting
+from conftest import Server, fresh_database, running_server
+from factories import Db
+from mithril.database import Database
+from mithril.settings import Settings
+from mithril.sweeping import service, store
+from mithril.sweeping.service import Busy
+
+pytestmark = pytest.mark.anyio
+
+NOTHING = {
+    "tokens_ended": 0,
+    "tokens_deleted": 0,
+    "codes_expired": 0,
+    "codes_deleted": 0,
+    "nonces_deleted": 0,
+    "counters_deleted": 0,
+}
+DAY = 86_400
+WAITS = """
+SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+ WHERE NOT l.granted AND d.datname = current_database()
+"""
+LEFT_OVER = "SELECT count(*) FROM tokens WHERE expires_at < now() - interval '30 days'"
+
+
+@pytest.fixture(scope="module")
+def module_url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+async def db(module_url: str) -> AsyncIterator[Db]:
+    """A connection to a database in which nothing is left over."""
+    connection = await asyncpg.connect(module_url)
+    await connection.execute("TRUNCATE users, client_types, otp, attempts CASCADE")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def database(module_url: str) -> AsyncIterator[Database]:
+    async with Database(module_url, size=2, wait_seconds=5, statement_seconds=5) as opened:
+        yield opened
+
+
+async def token(
+    db: Db,
+    client: factories.Client,
+    *,
+    name: str = "access_token",
+    over_for: int,
+    is_used: bool = False,
+    family_id: UUID | None = None,
+    user_id: UUID | None = None,
+) -> UUID:
+    """A token that has been over for so many seconds; a negative number is one that lives."""
+    made: UUID = await db.fetchval(
+        "INSERT INTO tokens (name, digest, user_id, client_id, family_id, expires_at, used_at)"
+        " VALUES ($1, $2, $3, $4, $5, now() - make_interval(secs => $6), CASE WHEN $7 THEN now() END) RETURNING id",
+        name,
+        uuid4().bytes,
+        user_id or client.user_id,
+        client.id,
+        family_id,
+        float(over_for),
+        is_used,
+    )
+    return made
+
+
+async def ids(db: Db, table: str = "tokens") -> set[UUID]:
+    return {row["id"] for row in await db.fetch(f"SELECT id FROM {table}")}
+
+
+async def living(db: Db) -> set[UUID]:
+    return {row["id"] for row in await db.fetch("SELECT id FROM tokens WHERE expires_at > now()")}
+
+
+async def test_tokens_are_deleted_when_they_have_been_over_for_as_long_as_the_setting_says(
+    db: Db, database: Database
+) -> None:
+    client = await factories.client(db)
+    kept = {await token(db, client, over_for=30 * DAY - 60), await token(db, client, over_for=-60)}
+    await token(db, client, over_for=30 * DAY + 1)
+    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+    assert await ids(db) == kept
+    assert await service.sweep(database, Settings(token_ttl_after_expiration_days=29)) == NOTHING | {
+        "tokens_deleted": 1
+    }
+
+
+async def test_a_used_token_stays_as_long_as_its_family_could_be_in_danger(db: Db, database: Database) -> None:
+    client = await factories.client(db)
+    code = await token(db, client, name="authorization_code", over_for=40 * DAY, is_used=True)
+    rotated = await token(db, client, name="refresh_token", over_for=35 * DAY, is_used=True, family_id=code)
+    present = await token(db, client, name="refresh_token", over_for=-60, family_id=code)
+    over = await token(db, client, name="authorization_code", over_for=40 * DAY, is_used=True)
+    for kind in ("access_token", "refresh_token"):
+        await token(db, client, name=kind, over_for=31 * DAY, family_id=over)
+    await token(db, client, over_for=31 * DAY, family_id=code)
+    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 4}
+    assert await ids(db) == {code, rotated, present}
+
+    await db.execute("UPDATE tokens SET expires_at = now() - interval '30 days 1 s' WHERE id = $1", present)
+    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 3}
+
+
+async def test_tokens_end_when_the_password_of_their_person_is_too_old(db: Db, database: Database) -> None:
+    """Source: contract.md 5.5; the two kinds with which a new password is set go on."""
+    client = await factories.client(db)
+    other = await factories.client(db)
+    age = "UPDATE users SET password_set_at = now() - make_interval(days => 90, secs => $2) WHERE id = $1"
+    await db.execute(age, client.user_id, 1.0)
+    await db.execute(age, other.user_id, -60.0)
+    for name in ("access_token", "refresh_token", "authorization_code"):
+        await token(db, client, name=name, over_for=-600)
+    kept = {
+        await token(db, client, name="2fa_access_token", over_for=-600),
+        await token(db, client, name="change_password_token", over_for=-600),
+        await token(db, other, over_for=-600),
+        await token(db, client, over_for=-600, user_id=other.user_id),
+    }
+    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_ended": 3}
+    assert await living(db) == kept
+    assert len(await ids(db)) == 7
+    assert await service.sweep(database, Settings()) == NOTHING
+
+
+async def test_one_time_passwords_are_closed_when_they_are_over_and_deleted_later(db: Db, database: Database) -> None:
+    add = (
+        "INSERT INTO otp (key, code_digest, status, active, code_expired_at, inserted_at)"
+        " VALUES ($1, '', $2, $3, now() - make_interval(secs => $4), now() - make_interval(secs => $4 + 300))"
+    )
+    for key, status, active, over_for in (
+        ("open", "NEW", True, -60),
+        ("over", "NEW", True, 1),
+        ("used", "VERIFIED", False, 1),
+        ("old and used", "VERIFIED", False, 30 * DAY + 1),
+        ("old and over", "NEW", True, 31 * DAY),
+    ):
+        await db.execute(add, key, status, active, float(over_for))
+    assert await service.sweep(database, Settings()) == NOTHING | {"codes_expired": 2, "codes_deleted": 2}
+    rows = await db.fetch("SELECT key, status, active FROM otp ORDER BY key")
+    assert [tuple(row) for row in rows] == [
+        ("open", "NEW", True),
+        ("over", "EXPIRED", False),
+        ("used", "VERIFIED", False),
+    ]
+
+
+async def test_nonces_and_counters_go_when_they_are_over(db: Db, database: Database) -> None:
+    client = await factories.client(db)
+    nonce = "INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id"
+    kept = await db.fetchval(nonce, client.id, 60.0)
+    await db.fetchval(nonce, client.id, -1.0)
+    counter = "INSERT INTO attempts (key, started_at) VALUES ($1, now() - make_interval(secs => $2))"
+    for key, age in (("login:new", 590.0), ("login:old", 601.0), ("otp-send:new", 30.0)):
+        await db.execute(counter, key, age)
+    settings = Settings(max_failed_logins_period=10, otp_send_timeout=1)
+    assert await service.sweep(database, settings) == NOTHING | {"nonces_deleted": 1, "counters_deleted": 1}
+    assert await ids(db, "nonces") == {kept}
+    assert {row["key"] for row in await db.fetch("SELECT key FROM attempts")} == {"login:new", "otp-send:new"}
+
+
+async def test_a_sweep_takes_small_batches_past_what_must_be_kept(
+    db: Db, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "BATCH_ROWS", 3)
+    client = await factories.client(db)
+    living_one = await token(db, client, name="refresh_token", over_for=-60)
+    await db.execute("UPDATE tokens SET family_id = id")
+    kept = {living_one}
+    for number in range(20):
+        used = number % 2 == 0
+        made = await token(db, client, over_for=40 * DAY, is_used=used, family_id=living_one if used else None)
+        kept |= {made} if used else set()
+    batches: list[int] = []
+
+    def listen(name: str, rows: int) -> None:
+        if name == "tokens_deleted":
+            batches.append(rows)
+
+    assert await service.sweep(database, Settings(), listener=listen) == NOTHING | {"tokens_deleted": 10}
+    assert await ids(db) == kept
+    assert (len(batches), sum(batches), max(batches) <= 3) == (7, 10, True)
+
+
+async def test_a_row_that_somebody_holds_is_left_for_the_next_sweep(db: Db, database: Database) -> None:
+    client = await factories.client(db)
+    held = await token(db, client, over_for=31 * DAY)
+    await token(db, client, over_for=31 * DAY)
+    async with db.transaction():
+        await db.execute("SELECT FROM tokens WHERE id = $1 FOR UPDATE", held)
+        assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+
+
+async def test_one_process_sweeps_at_a_time(db: Db, database: Database) -> None:
+    await token(db, await factories.client(db), over_for=31 * DAY)
+    transaction = db.transaction()
+    await transaction.start()
+    await db.execute("SELECT pg_advisory_xact_lock($1)", store.ONE_SWEEP_AT_A_TIME)
+    with pytest.raises(Busy):
+        await service.sweep(database, Settings(), gives_way=True)
+    waiting = asyncio.create_task(service.sweep(database, Settings()))
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    assert len(await ids(db)) == 1
+    await transaction.rollback()
+    assert await waiting == NOTHING | {"tokens_deleted": 1}
+
+
+async def test_every_batch_is_found_by_an_index(db: Db) -> None:
+    client = await factories.client(db)
+    await db.execute(
+        "INSERT INTO tokens (name, digest, user_id, client_id, family_id, used_at, expires_at)"
+        " SELECT 'access_token', sha256(n::text::bytea), $1, $2, gen_random_uuid(), now(),"
+        " now() - interval '50 days' + n * interval '10 min' FROM generate_series(1, 5000) n",
+        client.user_id,
+        client.id,
+    )
+    await db.execute(
+        "INSERT INTO users (email, password_set_at)"
+        " SELECT 'n' || n, now() - n * interval '1 h' FROM generate_series(1, 5000) n"
+    )
+    await db.execute(
+        "INSERT INTO otp (key, code_digest, status, active, code_expired_at, inserted_at)"
+        " SELECT 'n' || n, '', 'NEW', n % 100 = 0, now() - n * interval '1 h', now() - n * interval '1 h'"
+        " FROM generate_series(1, 5000) n"
+    )
+    await db.execute(
+        "INSERT INTO nonces (client_id, expires_at)"
+        " SELECT $1, now() - 50 * interval '1 h' + n * interval '1 h' FROM generate_series(1, 5000) n",
+        client.id,
+    )
+    await db.execute(
+        "INSERT INTO attempts (key, started_at) SELECT 'n' || n, now() - n * interval '1 s'"
+        " FROM generate_series(1, 5000) n"
+    )
+    await db.execute("ANALYZE")
+    for task in service.tasks(Settings()):
+        arguments = (*store.BEGINNING, 10, task.age_seconds)
+        plan = "\n".join(row[0] for row in await db.fetch("EXPLAIN " + store._statement(task.kind), *arguments))
+        assert "Seq Scan" not in plan, plan
+
+
+async def test_a_sweep_that_is_canceled_ends_at_once(db: Db, database: Database) -> None:
+    async with db.transaction():
+        await db.execute("LOCK TABLE users")
+        sweeping = asyncio.create_task(service.keep_sweeping(database, Settings(sweep_interval=0.001)))
+        async with asyncio.timeout(20):
+            while not await db.fetchval(WAITS):  # noqa: ASYNC110 -- a lock, no event
+                await asyncio.sleep(0.02)
+        sweeping.cancel()
+        async with asyncio.timeout(3):
+            await asyncio.wait([sweeping])
+            await database.fetchrow("SELECT 1")
+
+
+# The server
+
+
+@pytest.fixture(scope="module")
+def sweeping_server(postgres: str) -> Iterator[Server]:
+    with (
+        fresh_database(postgres) as url,
+        running_server(database_url=url, sweep_interval=0.02, auth_refresh_token_lifetime=100 * DAY) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+async def swept(sweeping_server: Server) -> AsyncIterator[Db]:
+    """A connection to the database of a server that sweeps all the time."""
+    connection = await asyncpg.connect(sweeping_server.database_url)
+    yield connection
+    await connection.close()
+
+
+async def until_swept(db: Db, *, left: int) -> None:
+    async with asyncio.timeout(20):
+        while await db.fetchval(LEFT_OVER) > left:  # noqa: ASYNC110 -- rows, no events
+            await asyncio.sleep(0.02)
+
+
+async def test_the_server_sweeps_by_itself_and_again_after_a_failure(sweeping_server: Server, swept: Db) -> None:
+    client = await factories.client(swept)
+    await token(swept, client, over_for=31 * DAY)
+    await until_swept(swept, left=0)
+    await swept.execute("ALTER TABLE tokens RENAME TO tokens_away")
+    await asyncio.sleep(0.1)
+    async with httpx.AsyncClient(base_url=sweeping_server.url) as http:
+        assert (await http.get("/readyz")).status_code == 200
+    await swept.execute("ALTER TABLE tokens_away RENAME TO tokens")
+    await token(swept, client, over_for=31 * DAY)
+    await until_swept(swept, left=0)
+
+
+async def test_a_code_that_comes_again_after_a_sweep_still_ends_what_it_gave(
+    sweeping_server: Server, swept: Db
+) -> None:
+    party = await granting.party(swept)
+    code = await granting.code(sweeping_server, party)
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **party.body}
+    async with httpx.AsyncClient(base_url=sweeping_server.url) as http:
+        first = await http.post("/oauth2/token", data=form)
+        assert first.status_code == 200
+        await swept.execute("UPDATE tokens SET expires_at = expires_at - interval '50 days'")
+        await until_swept(swept, left=1)  # the access token goes, the code stays
+        assert (await http.post("/oauth2/token", data=form)).status_code == 400
+        again = {"grant_type": "refresh_token", "refresh_token": first.json()["refresh_token"], **party.body}
+        assert (await http.post("/oauth2/token", data=again)).status_code == 400
+    assert not await living(swept)

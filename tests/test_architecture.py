@@ -1,0 +1,115 @@
+"""The shape of the house: imports go one way, and each kind of thing is done in one place."""
+
+import ast
+import graphlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mithril
+
+ROOT = Path(mithril.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py") if "migrations" not in path.parts)
+
+# Lower floors may be imported, higher ones not. On the floors of rules and of stores a module may also import its
+# neighbours, as long as no two nouns import each other.
+FLOORS = [
+    ["__main__", "cli"],
+    ["serving"],
+    ["app", "protocol"],
+    ["routes"],
+    ["access", "changesets", "administration"],
+    ["rule", "bodies", "queries"],
+    ["store"],
+    ["http", "embedded", "logs", "connections.redirect_uris", "connections.redirect_uri_hosts"],
+    ["database", "messages"],
+    ["errors", "settings", "security", "identifiers", ""],
+]
+NEIGHBOURLY = {5, 6}
+ROOT_FILES_LIMIT = 500
+FUNCTION_LIMIT = 60
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def floor_of(module: str) -> int:
+    noun, _, name = module.partition(".")
+    is_noun = (ROOT / noun).is_dir() and noun
+    kind = "cli" if noun == "cli" else "routes" if name.endswith("routes") else "store" if name == "store" else "rule"
+    patterns = [module, kind] if is_noun else [module]
+    return next(number for pattern in patterns for number, floor in enumerate(FLOORS) if pattern in floor)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mithril":
+            module = (node.module or "").removeprefix("mithril").removeprefix(".")
+            for alias in node.names:
+                full = f"{module}.{alias.name}".removeprefix(".")
+                is_module = (ROOT / Path(*full.split("."))).with_suffix(".py").exists()
+                yield full if is_module or (ROOT / Path(*full.split("."))).is_dir() else module
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    here = name_of(path)
+    for imported in imports_of(path):
+        is_same_noun = imported.partition(".")[0] == here.partition(".")[0]
+        is_neighbour = floor_of(imported) == floor_of(here) in NEIGHBOURLY
+        assert floor_of(imported) > floor_of(here) or is_same_noun or is_neighbour, f"{here} must not import {imported}"
+
+
+def test_no_two_nouns_import_each_other() -> None:
+    """A noun is a folder; a file at the root that serves several, such as `access`, is held by its floor."""
+    nouns: dict[str, set[str]] = {}
+    for path in FILES:
+        here, *_ = name_of(path).split(".")
+        if (ROOT / here).is_dir() and here:
+            used = {imported.partition(".")[0] for imported in imports_of(path)}
+            nouns.setdefault(here, set()).update(noun for noun in used - {here} if (ROOT / noun).is_dir())
+    assert list(graphlib.TopologicalSorter(nouns).static_order())
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_sql_is_only_in_stores_and_the_database(path: Path) -> None:
+    statement = re.compile(r"\b(SELECT\s.+\sFROM|INSERT INTO|UPDATE \w+\s+SET|DELETE FROM)\b", re.DOTALL)
+    if path.name not in ("store.py", "database.py"):
+        strings = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+        assert not [s for s in strings if isinstance(s, str) and statement.search(s)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_environment_is_read_in_settings_only(path: Path) -> None:
+    if path.name != "settings.py":
+        assert not re.search(r"os\.(environ|getenv)", path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_sqlalchemy_and_alembic_stay_with_the_migrations(path: Path) -> None:
+    if path.name != "database.py":
+        assert not re.search(r"^\s*(from|import) (sqlalchemy|alembic)", path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= ROOT_FILES_LIMIT
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LIMIT, node.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_patterns_match_the_whole_string(path: Path) -> None:
+    assert not re.search(r"\bre\.match\(|\.match\(", path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_module_says_what_lives_in_it(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))

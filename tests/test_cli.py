@@ -1,0 +1,103 @@
+"""The commands on data as their users run them: processes, exit statuses, and what is printed."""
+
+import json
+from pathlib import Path
+
+import httpx
+
+from processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
+
+
+def test_migrating_twice_is_fine(unmigrated: str) -> None:
+    first, second = (run("migrate", "--database-url", unmigrated) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_import_wants_a_current_schema(unmigrated: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text("{}")
+    refused = run("import", str(file), "--database-url", unmigrated)
+    assert refused.returncode == 1
+    assert "mithril migrate" in refused.stderr
+
+
+def test_import_names_what_it_refuses(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text('{"roles": [{"name": "A", "scope": "a"}, {"name": "B", "scope": 1}]}')
+    refused = run("import", str(file), "--database-url", database_url)
+    assert refused.returncode == 1
+    assert "$.roles[1].scope" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_import_works_beside_a_running_server(demo_home: Path, tmp_path: Path) -> None:
+    home, file = demo_home, tmp_path / "data.json"
+    with serving("--home", str(home), "--demo") as process:
+        exported = run("export", "--home", str(home))
+        assert exported.returncode == 0
+        data = json.loads(exported.stdout)
+        assert "secret" not in exported.stdout.replace("refresh_secret", "")
+        data["connections"][0]["redirect_uri"] = "http://localhost:3000/"
+        file.write_text(json.dumps(data))
+        assert run("import", str(file), "--home", str(home), "--demo").returncode == 0
+        assert httpx.get(process.public + "/readyz").status_code == 200
+        again = json.loads(run("export", MITHRIL_HOME=str(home)).stdout)
+        assert again["connections"][0]["redirect_uri"] == "http://localhost:3000/"
+    assert not running_postgres(home)
+
+
+def test_a_command_beside_a_running_server_is_seen_by_the_next_request(demo_home: Path) -> None:
+    at_home = ("--home", str(demo_home))
+    token = DEMO_HEADERS["Authorization"].removeprefix("Bearer ")
+    with serving(*at_home, "--demo") as process:
+        verify = f"{process.internal}/admin/tokens/{token}/verify"
+        headers = {"API-key": DEMO_HEADERS["API-key"]}
+        assert httpx.get(verify, headers=headers).status_code == 200
+        blocked = run("client", "block", DEMO_CLIENT, "--reason", "an incident", "--json", *at_home)
+        assert (blocked.returncode, json.loads(blocked.stdout)["is_blocked"]) == (0, True)
+        assert httpx.get(verify, headers=headers).status_code == 401
+        (line,) = run("audit", "--action", "client.update", "--json", *at_home).stdout.splitlines()
+        assert json.loads(line)["new"] == {"is_blocked": True, "block_reason": "an incident"}
+    assert not running_postgres(demo_home)
+
+
+def test_addresses_are_judged_on_the_command_line() -> None:
+    accepted = run("check-redirect-uri", "https://mis.example.com/callback")
+    refused = run("check-redirect-uri", "https://mis.example.com/", "https://MIS.example.com", "http://localhost/")
+    assert (accepted.returncode, refused.returncode) == (0, 1)
+    assert accepted.stdout == "accepted  https://mis.example.com/callback\n"
+    assert "not_canonical" in refused.stdout
+    assert "suggestion: https://mis.example.com\n" in refused.stdout
+    as_json = json.loads(run("check-redirect-uri", "--json", "http://localhost/").stdout)
+    assert as_json == [
+        {
+            "redirect_uri": "http://localhost/",
+            "accepted": False,
+            "reasons": ["scheme", "non_public_host"],
+            "suggestion": None,
+        }
+    ]
+    assert run("check-redirect-uri", "--demo", "http://localhost/").returncode == 0
+
+
+def test_bytes_that_are_no_text_are_judged_too() -> None:
+    address = "https://mis.example.com/\udcff"  # how Python passes the byte on
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    plain, as_json = (run("check-redirect-uri", *option, address, **strict) for option in ([], ["--json"]))
+    assert (plain.returncode, plain.stderr) == (as_json.returncode, as_json.stderr) == (1, "")
+    assert plain.stdout.startswith("refused   https://mis.example.com/\ufffd\n    non_ascii: ")
+    (verdict,) = json.loads(as_json.stdout)
+    assert (verdict["redirect_uri"], verdict["reasons"]) == ("https://mis.example.com/\ufffd", ["non_ascii"])
+
+
+def test_settings_lists_every_variable() -> None:
+    listed = run("settings").stdout
+    as_json = json.loads(run("settings", "--json").stdout)
+    assert all(row["variable"] in listed for row in as_json)
+    assert "MITHRIL_DATABASE_URL_FILE" in listed
+
+
+def test_a_mistake_in_the_environment_is_named() -> None:
+    refused = run("migrate", MITHRIL_WORKERS="many")
+    assert refused.returncode == 1
+    assert "MITHRIL_WORKERS" in refused.stderr

@@ -1,0 +1,466 @@
+"""The commands of operators, run in this process: what they print, what they change, and how they end.
+
+What takes a process of its own, signals and the embedded database, is in `test_cli`.
+"""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from typer.main import get_command
+
+from conftest import fresh_database
+from mithril import cli, errors
+from mithril.audit import store
+from mithril.cli import audit
+from mithril.database import Database
+from mithril.tokens import verification
+
+PASSWORD = "Operators-Password-1"
+NOBODY = "8c0d4bd2-6a44-4b38-9a0f-3b3f3d6f8f10"
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Terminal(io.StringIO):
+    """Somebody who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as made:
+        yield made
+
+
+@pytest.fixture
+def mithril(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line; `typed` is what comes in by standard input, from a terminal where `is_asked`."""
+    monkeypatch.setenv("MITHRIL_DATABASE_URL", url)
+
+    def run(*arguments: object, typed: str = "", is_asked: bool = False) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mithril", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", (Terminal if is_asked else io.StringIO)(typed))
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        printed = capsys.readouterr()
+        return Ended(status, printed.out, printed.err)
+
+    return run
+
+
+class World(NamedTuple):
+    """What there is to work with: names and ids."""
+
+    client_type: str
+    role: str
+    email: str
+    user_id: str
+    client_id: str
+
+
+@pytest.fixture
+def world(mithril: Run) -> World:
+    client_type, role, email = f"Type {uuid4()}", f"Role {uuid4()}", f"{uuid4()}@clinic.example"
+    assert mithril("client-type", "create", client_type, "--scope", "employee:read connection:write").status == 0
+    assert mithril("role", "create", role, "--scope", "employee:read").status == 0
+    user = mithril("user", "create", email, "--password-file", "-", "--no-2fa", "--json", typed=PASSWORD + "\n").json
+    made = mithril(
+        *("client", "create", "Клініка №1", "--type", client_type, "--owner", email.upper(), "--access-type", "DIRECT"),
+        *("--settings", '{"allowed_grant_types": ["password"]}', "--json"),
+    )
+    return World(client_type, role, email, user["id"], made.json["id"])
+
+
+def is_good(url: str, token: str) -> bool:
+    async def ask() -> bool:
+        async with Database(url, size=1, wait_seconds=5, statement_seconds=5) as database:
+            try:
+                await verification.verify(database, token=token, api_key=None, api_key_was_sent=False)
+            except errors.MithrilError:
+                return False
+            return True
+
+    return asyncio.run(ask())
+
+
+def events(url: str) -> list[dict[str, Any]]:
+    async def read() -> list[dict[str, Any]]:
+        connection = await asyncpg.connect(url)
+        rows = await connection.fetch("SELECT action, request_id, old::text, new::text FROM audit_events ORDER BY id")
+        await connection.close()
+        return [dict(row) for row in rows]
+
+    return asyncio.run(read())
+
+
+def new_token(mithril: Run, world: World) -> dict[str, Any]:
+    made: dict[str, Any] = mithril(
+        "token", "create", world.email, world.client_id, "--scope", "employee:read", "--json"
+    ).json
+    return made
+
+
+# All commands
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    root: Any = get_command(cli.app)
+    for name, command in root.commands.items():
+        for below, each in getattr(command, "commands", {}).items():
+            yield f"{name} {below}", each
+        yield name, command
+
+
+def test_every_command_says_what_it_does_and_every_one_of_a_group_has_json() -> None:
+    for name, command in commands():
+        assert command.help, name
+        if " " in name:
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert {"--json", "--database-url", "--home"} <= options, name
+            is_destructive = name.split()[1] in {
+                "delete",
+                "delete-all",
+                "revoke",
+                "deactivate-tokens",
+                "refresh-secret",
+            }
+            assert is_destructive == ("--yes" in options), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ("client show " + NOBODY, 3, f"mithril: there is no client {NOBODY}\n"),
+        ("user show nobody@clinic.example", 3, "mithril: there is no person nobody@clinic.example\n"),
+        ("role delete Nobody --yes", 3, "mithril: there is no role Nobody\n"),
+        ("token show " + NOBODY, 3, f"mithril: there is no token {NOBODY}\n"),
+        ("client block " + NOBODY, 3, f"mithril: there is no client {NOBODY}\n"),
+        ("client show clinic", 2, "valid UUID"),
+        ("client change " + NOBODY, 2, "name what is to change"),
+        ("client create X --type T --owner O --settings []", 2, "not a JSON object"),
+        ("client list --page 0", 2, "--page"),
+        ("role create A", 2, "--scope"),
+        ("roles list", 2, "No such command"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_by_the_exit_status(
+    mithril: Run, arguments: str, status: int, said: str
+) -> None:
+    ended = mithril(*arguments.split())
+    assert (ended.status, ended.out) == (status, "")
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_what_is_refused_is_told_field_by_field(mithril: Run, world: World) -> None:
+    again = mithril("role", "create", world.role, "--scope", "a")
+    assert (again.status, again.err) == (1, "mithril: refused:\n  name: has already been taken\n")
+    weak = mithril("user", "create", "not-an-address", "--password-file", "-", typed="short")
+    assert weak.status == 1
+    assert "email: is not a valid email" in weak.err
+    assert "password: should be at least 12 character(s)" in weak.err
+    in_use = mithril("client-type", "delete", world.client_type, "--yes")
+    assert (in_use.status, in_use.err) == (1, "mithril: It is in use.\n")
+
+
+def test_nothing_is_deleted_without_being_asked_for(mithril: Run, world: World) -> None:
+    for is_asked, typed in ((False, ""), (False, "y\n"), (True, "n\n"), (True, "\n")):
+        ended = mithril("role", "delete", world.role, is_asked=is_asked, typed=typed)
+        assert ended.status == 1
+        assert ("--yes" in ended.err) != is_asked
+    assert mithril("role", "show", world.role).status == 0
+    assert mithril("role", "delete", world.role, is_asked=True, typed="y\n").status == 0
+    assert mithril("role", "show", world.role).status == 3
+
+
+def test_a_list_says_how_much_more_there_is_beside_the_list(mithril: Run, world: World) -> None:
+    mithril("client-type", "create", f"Other {uuid4()}", "--scope", "x")
+    ended = mithril("client-type", "list", "--page-size", "1", "--json")
+    assert len(ended.json) == 1
+    assert ended.err.startswith("1 to 1 of ")
+    assert ended.err.endswith("; --page 2 shows more\n")
+
+
+def test_names_cannot_move_the_cursor_of_who_reads_them(mithril: Run, world: World) -> None:
+    mithril("client", "change", world.client_id, "--name", "a\x1b[2Jb [red]c\x9b")
+    shown = mithril("client", "show", world.client_id).out
+    assert "\x1b" not in shown
+    assert "a\\x1b[2Jb [red]c\\x9b" in shown
+
+
+def test_an_argument_that_is_no_text_is_refused_in_a_line(mithril: Run) -> None:
+    ended = mithril("user", "show", "\udcff@clinic.example")
+    assert (ended.status, ended.err) == (3, "mithril: there is no person \ufffd@clinic.example\n")
+
+
+# Things
+
+
+def test_a_role_and_a_client_type_go_by_name_and_by_id(mithril: Run) -> None:
+    for group in ("role", "client-type"):
+        name = f"Name {uuid4()}"
+        made = mithril(group, "create", name, "--scope", "a b", "--json").json
+        assert made == {"id": made["id"], "name": name, "scope": "a b"}
+        assert mithril(group, "show", name, "--json").json == made
+        changed = mithril(group, "change", made["id"], "--scope", "c", "--json").json
+        assert changed == made | {"scope": "c"}
+        assert made["id"] in mithril(group, "list", "--scope", "c").out
+        assert mithril(group, "delete", name, "--yes", "--json").json == {"id": made["id"], "deleted": True}
+        assert mithril(group, "show", made["id"]).status == 3
+
+
+def test_a_person_is_made_changed_blocked_and_deleted(mithril: Run, world: World) -> None:
+    made = mithril("user", "show", world.email.upper(), "--json").json
+    assert (made["id"], made["email"], made["is_blocked"]) == (world.user_id, world.email, False)
+    changed = mithril("user", "change", world.email, "--tax-id", "0000000000", "--json").json
+    assert changed["tax_id"] == "0000000000"
+    assert [row["id"] for row in mithril("user", "list", "--tax-id", "0000000000", "--json").json] == [world.user_id]
+    blocked = mithril("user", "block", world.email, "--reason", "lost phone", "--json").json
+    assert (blocked["is_blocked"], blocked["block_reason"]) == (True, "lost phone")
+    again = mithril("user", "block", world.email)
+    assert (again.status, again.err) == (1, "mithril: user already blocked\n")
+    assert not mithril("user", "unblock", world.user_id, "--json").json["is_blocked"]
+    assert mithril("user", "delete", world.email, "--yes").out == f"{world.email} is deleted.\n"
+    assert mithril("client", "show", world.client_id).status == 3, "their clients went too"
+
+
+def test_a_password_is_asked_for_or_read_and_never_shown(
+    mithril: Run, world: World, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = new_token(mithril, world)["value"]
+    file = tmp_path / "password"
+    file.write_text("Another-Password-2\r\n")
+    set_by_file = mithril("user", "set-password", world.email, "--password-file", file)
+    assert set_by_file.status == 0
+    assert not is_good(url, token), "a new password ends the tokens"
+    again = mithril("user", "set-password", world.email, "--password-file", "-", typed="Another-Password-2")
+    assert (again.status, "has been used recently" in again.err) == (1, True)
+    nobody = mithril("user", "set-password", world.email)
+    assert (nobody.status, "--password-file" in nobody.err) == (1, True)
+    missing = mithril("user", "set-password", world.email, "--password-file", tmp_path / "none")
+    assert (missing.status, missing.err.count("\n")) == (1, 1)
+    answers = iter(["A-third-Password-3", "A-third-Password-3"])
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: next(answers))
+    asked = mithril("user", "set-password", world.email, is_asked=True)
+    assert asked.status == 0
+    for ended in (set_by_file, again, asked):
+        assert "Password-" not in ended.out + ended.err
+    assert "Password-" not in json.dumps(events(url))
+
+
+def test_roles_are_granted_and_revoked_in_a_client_and_in_every_client(mithril: Run, world: World) -> None:
+    in_client = ("--client", world.client_id)
+    assert mithril("user", "grant", world.email, world.role).status == 2, "everywhere is not meant by silence"
+    assert mithril("user", "grant", world.email, world.role, *in_client, "--everywhere").status == 2
+    assert mithril("user", "grant", world.email, world.role, "--everywhere", "--json").json["client_id"] is None
+    assert mithril("user", "grant", world.email, world.role, *in_client).status == 0
+    assert mithril("user", "grant", world.email, world.role, *in_client).status == 1, "they have it"
+    has = mithril("user", "roles", world.user_id, "--json").json
+    assert [(row["role_name"], row["client_id"]) for row in has] == [
+        (world.role, None),
+        (world.role, world.client_id),
+    ]
+    assert mithril("user", "revoke", world.email, world.role, *in_client, "--yes").status == 0
+    assert mithril("user", "revoke", world.email, world.role, *in_client, "--yes").status == 3
+    assert mithril("user", "revoke", world.email, world.role, "--everywhere", "--yes").status == 0
+    assert mithril("user", "revoke", world.email, world.role, "--everywhere", "--yes").status == 3
+    assert mithril("user", "roles", world.email, "--json").json == []
+
+
+def test_a_client_is_changed_only_where_it_is_named(mithril: Run, world: World) -> None:
+    before = mithril("client", "show", world.client_id, "--json").json
+    assert (before["name"], before["client_type_name"]) == ("Клініка №1", world.client_type)
+    assert before["priv_settings"] == {"access_type": "DIRECT"}
+    changed = mithril("client", "change", world.client_id, "--broker-scope", "a b", "--json").json
+    assert changed["priv_settings"] == {"access_type": "DIRECT", "broker_scope": "a b"}
+    restored = mithril("client", "change", world.client_id, "--broker-scope", "", "--json").json
+    assert restored | {"updated_at": ""} == before | {"updated_at": ""}
+    given = str(uuid4())
+    create = ("client", "create", "B", "--type", world.client_type, "--owner", world.user_id, "--id", given)
+    assert mithril(*create, "--json").json["priv_settings"] == {"access_type": "BROKER"}
+    again = mithril(*create)
+    assert (again.status, "there is a client with that id" in again.err) == (1, True)
+    wrong = mithril("client", "change", given, "--access-type", "SIDEWAYS")
+    assert (wrong.status, "access_type is invalid" in wrong.err) == (1, True)
+    assert mithril("client", "change", given, "--type", "None such").status == 3
+    assert [row["id"] for row in mithril("client", "list", "--owner", world.email, "--json").json] == [
+        world.client_id,
+        given,
+    ]
+
+
+def test_blocking_a_client_or_ending_its_tokens_is_seen_by_verify_at_once(mithril: Run, world: World, url: str) -> None:
+    token = new_token(mithril, world)["value"]
+    assert is_good(url, token)
+    assert mithril("client", "deactivate-tokens", world.client_id, "--yes").status == 0
+    assert not is_good(url, token)
+    token = new_token(mithril, world)["value"]
+    assert mithril("client", "block", world.client_id, "--reason", "audit", "--json").json["is_blocked"]
+    assert not is_good(url, token)
+    assert mithril("client", "unblock", world.client_id, "--json").json["block_reason"] is None
+    assert not is_good(url, token), "tokens that have ended stay ended"
+    assert mithril("client", "delete", world.client_id, "--yes").status == 0
+    assert mithril("client", "show", world.client_id).status == 3
+
+
+def test_a_connections_secret_is_printed_once(mithril: Run, world: World, url: str) -> None:
+    address = ("--redirect-uri", "https://mis.example.com/callback")
+    made = mithril("connection", "create", world.client_id, *address, "--json")
+    connection, secret = made.json, made.json["secret"]
+    one = (world.client_id, connection["id"])
+    assert connection["consumer_id"] == world.client_id
+    assert mithril("connection", "create", world.client_id, *address).status == 1, "they are connected"
+    for shown in (mithril("connection", "show", *one), mithril("connection", "list", world.client_id)):
+        assert (shown.status, secret in shown.out, secret[-4:] in shown.out) == (0, False, True)
+    refused = mithril("connection", "change", *one, "--redirect-uri", "https://MIS.example.com")
+    assert refused.status == 1
+    assert "not_canonical" in refused.err
+    assert "https://mis.example.com" in refused.err
+    moved = mithril("connection", "change", *one, "--redirect-uri", "https://mis.example.com/new", "--json").json
+    assert moved["redirect_uri"] == "https://mis.example.com/new"
+    assert mithril("connection", "refresh-secret", *one).status == 1, "the present one would die"
+    fresh = mithril("connection", "refresh-secret", *one, "--keep", "60", "--json").json
+    assert fresh["secret"] not in ("", secret)
+    assert mithril("connection", "show", NOBODY, connection["id"]).status == 3, "it is another client's"
+    assert mithril("connection", "delete", *one, "--yes").status == 0
+    assert mithril("connection", "show", *one).status == 3
+    assert not any(value in json.dumps(events(url)) for value in (secret, fresh["secret"]))
+
+
+def test_a_connection_of_two_clients_is_rotated_without_the_key_of_the_consumer(mithril: Run, world: World) -> None:
+    consumer = mithril("client", "create", "MIS", "--type", world.client_type, "--owner", world.email, "--json").json[
+        "id"
+    ]
+    made = mithril(
+        *("connection", "create", world.client_id, "--consumer", consumer),
+        *("--redirect-uri", "https://mis.example.com/callback", "--json"),
+    ).json
+    rotated = mithril("connection", "refresh-secret", world.client_id, made["id"], "--yes", "--json").json
+    assert rotated["secret"] != made["secret"]
+
+
+def test_a_tokens_value_is_printed_once(mithril: Run, world: World, url: str) -> None:
+    made = new_token(mithril, world)
+    assert is_good(url, made["value"])
+    for shown in (mithril("token", "show", made["id"]), mithril("token", "list", "--user", world.email)):
+        assert (shown.status, made["id"] in shown.out, made["value"] in shown.out) == (0, True, False)
+    assert mithril("token", "list", "--client", NOBODY, "--json").json == []
+    assert mithril("token", "change", made["id"], "--expires-in", "0").status == 0
+    assert not is_good(url, made["value"])
+    assert mithril("token", "change", made["id"], "--expires-in", "600").status == 0
+    assert is_good(url, made["value"])
+    assert mithril("token", "delete", made["id"], "--yes").status == 0
+    assert mithril("token", "delete", made["id"], "--yes").status == 3
+    other = new_token(mithril, world)
+    assert mithril("token", "delete-all", world.email, "--yes").status == 0
+    assert not is_good(url, other["value"])
+    wide = mithril("token", "create", world.email, world.client_id, "--scope", "everything")
+    assert wide.status == 1
+
+
+# Housekeeping and the trail
+
+
+def test_a_sweep_says_what_it_did(mithril: Run, world: World, url: str) -> None:
+    new_token(mithril, world)
+
+    async def age() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute("UPDATE tokens SET expires_at = now() - interval '31 days'")
+        await connection.close()
+
+    asyncio.run(age())
+    swept = mithril("sweep", "--json").json
+    assert swept["tokens_deleted"] >= 1
+    assert set(swept.values()) == {0, swept["tokens_deleted"]}
+    assert "tokens deleted: 0" in mithril("sweep").out
+
+
+def test_the_trail_reads_like_a_log_and_can_be_filtered(mithril: Run, world: World) -> None:
+    first = mithril("role", "show", world.role, "--json").json
+    mithril("role", "change", world.role, "--scope", "changed")
+    mithril("role", "delete", world.role, "--yes")
+    trail = mithril("audit", "--subject", first["id"], "--json")
+    lines = [json.loads(line) for line in trail.out.splitlines()]
+    assert [line["action"] for line in lines] == ["role.create", "role.update", "role.delete"]
+    assert (lines[1]["old"], lines[1]["new"]) == ({"scope": "employee:read"}, {"scope": "changed"})
+    assert lines[1]["request_id"].startswith("mithril role change, by ")
+    assert {line["subject_id"] for line in lines} == {first["id"]}
+
+    def actions(*arguments: object) -> list[str]:
+        return [json.loads(line)["action"] for line in mithril("audit", "--json", *arguments).out.splitlines()]
+
+    of_role = ("--subject", first["id"])
+    assert actions(*of_role, "-n", "1") == ["role.delete"]
+    assert actions(*of_role, "--action", "role.update") == ["role.update"]
+    assert actions(*of_role, "--action", "role") == ["role.create", "role.update", "role.delete"]
+    assert actions(*of_role, "--action", "rol") == []
+    assert actions(*of_role, "--since", "1h") == ["role.create", "role.update", "role.delete"]
+    assert actions(*of_role, "--until", "1h") == []
+    assert actions(*of_role, "--since", lines[2]["occurred_at"]) == ["role.delete"]
+    assert actions(*of_role, "--request-id", lines[1]["request_id"]) == ["role.update"]
+    assert actions(*of_role, "--actor", NOBODY) == []
+    assert set(actions("--client", world.client_id)) == {"client.create"}
+    table = mithril("audit", *of_role).out.splitlines()
+    assert table[0].split() == ["time", "action", "subject", "by", "change", "request"]
+    assert "scope: employee:read → changed" in table[2]
+    assert mithril("audit", "--since", "yesterday").status == 2
+
+
+def test_following_the_trail_shows_also_what_is_committed_late(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "POLL_SECONDS", 0.01)
+    add = "INSERT INTO audit_events (action, subject_id) VALUES ($1, gen_random_uuid())"
+
+    async def scenario() -> list[str]:
+        late, early = [await asyncpg.connect(url) for _ in range(2)]
+        async with Database(url, size=1, wait_seconds=5, statement_seconds=5) as database, asyncio.timeout(20):
+            await early.execute(add, "test.before")
+            seen = {entry.id for entry in await store.list_last(database, {}, most=audit.LOOK_BACK)}
+            following = audit.following(database, {"noun": "test"}, seen=seen)
+            transaction = late.transaction()
+            await transaction.start()
+            await late.execute(add, "test.late")
+            await early.execute(add, "other.thing")
+            await early.execute(add, "test.early")
+            first = await anext(following)
+            await transaction.commit()
+            second = await anext(following)
+        await late.close()
+        await early.close()
+        return [entry.action for entry in (*first, *second)]
+
+    assert asyncio.run(scenario()) == ["test.early", "test.late"]
+
+
+def test_an_import_says_what_it_did_and_shows_no_bar_where_nobody_looks(mithril: Run, tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps({"roles": [{"name": f"Role {uuid4()}", "scope": "a"}]}))
+    first, second = mithril("import", file), mithril("import", file, "--json")
+    assert (first.status, first.out, first.err) == (0, "roles: 1 added, 0 changed, 0 unchanged\n", "")
+    assert second.json["kinds"] == {"roles": {"added": 0, "changed": 0, "unchanged": 1}}

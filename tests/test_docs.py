@@ -1,0 +1,84 @@
+"""What the documents say is true: commands run, links lead somewhere, tables match the code."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import repository
+from mithril import settings
+from mithril.connections import redirect_uris
+
+README = (repository() / "README.md").read_text()
+OTHERS = {".venv", ".site", "node_modules"}  # what is installed here has documents too
+DOCUMENTS = [p for p in repository().rglob("*.md") if not OTHERS & set(p.parts)]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 120
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (repository() / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        assert set(re.findall(r"\bmake ([a-z-]+)\b(?=[`\s]*(?:#|`|\n))", document.read_text())) <= targets, document
+
+
+def test_the_readmes_request_is_the_one_that_is_printed() -> None:
+    from mithril.cli import serve  # noqa: PLC0415 -- only here
+
+    (request,) = (block for block in blocks("sh") if block.startswith("curl"))
+    printed = serve.DEMO_REQUEST.format(public="http://127.0.0.1:4000")
+    assert shlex.split(request.replace("\\\n", "")) == shlex.split(
+        printed[printed.index("curl") : printed.index("Then sign in")].replace("\\\n", "")
+    )
+
+
+def test_the_readmes_answer_has_the_fields_of_the_method() -> None:
+    (answer,) = (json.loads(block) for block in blocks("json"))
+    assert list(answer["data"]) == ["id", "client_id", "consumer_id", "redirect_uri", "inserted_at", "updated_at"]
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/(mithril .*?)(?:\s+#.*)?$", README, re.MULTILINE))
+def test_the_readmes_commands_run(command: str, demo_home: Path, tmp_path: Path) -> None:
+    _, *arguments = shlex.split(command)
+    (tmp_path / "data.json").write_text("{}")
+    program = str(Path(sys.executable).parent / "mithril")
+    home = {"MITHRIL_HOME": str(demo_home), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+    ran = subprocess.run([program, *arguments], cwd=tmp_path, env=home, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files_that_exist(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_readmes_settings_exist() -> None:
+    known = {row.variable for row in settings.all_settings()}
+    named = set(re.findall(r"`(MITHRIL_[A-Z_]+)`", README)) - {"MITHRIL_DATABASE_URL_FILE"}
+    assert named <= known
+
+
+def test_every_reason_code_is_explained() -> None:
+    page = (repository() / "docs/redirect-addresses.md").read_text()
+    explained = re.findall(r"^\| `([a-z_0-9]+)` \|", page, re.MULTILINE)
+    assert set(explained) == set(redirect_uris.DESCRIPTIONS)
+
+
+def test_nothing_speaks_of_this_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=repository(), capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        text = (repository() / name).read_text(errors="replace")
+        assert "/work" + "/" not in text, name
+        assert "pypi" + ".org" not in text, name
+        assert "npmjs" + ".org" not in text, name

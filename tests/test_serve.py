@@ -1,0 +1,216 @@
+"""`mithril serve` as its users run it: a process, signals, exit statuses, and what is printed."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+import factories
+from factories import bearer
+from mithril.serving import check_exposure
+from mithril.settings import Settings, SettingsError
+from processes import DEMO_CLIENT, DEMO_CONNECTION, DEMO_HEADERS, Process, run, running_postgres, serving
+
+
+def patch(base: str, uri: str) -> httpx.Response:
+    path = f"/api/clients/{DEMO_CLIENT}/connections/{DEMO_CONNECTION}"
+    return httpx.patch(base + path, json={"redirect_uri": uri}, headers=DEMO_HEADERS)
+
+
+def test_the_demo_serves_what_it_prints_and_keeps_its_data(tmp_path: Path) -> None:
+    with serving("--demo", "--home", str(tmp_path)) as process:
+        response = patch(process.public, "https://example3.com")
+        assert response.status_code == 200
+        assert response.json()["data"]["redirect_uri"] == "https://example3.com"
+        assert patch(process.public, "http://localhost:3000/callback").status_code == 200
+        assert httpx.get(process.internal + "/readyz").status_code == 200
+        process.stop()
+        assert process.popen.returncode == 0
+        assert (
+            f"curl -X PATCH {process.public}/api/clients/{DEMO_CLIENT}/connections/{DEMO_CONNECTION}" in process.printed
+        )
+    assert not running_postgres(tmp_path)
+
+    with serving("--demo", "--home", str(tmp_path)) as process:
+        again = patch(process.public, "http://localhost:3000/callback")
+        assert again.headers["etag"] == '"3"', "the address of the first run is still there, so nothing changed"
+        process.stop(signal.SIGINT)
+        assert process.popen.returncode == 0
+    assert not running_postgres(tmp_path)
+
+
+def test_the_printed_request_works_as_pasted(demo_home: Path) -> None:
+    with serving("--demo", "--home", str(demo_home)) as process:
+        assert process.popen.stdout
+        block = ""
+        while "-d '" not in block:
+            block += process.popen.stdout.readline()
+        command = block[block.index("curl") :]
+        answer = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert json.loads(answer.stdout)["data"]["redirect_uri"] == "https://example3.com"
+
+
+def test_a_terminal_that_closes_ends_it_cleanly(demo_home: Path) -> None:
+    with serving("--home", str(demo_home)) as process:
+        process.stop(signal.SIGHUP)
+        assert process.popen.returncode == 0
+    assert not running_postgres(demo_home)
+
+
+@pytest.mark.slow
+def test_the_log_has_request_ids_and_no_secrets(demo_home: Path) -> None:
+    wrong = {"Authorization": "Bearer a-wrong-token-value", "API-key": "a-wrong-key-value"}
+    with serving("--demo", "--home", str(demo_home), MITHRIL_LOG_LEVEL="debug", MITHRIL_LOG_FORMAT="json") as process:
+        changed = patch(process.public, "https://example3.com")
+        assert patch(process.public, "https://10.0.0.1/?a=b").status_code == 422
+        httpx.patch(f"{process.public}/api/clients/{DEMO_CLIENT}/connections/{DEMO_CONNECTION}", json={}, headers=wrong)
+        httpx.get(f"{process.public}/admin/tokens/a-wrong-token-value/verify?token=a-wrong-token-value")
+        log = process.stop()
+    lines = [json.loads(line) for line in log.splitlines()]
+    (line,) = (entry for entry in lines if entry.get("request_id") == changed.headers["x-request-id"])
+    assert (line["status"], line["client_id"]) == (200, DEMO_CLIENT)
+    for secret in (*DEMO_HEADERS.values(), *wrong.values(), "a-wrong-token-value", "ZlFOaHBTR0d3Q0hQcDEraHVYdXBVZz09"):
+        assert secret.removeprefix("Bearer ") not in log
+
+
+def test_workers_share_both_listeners(database_url: str) -> None:
+    with serving("--workers", "2", "--demo", MITHRIL_DATABASE_URL=database_url) as process:
+        assert patch(process.public, "https://example3.com").status_code == 200
+        for base in (process.public, process.internal):
+            assert {httpx.get(base + "/healthz").status_code for _ in range(8)} == {200}
+        log = process.stop()
+        assert process.popen.returncode == 0, log
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_supervisor_is_killed(database_url: str) -> None:
+    with serving("--workers", "2", "--database-url", database_url) as process:
+        process.popen.kill()
+        process.end()
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(process.public + "/healthz", timeout=1)
+            except httpx.TransportError:
+                return
+            time.sleep(0.1)
+    pytest.fail("a worker still answers")
+
+
+def test_an_old_schema_is_named_at_the_start(unmigrated: str) -> None:
+    refused = run("serve", "--port", "0", "--internal-port", "0", "--database-url", unmigrated)
+    assert refused.returncode == 1
+    assert "mithril migrate" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_named(database_url: str) -> None:
+    with serving("--database-url", database_url) as process:
+        port = process.public.rpartition(":")[2]
+        refused = run("serve", "--port", port, "--internal-port", "0", "--database-url", database_url)
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in refused.stderr
+
+
+def test_the_internal_listener_is_not_opened_to_a_network_by_accident(unmigrated: str) -> None:
+    refused = run("serve", "--internal-host", "0.0.0.0", "--database-url", unmigrated)
+    assert refused.returncode == 1
+    assert "MITHRIL_INTERNAL_KEY" in refused.stderr
+
+
+def test_the_listeners_do_not_share_a_port_even_on_two_addresses() -> None:
+    with pytest.raises(SettingsError, match="must differ"):
+        check_exposure(Settings(host="127.0.0.2", port=4000, internal_port=4000))
+    check_exposure(Settings(port=0, internal_port=0))
+
+
+def test_a_database_that_is_not_there_is_named() -> None:
+    refused = run("migrate", "--database-url", "postgresql://postgres:hunter2@127.0.0.1:1/mithril")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("mithril: the database cannot be reached")
+    assert "hunter2" not in refused.stderr
+
+
+def test_several_hosts_lead_to_the_one_that_takes_writes(unmigrated: str) -> None:
+    socket_folder = unmigrated.partition("host=")[2]
+    several = unmigrated.partition("?")[0] + f"?host=/nowhere,{socket_folder}"
+    assert run("migrate", MITHRIL_DATABASE_URL=several).returncode == 0
+    with serving(MITHRIL_DATABASE_URL=several) as process:
+        assert httpx.get(process.public + "/readyz").status_code == 200
+
+
+def test_a_request_that_runs_is_finished_before_the_end(database_url: str) -> None:
+    async def scenario(process: Process) -> int:
+        db = await asyncpg.connect(database_url)
+        owner = await factories.client(db)
+        connection = await factories.connection(db, client_id=owner.id)
+        token = await factories.token(db, client=owner)
+        async with httpx.AsyncClient(base_url=process.public) as http:
+            async with db.transaction():
+                await db.execute("LOCK TABLE connections")
+                body = {"redirect_uri": "https://new.example.com/"}
+                running = asyncio.create_task(http.patch(connection.path, json=body, headers=bearer(token)))
+                await asyncio.sleep(0.3)
+                process.popen.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.3)
+            status = (await running).status_code
+        await db.close()
+        return status
+
+    with serving("--database-url", database_url) as process:
+        assert asyncio.run(scenario(process)) == 200
+        process.end()
+        assert process.popen.returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_every_answered_change_survives_a_kill_with_its_audit_row(database_url: str, workers: str) -> None:
+    async def stream(process: Process) -> tuple[Any, dict[str, str]]:
+        """Changes one connection after another until the server is gone; what was answered with 200."""
+        db = await asyncpg.connect(database_url)
+        owner = await factories.client(db, client_type="NHS")
+        connections = [await factories.connection(db, client_id=(await factories.client(db)).id) for _ in range(8)]
+        token = await factories.token(db, client=owner)
+        await db.close()
+        answered: dict[str, str] = {}
+
+        async def change(http: httpx.AsyncClient, connection: factories.Connection) -> None:
+            for number in range(100_000):
+                uri = f"https://n{number}.example.com/"
+                try:
+                    response = await http.patch(connection.path, json={"redirect_uri": uri}, headers=bearer(token))
+                except httpx.TransportError:
+                    return
+                assert response.status_code == 200
+                answered[response.headers["x-request-id"]] = uri
+
+        async with httpx.AsyncClient(base_url=process.public) as http:
+            changing = [asyncio.create_task(change(http, connection)) for connection in connections]
+            while len(answered) < 200:  # noqa: ASYNC110 -- a count, not an event
+                await asyncio.sleep(0.01)
+            process.kill()
+            await asyncio.gather(*changing)
+        return connections, answered
+
+    async def check(connections: Any, answered: dict[str, str]) -> None:
+        db = await asyncpg.connect(database_url)
+        rows = await db.fetch("SELECT request_id, new ->> 'redirect_uri' AS uri FROM audit_events")
+        recorded = {row["request_id"]: row["uri"] for row in rows}
+        assert len(recorded) == len(rows), "no request is recorded twice"
+        assert answered.items() <= recorded.items()
+        for connection in connections:
+            versions = await db.fetchval("SELECT version - 1 FROM connections WHERE id = $1", connection.id)
+            events = await db.fetchval("SELECT count(*) FROM audit_events WHERE subject_id = $1", connection.id)
+            assert versions == events, "every change has its audit row, and every audit row its change"
+        await db.close()
+
+    process = Process("--database-url", database_url, "--workers", workers)
+    connections, answered = asyncio.run(stream(process))
+    asyncio.run(check(connections, answered))
