@@ -15,10 +15,10 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-faults bench bench-growth lint format lock lock-bench audit sbom clean
+.PHONY: help install run test test-slow test-faults bench bench-growth bench-scenario lint format lock lock-bench audit sbom clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: .venv/installed ## make .venv from the lock file
 
@@ -50,6 +50,9 @@ bench: benchmarks/.site/installed ## measure the speed beside others: benchmarks
 bench-growth: benchmarks/.site/installed ## measure the speed with up to ten million tokens, some 30 minutes
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks growth $(BENCH)
 
+bench-scenario: benchmarks/.site/installed ## run the public performance test of the original system, by locust
+	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks scenario $(BENCH)
+
 # What only the benchmark needs is beside the environment, not in it.
 benchmarks/.site/installed: .venv/installed benchmarks/requirements.lock
 	@rm -rf benchmarks/.site
@@ -78,12 +81,12 @@ sbom: install ## the list of parts, as CycloneDX, into sbom.json
 	@$(BIN)/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]), "parts in sbom.json")'
 
 lock-bench: install ## resolve the dependencies of the benchmark and of its peers anew
-	@for folder in benchmarks benchmarks/peers/django benchmarks/peers/fastapi_orm; do \
+	@for folder in benchmarks benchmarks/scenario benchmarks/peers/django benchmarks/peers/fastapi_orm; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --upgrade --no-header --output-file $$folder/requirements.lock $$folder/requirements.in; done
 	@cd benchmarks/peers/oidc_provider && rm -f package-lock.json && \
 	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
 clean: ## remove .venv and what the tools left behind
-	@rm -rf benchmarks/.site benchmarks/.found benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
+	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis sbom.json

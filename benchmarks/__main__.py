@@ -1,4 +1,4 @@
-"""The command line: `make bench`, `make bench-growth`."""
+"""The command line: `make bench`, `make bench-growth`, `make bench-scenario`."""
 
 import contextlib
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks import growth as growing
 from benchmarks import load, measuring, plot, report, startup
+from benchmarks import scenario as signing_in
 from benchmarks.contenders import EXCHANGE, PATCH, VERIFY, Contender, mithril, peers
 from benchmarks.data import Size
 from benchmarks.measuring import PGBENCH, Cell, Measurer, Place, Sample
@@ -95,6 +96,16 @@ def growth(
     _save("growth.json", growing.measure(console, rounds=rounds, seconds=seconds, largest=largest))
     if (FOUND / "bench.json").exists():
         write()
+
+
+@app.command()
+def scenario(
+    users: Annotated[int, typer.Option(min=1, help="How many people sign in at the same time.")] = 20,
+    seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 20,
+) -> None:
+    """Run the performance test of the original system: sign in, consent, exchange the code, verify the token."""
+    with measuring.scratch_folder() as folder:
+        signing_in.run(folder, users=users, seconds=seconds)
 
 
 @app.command()

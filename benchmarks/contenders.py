@@ -6,7 +6,6 @@ there. One that cannot be installed is left out, and the report says so.
 
 import base64
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,12 +14,11 @@ from pathlib import Path
 from benchmarks import data, processes
 from benchmarks.data import Size, Target
 from benchmarks.load import MARK, request
-from benchmarks.processes import Failed, Ready, Server
+from benchmarks.processes import BIN, Failed, Ready, Server
 from mithril import embedded
 
 PATCH, VERIFY, EXCHANGE = "patch", "verify", "exchange"
 PEERS = Path(__file__).parent / "peers"
-BIN = Path(sys.executable).parent
 BODY = b'{"redirect_uri": "https://mis.example.com/moved/' + MARK + b'"}'
 BASIC = base64.b64encode(b"gateway:gateway-secret").decode()
 FORM = "application/x-www-form-urlencoded"
@@ -138,7 +136,7 @@ def fastapi_orm() -> Contender:
         operations={PATCH: Operation(patch, contains=b"/moved/"), VERIFY: Operation(verify, contains=b"access_token")},
         ready=Ready("public", "/docs"),
         folder=folder,
-        install=lambda: _install_python(folder),
+        install=lambda: processes.install_python(folder),
     )
 
 
@@ -168,7 +166,7 @@ def django() -> Contender:
         operations={PATCH: Operation(patch, contains=b"/moved/"), VERIFY: Operation(introspect, contains=b'"active"')},
         ready=Ready("public", "/", 404),
         folder=folder,
-        install=lambda: _install_python(folder),
+        install=lambda: processes.install_python(folder),
         prepare=prepare,
     )
 
@@ -199,20 +197,8 @@ def peers() -> list[Contender]:
     return [fastapi_orm(), django(), oidc_provider()]
 
 
-def _install_python(folder: Path) -> None:
-    """Brings the environment to what the lock file says. Raises Failed."""
-    lock, mark = folder / "requirements.lock", folder / ".venv" / "installed"
-    if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    uv, environment = str(BIN / "uv"), str(folder / ".venv")
-    processes.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], folder, {})
-    interpreter = ["--python", f"{environment}/bin/python"]
-    processes.run([uv, "pip", "install", "--quiet", *interpreter, "--require-hashes", "-r", str(lock)], folder, {})
-    mark.touch()
-
-
 def _install_node(folder: Path) -> None:
-    """As `_install_python`, by npm."""
+    """As `install_python`, by npm."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise Failed("node and npm are not installed")
     lock, mark = folder / "package-lock.json", folder / "node_modules" / "installed"

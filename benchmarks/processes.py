@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 
+BIN = Path(sys.executable).parent
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.002
@@ -88,6 +90,18 @@ def run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> N
     ran = subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False)
     if ran.returncode:
         raise Failed(f"{Path(command[0]).name} failed: {(ran.stderr or ran.stdout).strip()[-500:]}")
+
+
+def install_python(folder: Path) -> None:
+    """Brings the environment to what the lock file says. Raises Failed."""
+    lock, mark = folder / "requirements.lock", folder / ".venv" / "installed"
+    if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    uv, environment = str(BIN / "uv"), str(folder / ".venv")
+    run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], folder, {})
+    interpreter = ["--python", f"{environment}/bin/python"]
+    run([uv, "pip", "install", "--quiet", *interpreter, "--require-hashes", "-r", str(lock)], folder, {})
+    mark.touch()
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import processes
-from benchmarks.contenders import BIN
-from benchmarks.processes import Ready
+from benchmarks.processes import BIN, Ready
 from mithril import embedded
 
 
