@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -33,6 +34,12 @@ httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ss
 
 # A machine with other work answers late; what never answers, pytest's own limit ends.
 DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.pool = 30
+
+# In the background, or under nohup, these are ignored, and would be by every process that a test starts. A handler
+# that does nothing is as good, and is not handed down.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 # Hashes that cost next to nothing: what a good one costs is no subject, but for the test that asks for it.
 security._PASSWORDS = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

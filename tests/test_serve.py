@@ -1,12 +1,10 @@
 """`mithril serve` as its users run it: a process, signals, exit statuses, and what is printed."""
 
 import asyncio
-import contextlib
 import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +57,8 @@ def test_the_printed_request_works_as_pasted(demo_home: Path) -> None:
         assert json.loads(answer.stdout)["data"]["redirect_uri"] == "https://example3.com"
 
 
-@contextlib.contextmanager
-def handed_down(number: signal.Signals, action: signal.Handlers) -> Iterator[None]:
-    """What processes that are started meanwhile do on a signal: the run itself may be under nohup."""
-    ours = signal.signal(number, action)
-    try:
-        yield
-    finally:
-        signal.signal(number, ours)
-
-
 def test_a_terminal_that_closes_ends_it_cleanly(demo_home: Path) -> None:
-    with handed_down(signal.SIGHUP, signal.SIG_DFL), serving("--home", str(demo_home)) as process:
+    with serving("--home", str(demo_home)) as process:
         process.stop(signal.SIGHUP)
         assert process.popen.returncode == 0
     assert not running_postgres(demo_home)
@@ -78,7 +66,9 @@ def test_a_terminal_that_closes_ends_it_cleanly(demo_home: Path) -> None:
 
 @pytest.mark.slow
 def test_under_nohup_it_outlives_its_terminal(demo_home: Path) -> None:
-    with handed_down(signal.SIGHUP, signal.SIG_IGN), serving("--home", str(demo_home)) as process:
+    ours = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is handed down to what is started
+    with serving("--home", str(demo_home)) as process:
+        signal.signal(signal.SIGHUP, ours)
         process.popen.send_signal(signal.SIGHUP)
         time.sleep(0.5)
         assert httpx.get(f"{process.public}/readyz").status_code == 200

@@ -63,7 +63,7 @@ INTERNAL: list[BaseRoute] = [
     *tokens_admin.ROUTES,
     *oauth_admin.ROUTES,
     *oauth.INTERNAL_ROUTES,
-    *health.ROUTES,
+    *health.INTERNAL_ROUTES,
     *description.INTERNAL_ROUTES,
 ]
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from mithril import errors, security
+from mithril import errors, metrics, security
 from mithril.database import Database, Listed
 from mithril.messages import Messenger
 from mithril.settings import Settings
@@ -133,7 +133,7 @@ def answer(
 
 
 class Edge:
-    """One listener: gives each request its id, turns whatever goes wrong into the envelope, writes the log line."""
+    """One listener: gives each request its id, turns whatever goes wrong into the envelope, logs and counts it."""
 
     def __init__(
         self,
@@ -185,7 +185,16 @@ class Edge:
             await _render(scope, refusal)(scope, receive, send_with_headers)
         finally:
             self.running -= 1
-        self._log(scope, status, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._log(scope, status, seconds)
+        matched = scope.get("route")
+        metrics.count_request(
+            listener=self.listener,
+            method=scope["method"],
+            route=matched.path if matched else None,
+            status=status,
+            seconds=seconds,
+        )
 
     def _refusal(self, scope: Scope, error: Exception) -> errors.MithrilError:
         """What to tell the caller; the rest goes to the log, under the request id."""

@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from mithril import logs
+from mithril import logs, metrics
 from mithril.app import create_app
 from mithril.protocol import Capacity, Limits, Protocol
 from mithril.settings import Settings, SettingsError
@@ -82,7 +82,8 @@ def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None
     threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
     config = configuration(settings)
     if settings.workers > 1:
-        Supervisor(config, sockets).run()
+        with metrics.share():
+            Supervisor(config, sockets).run()
     else:
         uvicorn.Server(config).run(sockets)
 

@@ -211,12 +211,15 @@ async def test_no_secret_is_anywhere_that_others_read() -> None:
             async with httpx.AsyncClient(base_url=process.internal) as internal:
                 for key in ("wrong", INTERNAL_KEY):
                     day.refusals.append((await internal.get("/admin/x", headers={"X-Mithril-Key": key})).text)
+                metrics = await internal.get("/metrics", headers={"X-Mithril-Key": INTERNAL_KEY})
+                assert "/oauth/tokens" in metrics.text
             rows = await _all_rows(db)
             await db.close()
             log = process.stop() + process.printed
         places = {
             "the log": log,
             "a refusal": "\n".join(day.refusals),
+            "the metrics": metrics.text,
             "a table": rows,
             "PostgreSQL's log": (cluster.folder / "log").read_text(errors="replace"),
         }

@@ -53,7 +53,7 @@ def _complete_answer(answer: Document, *, meta: Document) -> None:
         return
     answer["headers"] = answer.get("headers", {}) | {"X-Request-ID": REQUEST_ID_HEADER}
     for media in answer.get("content", {}).values():
-        for example in media["examples"].values():
+        for example in media.get("examples", {}).values():
             example["value"] = _in_envelope(example["value"], meta)
 
 

@@ -1,1 +1,1 @@
-"""Whether the process lives and may be sent requests."""
+"""Whether the process lives and may be sent requests, and how many it has answered."""

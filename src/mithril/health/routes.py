@@ -1,9 +1,13 @@
-"""`/healthz`: the process lives. `/readyz`: it can serve, because the database answers and has our schema."""
+"""`/healthz`: the process lives. `/readyz`: it can serve, because the database answers and has our schema.
+`/metrics`, on the internal listener: what was answered, for Prometheus.
+"""
+
+import asyncio
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors, http
+from mithril import errors, http, metrics
 
 
 async def live(request: Request) -> Response:
@@ -18,4 +22,11 @@ async def ready(request: Request) -> Response:
     return http.answer(request, {"status": "ready"})
 
 
+async def measure(request: Request) -> Response:
+    """The metrics of all workers of this server, as Prometheus or OpenMetrics text."""
+    found = await asyncio.to_thread(metrics.expose, request.headers.get("accept", ""))
+    return Response(found.text, headers={"content-type": found.media_type})
+
+
 ROUTES = [http.route("/healthz", live), http.route("/readyz", ready)]
+INTERNAL_ROUTES = [*ROUTES, http.route("/metrics", measure)]
