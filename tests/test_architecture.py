@@ -24,8 +24,8 @@ FLOORS = [
     ["rule", "bodies", "queries"],
     ["store"],
     ["http", "embedded", "logs", "connections.redirect_uris", "connections.redirect_uri_hosts"],
-    ["database", "messages", "metrics"],
-    ["errors", "settings", "security", "identifiers", ""],
+    ["database", "messages"],
+    ["errors", "settings", "security", "identifiers", "metrics", "pool", ""],
 ]
 NEIGHBOURLY = {5, 6}
 ROOT_FILES_LIMIT = 500

@@ -3,7 +3,6 @@
 No SQL about clients, tokens or people is here: that is in the stores.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 import asyncpg
 
 from mithril import errors
+from mithril.pool import Pool
+from mithril.pool import PooledConnection as _PooledConnection
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
 SCHEMA_VERSION = "0003"
@@ -39,8 +40,7 @@ AWAY = (
 
 # Strings, because asyncpg's classes are generic for the type checker only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
+PooledConnection: TypeAlias = _PooledConnection
 
 # Counting stops here: beyond it a list says "at least" (see `Listed.is_bounded`), so that ten million rows cost
 # no more than ten thousand.
@@ -99,8 +99,7 @@ class Database:
 
     def __init__(self, url: str, *, size: int, wait_seconds: float, statement_seconds: float) -> None:
         """Connects to nothing yet: connections are made when they are first needed."""
-        self._wait_seconds = wait_seconds
-        self._pool = asyncpg.create_pool(
+        lender = asyncpg.create_pool(
             url,
             min_size=0,
             max_size=size,
@@ -112,10 +111,11 @@ class Database:
             # nothing to reset; asyncpg's own reset would be one more round trip for every request.
             reset=_keep_session,
         )
+        self._pool = Pool(lender, size=size, wait_seconds=wait_seconds)
 
     async def __aenter__(self) -> Self:
         """Opens the pool."""
-        await self._pool
+        await self._pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,12 +125,18 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
         """One connection for a few statements. Raises ServiceUnavailable when none is to be had in time."""
-        with self._unavailable_when_away():
-            connection = await self._acquire()
+        try:
+            lease = await self._pool.acquire()
             try:
-                yield connection
-            finally:
-                await self._release(connection)
+                yield lease.connection
+            except BaseException:
+                await self._pool.give_up(lease)
+                raise
+            self._pool.release(lease)
+        except asyncpg.DataError:
+            raise
+        except AWAY as error:
+            raise self._unavailable(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PooledConnection]:
@@ -140,12 +146,19 @@ class Database:
 
     async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """The first row of one statement, or None. Raises ServiceUnavailable when the database is away."""
-        with self._unavailable_when_away():
-            connection = await self._acquire()
+        try:
+            lease = await self._pool.acquire()
             try:
-                return await connection.fetchrow(statement, *arguments)
-            finally:
-                await self._release(connection)
+                row = await lease.connection.fetchrow(statement, *arguments)
+            except BaseException:
+                await self._pool.give_up(lease)
+                raise
+        except asyncpg.DataError:
+            raise
+        except AWAY as error:
+            raise self._unavailable(error) from error
+        self._pool.release(lease)
+        return row
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of one statement. Raises ServiceUnavailable when the database is away."""
@@ -184,26 +197,12 @@ class Database:
         async with self.connection() as connection:
             return is_current(await schema_version(connection))
 
-    async def _acquire(self) -> PooledConnection:
-        async with asyncio.timeout(self._wait_seconds):
-            return await self._pool.acquire()
-
-    async def _release(self, connection: PooledConnection) -> None:
-        """Gives it back. One whose statement took too long is waited for once more, and cut where nobody cancels it."""
-        await self._pool.release(connection, timeout=self._wait_seconds)
-
-    @contextmanager
-    def _unavailable_when_away(self) -> Iterator[None]:
-        try:
-            yield
-        except asyncpg.DataError:
-            raise
-        except AWAY as error:
-            # After a failover the old connections lead to a server that no longer takes writes.
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                asyncio.ensure_future(self._pool.expire_connections())  # noqa: RUF006 -- nobody waits for it
-            detail = f"database: {type(error).__name__}: {error}"
-            raise errors.ServiceUnavailable(detail=detail) from error
+    def _unavailable(self, error: Exception) -> errors.ServiceUnavailable:
+        """What an error of `AWAY` means to callers."""
+        # After a failover the old connections lead to a server that no longer takes writes.
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._pool.expire()
+        return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")
 
 
 @contextmanager

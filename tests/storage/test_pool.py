@@ -1,0 +1,197 @@
+"""Connections are handed out in the order of asking, never too many of them, and never a broken one twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from mithril import pool as pools
+from mithril.pool import Lease, Pool
+
+pytestmark = pytest.mark.anyio
+
+BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'a pool'"
+
+
+@asynccontextmanager
+async def pool_of(size: int, database_url: str, *, wait_seconds: float = 30) -> AsyncIterator[Pool]:
+    lender = asyncpg.create_pool(
+        database_url, min_size=0, max_size=size, server_settings={"application_name": "a pool"}, command_timeout=30
+    )
+    pool = Pool(lender, size=size, wait_seconds=wait_seconds)
+    await pool.open()
+    yield pool
+    await pool.close()
+
+
+async def backend(lease: Lease) -> int:
+    """The process of PostgreSQL behind it."""
+    pid: int = await lease.connection.fetchval("SELECT pg_backend_pid()")
+    return pid
+
+
+async def settle() -> None:
+    """Lets everything run that can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_has_waited_longest_is_next_and_nobody_overtakes(database_url: str) -> None:
+    served: list[str] = []
+
+    async def be_served(pool: Pool, name: str) -> None:
+        lease = await pool.acquire()
+        served.append(name)
+        await lease.connection.fetchval("SELECT 1")
+        pool.release(lease)
+
+    async with pool_of(1, database_url) as pool:
+        lease = await pool.acquire()
+        waiting = []
+        for name in ("first", "second", "third"):
+            waiting.append(asyncio.create_task(be_served(pool, name)))
+            await settle()
+        pool.release(lease)
+        # It asks at the very moment at which one has become free, and nobody who waits could have run yet.
+        await be_served(pool, "the newcomer")
+        await asyncio.gather(*waiting)
+    assert served == ["first", "second", "third", "the newcomer"]
+
+
+async def test_there_are_never_more_than_its_size_and_they_are_used_again(database_url: str) -> None:
+    seen: set[int] = set()
+
+    async def use(pool: Pool) -> None:
+        lease = await pool.acquire()
+        seen.add(await backend(lease))
+        pool.release(lease)
+
+    async with pool_of(3, database_url) as pool:
+        await asyncio.gather(*(use(pool) for _ in range(50)))
+        assert len(seen) <= 3
+        await asyncio.gather(*(use(pool) for _ in range(50)))
+    assert len(seen) <= 3
+
+
+async def test_waiting_ends_in_time_and_takes_no_place_along(database_url: str) -> None:
+    async with pool_of(1, database_url, wait_seconds=0.1) as pool:
+        lease = await pool.acquire()
+        with pytest.raises(TimeoutError):
+            await pool.acquire()
+        pool.release(lease)
+        assert await pool.acquire() is lease
+        pool.release(lease)
+
+
+async def test_who_is_gone_when_the_turn_comes_hands_it_on(database_url: str) -> None:
+    async with pool_of(1, database_url) as pool:
+        lease = await pool.acquire()
+        gone, next_one = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
+        await settle()
+        pool.release(lease)  # to the one that is gone in the same moment
+        gone.cancel()
+        assert await next_one is lease
+        pool.release(lease)
+        assert gone.cancelled()
+
+
+async def test_who_goes_while_waiting_is_forgotten(database_url: str) -> None:
+    async with pool_of(1, database_url) as pool:
+        lease = await pool.acquire()
+        gone = asyncio.create_task(pool.acquire())
+        await settle()
+        gone.cancel()
+        await settle()
+        pool.release(lease)
+        assert await pool.acquire() is lease
+        pool.release(lease)
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+async def test_a_broken_connection_is_replaced(database_url: str, *, is_waited_for: bool) -> None:
+    db = await asyncpg.connect(database_url)
+    async with pool_of(1, database_url) as pool:
+        lease = await pool.acquire()
+        pid = await backend(lease)
+        waiter = asyncio.create_task(pool.acquire()) if is_waited_for else None
+        await settle()
+        await db.execute("SELECT pg_terminate_backend($1)", pid)
+        while lease.is_usable():  # noqa: ASYNC110 -- no event for it
+            await asyncio.sleep(0.01)
+        pool.release(lease)
+        another = await (waiter or pool.acquire())
+        assert await backend(another) != pid
+        pool.release(another)
+    await db.close()
+
+
+async def test_a_connection_that_cannot_be_made_leaves_its_place_to_others(postgres: str, database_url: str) -> None:
+    db = await asyncpg.connect(postgres)
+    name = urlsplit(database_url).path.removeprefix("/")
+    async with pool_of(1, database_url) as pool:
+        await db.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        for _ in range(3):
+            with pytest.raises(asyncpg.PostgresError):
+                await pool.acquire()
+        await db.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        pool.release(await pool.acquire())
+    await db.close()
+
+
+async def test_what_went_wrong_goes_back_and_the_place_is_free_again(database_url: str) -> None:
+    async with pool_of(1, database_url) as pool:
+        lease = await pool.acquire()
+        waiter = asyncio.create_task(pool.acquire())
+        with pytest.raises(TimeoutError):
+            await lease.connection.fetchval("SELECT pg_sleep(30)", timeout=0.1)
+        await pool.give_up(lease)
+        another = await waiter
+        assert await another.connection.fetchval("SELECT 1") == 1
+        pool.release(another)
+
+
+async def test_a_lease_ends_whether_it_is_in_use_or_not(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "LEASE_SECONDS", 0.05)
+    async with pool_of(2, database_url) as pool:
+        used, idle = await pool.acquire(), await pool.acquire()
+        pool.release(idle)
+        while not (used.is_over and idle.is_over):  # noqa: ASYNC110 -- no event for it
+            await asyncio.sleep(0.01)
+        assert not idle.is_usable()
+        assert await used.connection.fetchval("SELECT 1") == 1, "who has it may finish"
+        pool.release(used)
+        again = await pool.acquire()
+        assert again not in (used, idle)
+        pool.release(again)
+
+
+async def test_expired_connections_are_made_anew(database_url: str) -> None:
+    async with pool_of(2, database_url) as pool:
+        used, idle = await pool.acquire(), await pool.acquire()
+        old = {await backend(used), await backend(idle)}
+        pool.release(idle)
+        pool.expire()
+        pool.release(used)
+        leases = [await pool.acquire(), await pool.acquire()]
+        assert not old & {await backend(lease) for lease in leases}
+        for lease in leases:
+            pool.release(lease)
+
+
+async def test_closing_waits_for_what_is_in_use_and_leaves_nothing_open(database_url: str) -> None:
+    db = await asyncpg.connect(database_url)
+    async with pool_of(2, database_url) as pool:
+        used, idle = await pool.acquire(), await pool.acquire()
+        pool.release(idle)
+        closing = asyncio.create_task(pool.close())
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+        assert await used.connection.fetchval("SELECT 1") == 1
+        pool.release(used)
+        await closing
+    while await db.fetchval(BACKENDS):  # noqa: ASYNC110 -- no event for it
+        await asyncio.sleep(0.01)
+    await db.close()
