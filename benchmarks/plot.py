@@ -26,6 +26,7 @@ NAMES = {
     "oidc_provider": "oidc-provider",
 }
 NAMES_OF_INTROSPECTION = {"django": "django-oauth-toolkit"}
+APART = 1.55  # of two names, as a ratio of their heights
 TEXT, FAINT = "#22262b", "#d9dce0"
 
 
@@ -87,7 +88,7 @@ def _label_lines(axes: Axes, report: Report, operation: str, load: int) -> None:
     ends = sorted((r.p50, name) for name in COLOURS if (r := report.find(name, operation, load)) and r.p50)
     height = 0.0
     for p50, name in ends:
-        height = max(p50, height * 1.35)
+        height = max(p50, height * APART)
         shown = NAMES | (NAMES_OF_INTROSPECTION if operation == VERIFY else {})
         axes.text(
             load * 1.15,

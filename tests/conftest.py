@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import argon2
 import asyncpg
@@ -23,10 +24,12 @@ import pytest
 import uvicorn
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transports
+from structlog.testing import CapturingLogger
 
 import described
 import processes
-from mithril import database, embedded, security, serving
+from mithril import database, embedded, logs, security, serving
+from mithril import http as edge
 from mithril.settings import Settings
 
 # Nothing here speaks TLS, and a context for each client would take longer than most tests.
@@ -144,6 +147,20 @@ async def internal(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the internal listener; what it is answered must be described."""
     async with described.client(server.internal_url) as client:
         yield client
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
+    """What the edge of the servers of this process logs, the line for each request included."""
+    capturing, line = CapturingLogger(), logs.Answered
+
+    def note(**fields: Any) -> logs.Answered:
+        capturing.info("request", **fields)
+        return line(**fields)
+
+    monkeypatch.setattr(edge, "log", capturing)
+    monkeypatch.setattr(logs, "Answered", note)
+    return capturing
 
 
 @contextmanager

@@ -23,8 +23,8 @@ FLOORS = [
     ["access", "changesets", "administration"],
     ["rule", "bodies", "queries"],
     ["store"],
-    ["http", "embedded", "logs", "connections.redirect_uris", "connections.redirect_uri_hosts"],
-    ["database", "messages"],
+    ["http", "embedded", "connections.redirect_uris", "connections.redirect_uri_hosts"],
+    ["database", "messages", "logs"],
     ["errors", "settings", "security", "identifiers", "metrics", "pool", ""],
 ]
 NEIGHBOURLY = {5, 6}

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from mithril import errors, metrics, security
+from mithril import errors, logs, metrics, security
 from mithril.database import Database, Listed
 from mithril.messages import Messenger
 from mithril.settings import Settings
@@ -154,12 +154,15 @@ class Edge:
         self.guard = guard
         self.capacity = capacity
         self.running = 0
+        settings = resources.settings
+        self.write_line = logs.request_writer(level=settings.log_level, style=settings.log_format)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, whatever happens."""
         started = time.perf_counter()
         scope["app"], scope["resources"] = self, self.resources
         scope["request_id"] = request_id = _request_id(scope)
+        scope["masked_path"] = _masked_path(scope)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -176,7 +179,7 @@ class Edge:
             self.guard(Request(scope))
             await self.router(scope, receive, send_with_headers)
         except ClientDisconnect:
-            log.info("client went away", request_id=request_id, path=masked_path(scope))
+            log.info("client went away", request_id=request_id, path=scope["masked_path"])
             return
         except Exception as error:  # the last resort: whatever it is, the caller gets an answer
             if status:
@@ -203,7 +206,7 @@ class Edge:
             log.error(
                 refusal.type,
                 request_id=scope["request_id"],
-                path=masked_path(scope),
+                path=scope["masked_path"],
                 detail=refusal.detail,
                 exc_info=error if refusal.status == errors.MithrilError.status else None,
             )
@@ -225,21 +228,22 @@ class Edge:
         return ", ".join(sorted({method for r in matching for method in r.methods or ()}))
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
-        write = log.debug if scope["path"] in QUIET_PATHS else log.info
-        write(
-            "request",
-            listener=self.listener,
-            request_id=scope["request_id"],
-            method=scope["method"],
-            path=masked_path(scope),
-            status=status,
-            milliseconds=round(seconds * 1000, 2),
-            **scope.get("caller_log", {}),
-            **({"refusal": scope["refusal"]} if "refusal" in scope else {}),
+        self.write_line(
+            logs.Answered(
+                level="debug" if scope["path"] in QUIET_PATHS else "info",
+                listener=self.listener,
+                request_id=scope["request_id"],
+                method=scope["method"],
+                path=scope["masked_path"],
+                status=status,
+                milliseconds=round(seconds * 1000, 2),
+                refusal=scope.get("refusal"),
+                **scope.get("caller_log", {}),
+            )
         )
 
 
-def masked_path(scope: Scope) -> str:
+def _masked_path(scope: Scope) -> str:
     """The path as it was sent, without any token or API key in it."""
     path = scope["raw_path"].decode("latin-1")
     return SECRET_IN_PATH.sub(r"\1***\2", path)
@@ -324,7 +328,7 @@ def origin(scope: Scope) -> str:
 
 def _url(scope: Scope) -> str:
     """The address of the resource, without the query and without secrets (design: envelope)."""
-    return origin(scope) + masked_path(scope)
+    return origin(scope) + str(scope["masked_path"])
 
 
 def _host(scope: Scope) -> str:

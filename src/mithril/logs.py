@@ -6,28 +6,80 @@ pass through the same formatter.
 
 import logging
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 
+class Answered(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event", tag="request"):
+    """The line about one request that was answered; `level`: info, or debug for one that is of no interest."""
+
+    listener: str
+    request_id: str
+    method: str
+    path: str
+    status: int
+    milliseconds: float
+    user_id: str | None = None
+    client_id: str | None = None
+    refusal: str | None = None
+    level: str
+    timestamp: datetime | None = None
+
+
+def request_writer(*, level: str, style: str) -> Callable[[Answered], None]:
+    """What writes a line for each request, as `configure` with the same arguments has others written.
+
+    In JSON it does so past structlog, in a third of the time: with structlog the line took a tenth of a verification.
+    """
+    if _is_text(style):
+        return _write_by_structlog
+    stream, encode, threshold = sys.stderr, msgspec.json.Encoder().encode, _number_of(level)
+
+    def write(line: Answered) -> None:
+        if _number_of(line.level) >= threshold:
+            line.timestamp = datetime.now(UTC)
+            stream.write(encode(line).decode() + "\n")
+            stream.flush()
+
+    return write
+
+
 def configure(*, level: str, style: str) -> None:
     """`level`: debug, info, warning or error; `style`: json, text or auto."""
-    as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    as_text = _is_text(style)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: Processor = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Processor = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     structlog.configure(
         processors=[*shared, renderer if as_text else _as_json],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(_number_of(level)),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     _route_standard_logging(shared, renderer if as_text else _as_json)
+
+
+def _is_text(style: str) -> bool:
+    return style == "text" or (style == "auto" and sys.stderr.isatty())
+
+
+def _number_of(level: str) -> int:
+    number: int = getattr(logging, level.upper())
+    return number
+
+
+def _write_by_structlog(line: Answered) -> None:
+    fields = {name: value for name, value in msgspec.structs.asdict(line).items() if value is not None}
+    structlog.stdlib.get_logger("mithril").log(_number_of(fields.pop("level")), "request", **fields)
 
 
 def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:

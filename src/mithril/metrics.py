@@ -5,6 +5,7 @@ run in their parent. No label has a value that a caller chose: the route stands 
 nobody knows for all of them.
 """
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -49,8 +50,12 @@ def share() -> Iterator[None]:
 
 def count_request(*, listener: str, method: str, route: str | None, status: int, seconds: float) -> None:
     """Counts one request that was answered; `route`: the pattern that matched, if any."""
-    known = method if method in METHODS else OTHER_METHOD
-    REQUESTS.labels(listener, known, route or NO_ROUTE, status).observe(seconds)
+    _durations(listener, method if method in METHODS else OTHER_METHOD, route or NO_ROUTE, status).observe(seconds)
+
+
+@functools.cache  # as many as there are routes, methods and statuses
+def _durations(listener: str, method: str, route: str, status: int) -> Histogram:
+    return REQUESTS.labels(listener, method, route, status)
 
 
 def expose(accept: str) -> Exposition:

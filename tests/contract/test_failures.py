@@ -2,12 +2,11 @@
 
 import httpx
 import pytest
-import structlog
+from structlog.testing import CapturingLogger
 
 import factories
 from conftest import Server
 from factories import Db, bearer
-from mithril import http as edge
 from mithril.connections import service
 
 pytestmark = pytest.mark.anyio
@@ -25,14 +24,13 @@ async def test_an_unexpected_exception_is_a_neutral_500(
     http: httpx.AsyncClient,
     target: tuple[factories.Connection, str],
     monkeypatch: pytest.MonkeyPatch,
+    logged: CapturingLogger,
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a private detail")
 
     connection, token = target
     monkeypatch.setattr(service, "change_redirect_uri", broken)
-    logged = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(edge, "log", logged)
     response = await http.patch(connection.path, json=BODY, headers=bearer(token))
 
     assert response.status_code == 500

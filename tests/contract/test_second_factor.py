@@ -14,12 +14,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
-import structlog
+from structlog.testing import CapturingLogger
 
 import factories
 from conftest import Server, fresh_database, running_server
 from factories import Db, bearer
-from mithril import http as edge
 from mithril import messages, security
 from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
@@ -857,11 +856,9 @@ async def test_no_log_line_tells_a_code(
     http: httpx.AsyncClient,
     db: Db,
     sms: SmsService,
-    monkeypatch: pytest.MonkeyPatch,
+    logged: CapturingLogger,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    logged = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(edge, "log", logged)
     who = await person(db)
     token = await started(http, who)
     code = sms.code_for(who.phone)

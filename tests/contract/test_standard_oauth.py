@@ -7,14 +7,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import structlog
+from structlog.testing import CapturingLogger
 
 import factories
 import granting
 from conftest import Server, fresh_database, running_server, url_of
 from factories import Db, bearer
 from granting import CHALLENGE, SCOPE, VERIFIER, Party
-from mithril import http as edge
 from mithril.tokens import store as token_store
 
 pytestmark = pytest.mark.anyio
@@ -722,10 +721,8 @@ async def test_nothing_in_a_refusal_repeats_what_was_sent(http: httpx.AsyncClien
 
 
 async def test_no_secret_code_or_token_is_logged(
-    http: httpx.AsyncClient, server: Server, app: Party, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, server: Server, app: Party, logged: CapturingLogger
 ) -> None:
-    logged = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(edge, "log", logged)
     code = await granting.code(server, app, challenge=CHALLENGE)
     await exchange(http, app, code, code_verifier="x" * 43)
     issued = (await exchange(http, app, code, code_verifier=VERIFIER)).json()

@@ -231,10 +231,12 @@ async def _take_all_connections(cluster: Cluster) -> list[Connection]:
     """Ends those of the service, and holds every place that there is."""
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mithril'"
     hog = [await asyncpg.connect(cluster.url)]
-    while await hog[0].fetch(end) or len(hog) < 50:
-        with suppress(asyncpg.TooManyConnectionsError):
+    while True:
+        try:
             hog.append(await asyncpg.connect(cluster.url))
-    return hog
+        except asyncpg.TooManyConnectionsError:
+            if not await hog[0].fetch(end):
+                return hog
 
 
 async def test_postgresql_takes_no_writes(cluster: Cluster) -> None:

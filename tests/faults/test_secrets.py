@@ -81,7 +81,7 @@ class Day:
         """The body; what it refuses is searched later, what it issues is secret from now on."""
         if response.status_code >= 400:
             self.refusals.append(response.text + str(response.headers))
-        return response.json()
+        return response.json() if response.content else None
 
     async def sign_in_and_exchange(self, world: World) -> None:
         session = self.keep(await oauth_world.login(self.http, world))["data"]["value"]
@@ -165,7 +165,7 @@ class Day:
         scope = "connection:read connection:write connection:refresh_secret connection:delete client:read"
         token = await factories.token(self.db, client=admin, scope=scope)
         self.secrets.add(token)
-        headers = bearer(token)
+        headers = bearer(token, api_key=world.key)
         url = f"{world.link.path}/actions/refresh_secret"
         new = await self.http.patch(url, json={"previous_secret_expires_in": 60}, headers=headers)
         self.secrets.add(self.keep(new)["data"]["secret"])

@@ -134,16 +134,18 @@ async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
         "SELECT request_id, subject_id, new ->> 'redirect_uri' AS uri FROM audit_events"
         " WHERE action = 'connection.update' ORDER BY id"
     )
+    states: Any = await db.fetch("SELECT id, version, redirect_uri FROM connections")
+    await db.close()
+    state = {row["id"]: row for row in states}
     recorded = {row["request_id"]: row["uri"] for row in rows}
     assert len(recorded) == len(rows), "a request is there twice"
     lost = {key: ack.uri for key, ack in stream.acknowledged.items() if recorded.get(key) != ack.uri}
     assert not lost, "acknowledged, and not there"
     for connection in stream.connections:
         mine = [row["uri"] for row in rows if row["subject_id"] == connection.id]
-        now: Any = await db.fetchrow("SELECT version, redirect_uri FROM connections WHERE id = $1", connection.id)
+        now = state[connection.id]
         assert now["version"] == len(mine) + 1, "a change without its audit row, or the reverse"
         assert now["redirect_uri"] == mine[-1]
-    await db.close()
     return len(stream.acknowledged)
 
 

@@ -48,7 +48,7 @@ def test_java_sees_the_host_that_is_written(tmp_path: Path) -> None:
     policy = Policy(allow_loopback=True, allow_punycode=True)
     accepted: set[str] = set()
 
-    @settings(fuzzing, max_examples=300)
+    @settings(fuzzing, max_examples=500)
     @given(EDITS, three(ORIGINS), three(PATHS), three(QUERIES))
     def collect(edits: list[tuple[int, int, str]], origins: list[str], paths: list[str], queries: list[str]) -> None:
         composed = ["".join(parts) for parts in zip(origins, paths, queries, strict=True)]

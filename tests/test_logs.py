@@ -1,0 +1,60 @@
+"""The line for each request, past structlog in JSON and by structlog in text: the same fields either way."""
+
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mithril import logs
+
+FIELDS: dict[str, Any] = {
+    "listener": "public",
+    "request_id": "a-request-id-of-20-chars",
+    "method": "PATCH",
+    "path": '/api/clients/"\n',
+    "status": 200,
+    "milliseconds": 1.25,
+}
+
+
+def test_in_json_it_is_one_line_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    write = logs.request_writer(level="info", style="json")
+    write(logs.Answered(level="info", **FIELDS))
+    write(logs.Answered(level="info", **FIELDS, user_id="u", client_id="c", refusal="why"))
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    age = datetime.now(UTC) - datetime.fromisoformat(first.pop("timestamp"))
+    assert timedelta() <= age < timedelta(minutes=1)
+    assert first == {"event": "request", "level": "info", **FIELDS}
+    assert (second["user_id"], second["client_id"], second["refusal"]) == ("u", "c", "why")
+
+
+@pytest.mark.parametrize(("level", "written"), [("debug", 2), ("info", 1), ("warning", 0), ("error", 0)])
+def test_what_is_below_the_level_is_not_written(level: str, written: int, capsys: pytest.CaptureFixture[str]) -> None:
+    write = logs.request_writer(level=level, style="json")
+    for own in ("debug", "info"):
+        write(logs.Answered(level=own, **FIELDS))
+    assert len(capsys.readouterr().err.splitlines()) == written
+
+
+TEXT = f"""
+from mithril import logs
+
+logs.configure(level="info", style="text")
+write = logs.request_writer(level="info", style="text")
+write(logs.Answered(level="info", **{FIELDS}, refusal="why"))
+write(logs.Answered(level="debug", **{FIELDS}))
+"""
+
+
+def test_in_text_it_looks_like_any_other_line() -> None:
+    """In a process of its own, because what structlog does is a setting of the whole process."""
+    said = subprocess.run([sys.executable, "-c", TEXT], capture_output=True, text=True, check=True).stderr
+    (line,) = said.splitlines()
+    assert re.match(r"\S+ \[info +\] request ", line)
+    fields = dict(re.findall(r"(\w+)=('[^']*'|\S+)", line))
+    assert fields.keys() == {*FIELDS, "refusal"}
+    assert (fields["method"], fields["status"], fields["refusal"]) == ("PATCH", "200", "why")
