@@ -89,8 +89,9 @@ class Pool:
     def release(self, lease: Lease) -> None:
         """Hands on one with which all is well."""
         if lease.is_over:
-            self._return(self._give_back(lease))
-        self._pass_on(None if lease.is_over else lease)
+            self._return(self.give_up(lease))
+        else:
+            self._pass_on(lease)
 
     async def give_up(self, lease: Lease) -> None:
         """Takes back one with which something went wrong; what still runs on it is waited for, or cut."""
