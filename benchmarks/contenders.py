@@ -103,8 +103,7 @@ def mithril(workers: int) -> Contender:
     """The service as it comes: its log line for every request included."""
 
     def command(ports: Mapping[str, int]) -> list[str]:
-        listeners = ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
-        return [str(BIN / "mithril"), "serve", "--workers", str(workers), *listeners]
+        return [str(BIN / "mithril"), "serve", "--workers", str(workers), *processes.listeners(ports)]
 
     return Contender(
         name=f"mithril-{workers}",

@@ -55,6 +55,11 @@ class Server(NamedTuple):
         return largest / MEBIBYTE
 
 
+def listeners(ports: Mapping[str, int]) -> list[str]:
+    """The options with which the service answers on these ports, `public` and `internal`."""
+    return ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as listener:

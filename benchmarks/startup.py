@@ -23,8 +23,8 @@ def seconds_to_first_answer(folder: Path, *, workers: int, tries: int) -> float:
 
 def _once(home: Path, folder: Path, workers: int) -> float:
     ports = {"public": processes.free_port(), "internal": processes.free_port()}
-    listeners = ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
-    command = [str(BIN / "mithril"), "serve", "--home", str(home), "--workers", str(workers), *listeners]
+    serve = [str(BIN / "mithril"), "serve", "--home", str(home), "--workers", str(workers)]
+    command = [*serve, *processes.listeners(ports)]
     started = time.perf_counter()
     with processes.running(
         command, ports=ports, ready=Ready("public", "/readyz"), cwd=folder, log=folder / "startup.log"

@@ -17,8 +17,8 @@ def run(folder: Path, *, users: int, seconds: int) -> None:
     """
     processes.install_python(HERE)
     ports = {"public": processes.free_port(), "internal": processes.free_port()}
-    listeners = ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
-    command = [str(BIN / "mithril"), "serve", "--demo", "--home", str(folder / "home"), "--workers", "2", *listeners]
+    serve = [str(BIN / "mithril"), "serve", "--demo", "--home", str(folder / "home"), "--workers", "2"]
+    command = [*serve, *processes.listeners(ports)]
     ready, log = Ready("public", "/readyz"), folder / "server.log"
     with processes.running(command, ports=ports, ready=ready, cwd=folder, log=log):
         addresses = [f"http://127.0.0.1:{ports['public']}", "--internal", f"http://127.0.0.1:{ports['internal']}"]
