@@ -103,11 +103,11 @@ def pgbench_script(operation: str, size: Size) -> str:
         f"\\set api_key (1 + ({n}) % {CONSUMERS}) * {FACTOR} % {MODULUS}\n"
     )
     if operation == "verify":
-        return chosen + _with_values(tokens.FIND_PRESENTED, presented) + ";\n"
+        return chosen + _with_values(tokens.FIND_PRESENTED.alone, presented) + ";\n"
     return (
         chosen
         + "\\set number random(1, 1000000000)\n"
-        + _with_values(tokens.FIND_PRESENTED, presented)
+        + _with_values(tokens.FIND_PRESENTED.alone, presented)
         + "\\gset found_\n"
         + _with_values(connections.REPLACE_REDIRECT_URI, replaced)
         + ";\n"

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 import mithril
-from mithril.database import COUNT_LIMIT
+from mithril.database import COUNT_LIMIT, Lookup
 
 ROWS = 10_000
 # Of client types, roles and versions of the schema there are a few dozen for ever.
@@ -109,7 +109,9 @@ def noted() -> Iterator[set[str]]:
 def written() -> set[str]:
     """The statements that stand in the stores as they are run."""
     names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith(".store")]
-    texts = {text for name in names for text in vars(importlib.import_module(name)).values() if isinstance(text, str)}
+    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    texts = {value for value in values if isinstance(value, str)}
+    texts |= {text for value in values if isinstance(value, Lookup) for text in (value.alone, value.together)}
     return {text for text in texts if JUDGED.fullmatch(text) and not UNFINISHED.search(text)}
 
 

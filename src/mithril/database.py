@@ -3,12 +3,15 @@
 No SQL about clients, tokens or people is here: that is in the stores.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import asyncpg
+from aiodataloader import DataLoader
 
 from mithril import errors
 from mithril.pool import Pool
@@ -80,6 +83,27 @@ class Listed(NamedTuple, Generic[Row]):
 # transaction it must be the latter: a second connection, while the first is held, could never be had when all do so.
 Source: TypeAlias = "Database | PooledConnection"
 
+# A row by its columns, or None.
+Found: TypeAlias = dict[str, Any] | None
+
+
+class Lookup:
+    """A statement that finds at most one row, and the same statement for several who ask at the same moment."""
+
+    def __init__(self, statement: str, *types: str) -> None:
+        """`types`: PostgreSQL's, of `$1` and those that follow."""
+        self.alone = statement
+        numbers = range(1, len(types) + 1)
+        # Within SELECT the length of an array is hidden from the planner: it would plan anew for each other length.
+        arrays = ", ".join(f"(SELECT ${number}::{kind}[])" for number, kind in zip(numbers, types, strict=True))
+        parameters = ", ".join(f"parameter_{number}" for number in numbers)
+        asked = re.sub(r"[$]([0-9]+)", r"asked.parameter_\1", statement)
+        # LIMIT keeps it from making the whole one join, which it might begin with another table than the lookup does.
+        self.together = f"""
+SELECT asked.position, found.*
+  FROM unnest({arrays}) WITH ORDINALITY AS asked ({parameters}, position), LATERAL ({asked} LIMIT 1) AS found
+"""
+
 
 class Violation(Exception):
     """A constraint of the database refuses a row; nothing of the statement is kept."""
@@ -112,6 +136,7 @@ class Database:
             reset=_keep_session,
         )
         self._pool = Pool(lender, size=size, wait_seconds=wait_seconds)
+        self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
     async def __aenter__(self) -> Self:
         """Opens the pool."""
@@ -159,6 +184,26 @@ class Database:
             raise self._unavailable(error) from error
         self._pool.release(lease)
         return row
+
+    async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
+        """The row of a lookup by its columns, or None. Raises ServiceUnavailable when the database is away.
+
+        All who ask in the same turn of the event loop share one statement, which begins after the last of them has
+        asked: nobody gets an answer from before. Nothing is kept.
+        """
+        loader = self._loaders.get(lookup)
+        if loader is None:
+            loader = self._loaders[lookup] = DataLoader(partial(self._look_up_all, lookup), cache=False)
+        return await loader.load(arguments)
+
+    async def _look_up_all(self, lookup: Lookup, asked: Sequence[tuple[object, ...]]) -> list[Found]:
+        """One answer for each set of arguments, in their order."""
+        if len(asked) == 1:
+            row = await self.fetchrow(lookup.alone, *asked[0])
+            return [None if row is None else dict(row)]
+        rows = map(dict, await self.fetch(lookup.together, *zip(*asked, strict=True)))
+        found = {row.pop("position"): row for row in rows}
+        return [found.get(position) for position in range(1, len(asked) + 1)]
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """All rows of one statement. Raises ServiceUnavailable when the database is away."""

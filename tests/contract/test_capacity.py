@@ -125,7 +125,7 @@ async def test_beyond_capacity_the_answer_is_a_quick_503_but_for_probes(database
                 return await http.patch(connection.path, json=body, headers=headers)
 
             async with db.transaction():
-                await db.execute("LOCK TABLE connections")
+                await db.execute("SELECT FROM connections WHERE id = $1 FOR UPDATE", connection.id)
                 running = [asyncio.create_task(write(number)) for number in range(5)]
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
                 while await db.fetchval(waiting) < 5:  # noqa: ASYNC110 -- no event for it

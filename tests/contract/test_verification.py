@@ -318,4 +318,4 @@ async def test_verification_is_one_statement(server: Server, monkeypatch: pytest
     value = await factories.token(db, client=await factories.client(db))
     async with httpx.AsyncClient(base_url=server.internal_url) as client:
         assert (await client.get(f"/admin/tokens/{value}/verify")).status_code == 200
-    assert asked == [tokens.FIND_PRESENTED]
+    assert asked == [tokens.FIND_PRESENTED.alone]

@@ -8,7 +8,7 @@ import msgspec
 
 from mithril import security
 from mithril.audit import store as audit
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database import Condition, Database, Listed, Lookup, Page, PooledConnection, Source
 
 ACCESS_TOKEN = "access_token"
 ROWS = audit.Table("tokens", "token", unseen=(*audit.UNSEEN, "digest"), client="w.client_id")
@@ -36,7 +36,8 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     broker_scope: str | None
 
 
-FIND_PRESENTED = """
+FIND_PRESENTED = Lookup(
+    """
 SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t.expires_at <= now() AS is_expired,
        c.is_blocked AS client_is_blocked, ct.name AS client_type,
        c.priv_settings ->> 'access_type' AS access_type,
@@ -53,12 +54,15 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t
          ON k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now())
   LEFT JOIN clients broker ON broker.id = k.client_id
  WHERE t.digest = $1
-"""
+""",
+    "bytea",
+    "bytea",
+)
 
 
 async def find_presented(database: Database, *, digest: bytes, api_key_digest: bytes | None) -> Presented | None:
     """Token, client, client type, user and the API-key's client in one statement; None for an unknown token."""
-    row = await database.fetchrow(FIND_PRESENTED, digest, api_key_digest)
+    row = await database.look_up(FIND_PRESENTED, digest, api_key_digest)
     return None if row is None else Presented(**row)
 
 

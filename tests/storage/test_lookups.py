@@ -1,0 +1,151 @@
+"""Who asks at the same moment shares a statement, and nothing else: neither an answer, nor a failure of their own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+import factories
+from factories import Db
+from mithril import errors, security
+from mithril.database import Database, Lookup
+from mithril.tokens import store
+from mithril.tokens.store import Presented
+
+pytestmark = pytest.mark.anyio
+
+MANY = 40
+NAME_OF_USER = Lookup("SELECT id, email FROM users WHERE id = $1 OR email = $2", "uuid", "text")
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Db]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def pool_of(database_url: str, *, size: int = 5) -> AsyncIterator[Database]:
+    async with Database(database_url, size=size, wait_seconds=5, statement_seconds=5) as database:
+        yield database
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with pool_of(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that a pool is asked to run."""
+    statements: list[str] = []
+    for method in ("fetch", "fetchrow"):
+        run = getattr(Database, method)
+
+        async def noted(self: Database, statement: str, *arguments: object, run: Any = run) -> Any:
+            statements.append(statement)
+            return await run(self, statement, *arguments)
+
+        monkeypatch.setattr(Database, method, noted)
+    return statements
+
+
+async def presented(database: Database, value: str, api_key: str | None) -> Presented | None:
+    key_digest = security.digest(api_key) if api_key else None
+    return await store.find_presented(database, digest=security.digest(value), api_key_digest=key_digest)
+
+
+async def various(db: Db) -> list[tuple[str, str | None]]:
+    """Tokens and API-keys of many kinds, some of them unknown."""
+    kinds: list[tuple[str, str | None]] = []
+    for number in range(MANY // 4):
+        mis = await factories.client(db, client_type="MIS", broker_scope=f"scope:{number}", is_blocked=number % 3 == 0)
+        key = await factories.connection(db, client_id=mis.id)
+        clinic = await factories.client(db, access_type="BROKER", is_blocked=number % 4 == 0)
+        connection = await factories.connection(db, client_id=clinic.id, consumer_id=mis.id)
+        value = await factories.token(db, client=clinic, connection_id=connection.id, expires_in=number - 5)
+        kinds += [(value, key.secret), (value, None), (f"unknown-{number}", key.secret), (value, f"unknown-{number}")]
+    return kinds
+
+
+async def test_all_who_ask_at_once_share_a_statement_and_each_gets_their_own_answer(
+    db: Db, database: Database, asked: list[str]
+) -> None:
+    kinds = await various(db)
+    alone = [await presented(database, *kind) for kind in kinds]
+    assert set(asked) == {store.FIND_PRESENTED.alone}
+    asked.clear()
+
+    together = await asyncio.gather(*(presented(database, *kind) for kind in kinds))
+    assert asked == [store.FIND_PRESENTED.together]
+    assert together == alone
+    assert len({found.id for found in together if found}) == MANY // 4
+    assert together.count(None) == MANY // 4
+
+
+async def test_the_same_question_twice_at_once_has_two_answers(db: Db, database: Database) -> None:
+    value = await factories.token(db, client=await factories.client(db))
+    first, second = await asyncio.gather(*(presented(database, value, None) for _ in range(2)))
+    assert first is not None
+    assert first == second
+
+
+async def test_of_several_rows_one_is_found(db: Db, database: Database) -> None:
+    ids = [await factories.user(db) for _ in range(2)]
+    emails = [await db.fetchval("SELECT email FROM users WHERE id = $1", user_id) for user_id in ids]
+    questions = [(ids[0], emails[1]), (ids[1], None), (None, "nobody@example.com")]
+    either, second, nobody = await asyncio.gather(*(database.look_up(NAME_OF_USER, *each) for each in questions))
+    assert either is not None
+    assert either["id"] in ids
+    assert second == {"id": ids[1], "email": emails[1]}
+    assert nobody is None
+
+
+async def test_an_answer_is_never_from_before_the_question(db: Db, database: Database) -> None:
+    """Not even when somebody else's statement about the same token is still under way."""
+    value = await factories.token(db, client=await factories.client(db))
+    assert await presented(database, value, None)  # from now on there is a connection, so the earlier ones are sent
+    earlier = [asyncio.create_task(presented(database, value, None)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await db.execute("UPDATE tokens SET expires_at = now() WHERE digest = $1", security.digest(value))
+    found = await presented(database, value, None)
+    assert found is not None
+    assert found.is_expired
+    assert all(await asyncio.gather(*earlier))
+
+
+async def test_one_who_goes_away_takes_nobody_along(db: Db, database: Database) -> None:
+    value = await factories.token(db, client=await factories.client(db))
+    waiting = [asyncio.create_task(presented(database, value, None)) for _ in range(5)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    waiting[3].cancel()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [isinstance(each, asyncio.CancelledError) for each in found] == [True, False, False, True, False]
+    assert all(isinstance(found[number], Presented) for number in (1, 2, 4))
+
+
+async def test_a_database_that_is_away_is_told_to_each() -> None:
+    async with pool_of("postgresql://postgres@127.0.0.1:1/nothing") as database:
+        asking = [presented(database, f"token-{number}", None) for number in range(5)]
+        found = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(each, errors.ServiceUnavailable) for each in found)
+        with pytest.raises(errors.ServiceUnavailable):
+            await presented(database, "alone", None)
+
+
+async def test_the_statement_for_several_is_planned_once_for_any_number(database_url: str) -> None:
+    """Planning takes ten times as long as running, and PostgreSQL plans anew while it believes that it pays."""
+    async with pool_of(database_url, size=1) as database:
+        for number in range(2, 22):
+            await asyncio.gather(*(presented(database, f"token-{n}", None) for n in range(number)))
+        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+        row = await database.fetchrow(plans, store.FIND_PRESENTED.together)
+        assert row is not None
+        assert row["custom_plans"] <= 5  # as many as PostgreSQL tries at first
+        assert row["generic_plans"] >= 15
