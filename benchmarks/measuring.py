@@ -83,7 +83,7 @@ def scratch_folder() -> Iterator[Path]:
 
 def new_database(url: str, name: str, size: Size) -> str:
     """Makes a database with so many rows on the PostgreSQL at `url`; returns its URL."""
-    asyncio.run(_execute(url, f"CREATE DATABASE {name}"))
+    execute(url, f"CREATE DATABASE {name}")
     made = url.replace("/mithril?", f"/{name}?")
     asyncio.run(data.fill(made, size))
     return made
@@ -133,8 +133,8 @@ class Measurer:
 
     def tidy(self) -> None:
         """What a database does by itself sooner or later is done between rounds, not in the middle of one."""
-        asyncio.run(_execute(self._place.url, "VACUUM ANALYZE connections"))
-        asyncio.run(_execute(self._place.url, "CHECKPOINT"))
+        execute(self._place.url, "VACUUM ANALYZE connections")
+        execute(self._place.url, "CHECKPOINT")
 
     def _load(
         self, contender: Contender, server: Server, operation: str, connections: int, *, seconds: int
@@ -229,10 +229,15 @@ def _check(contender: Contender, operation: Operation, server: Server, number: i
         raise processes.Failed(text)
 
 
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
+def execute(url: str, statement: str) -> None:
+    """Runs one statement on a connection of its own."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run())
 
 
 OPERATIONS = {PATCH: "PATCH of a connection, audited", VERIFY: "verify", EXCHANGE: "code exchange"}

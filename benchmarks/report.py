@@ -244,7 +244,8 @@ def _growth(growth: Growth | None) -> str:
         for (connections, tokens), results in growth.results
     ]
     heading = ("connections", "tokens", *(f"{name}/s (of the first row)" for name in operations))
-    said = f"Measured on {growth.date}, {growth.rounds} rounds of {growth.seconds} s, 2 workers, 64 connections."
+    said = f"Measured on {growth.date}, {growth.rounds} rounds of {growth.seconds} s, 2 workers, 64 connections;"
+    said += " shared buffers of a quarter of the memory."
     return f"{said}\n\n{_table(heading, rows)}"
 
 
