@@ -1,5 +1,6 @@
 """What gateways ask: token verify in its two forms, the person behind a token, API-keys, forward-auth."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -303,6 +304,22 @@ async def test_what_is_blocked_or_ended_elsewhere_is_refused_at_once(
     await other.execute("UPDATE clients SET is_blocked = true WHERE id = $1", parties.tool.id)
     await other.close()
     assert refusal(await verify(internal, value)) == CLIENT
+
+
+async def test_who_asks_at_the_same_moment_gets_their_own_answer(internal: httpx.AsyncClient, db: Db) -> None:
+    """Good tokens and bad ones of many clients, each asked about twice."""
+    owners = [await factories.client(db, is_blocked=number % 3 == 0) for number in range(30)]
+    values = [await factories.token(db, client=owner) for owner in owners]
+    asking = [verify(internal, value) for value in [*values, "unknown", *reversed(values)]]
+    answers = await asyncio.gather(*asking)
+    assert answers[30].status_code == 404
+    for owner, *both in zip(owners, answers[:30], reversed(answers[31:]), strict=True):
+        for answer in both:
+            if answer.status_code == 200:
+                assert answer.json()["data"]["user_id"] == str(owner.user_id)
+            else:
+                assert refusal(answer) == CLIENT
+    assert [answer.status_code for answer in answers[:30]] == [401, 200, 200] * 10
 
 
 async def test_verification_is_one_statement(server: Server, monkeypatch: pytest.MonkeyPatch, db: Db) -> None:
