@@ -51,9 +51,9 @@ async def expire(db: Db, value: str) -> None:
     await db.execute("UPDATE tokens SET expires_at = now() WHERE digest = $1", security.digest(value))
 
 
-async def move(http: httpx.AsyncClient, world: World, access_token: str) -> None:
+async def move(http: httpx.AsyncClient, world: World, access_token: str, address: str = NEW_ADDRESS) -> None:
     headers = bearer(access_token, api_key=world.key)
-    response = await http.patch(world.link.path, json={"redirect_uri": NEW_ADDRESS}, headers=headers)
+    response = await http.patch(world.link.path, json={"redirect_uri": address}, headers=headers)
     assert response.status_code == 200
 
 
@@ -435,6 +435,30 @@ async def test_a_code_for_an_address_that_has_moved_fails(http: httpx.AsyncClien
         assert refusal(response) == (401, "invalid_client", WRONG_ADDRESS)
     assert await may_read(http, world, access_token)
     assert (await refresh(http, world, refresh_token)).status_code == 201
+
+
+@pytest.mark.parametrize("way", ["PATCH", "PUT"])
+async def test_a_code_stays_dead_when_the_address_comes_back(
+    http: httpx.AsyncClient, internal: httpx.AsyncClient, db: Db, world: World, way: str
+) -> None:
+    access_token, _ = await oauth_world.tokens_of(http, db, world)
+    code = await oauth_world.code_of(http, db, world)
+    for address in (NEW_ADDRESS, ADDRESS):
+        if way == "PATCH":
+            await move(http, world, access_token, address)
+        else:
+            path = f"/admin/clients/{world.clinic.id}/connections"
+            changed = {"consumer_id": str(world.link.consumer_id), "redirect_uri": address}
+            assert (await internal.put(path, json=changed)).status_code == 200
+    assert refusal(await exchange(http, world, code)) == (401, "invalid_client", WRONG_ADDRESS)
+    assert (await exchange(http, world, await oauth_world.code_of(http, db, world))).status_code == 201
+
+
+async def test_a_code_outlives_what_leaves_the_address_alone(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    access_token, _ = await oauth_world.tokens_of(http, db, world)
+    code = await oauth_world.code_of(http, db, world)
+    await move(http, world, access_token, ADDRESS)
+    assert (await exchange(http, world, code)).status_code == 201
 
 
 async def test_the_new_address_works_at_once_and_the_old_one_no_longer(

@@ -98,7 +98,8 @@ async def _check(
     if token.is_expired and not token.is_used:
         raise errors.Unauthorized("token_expired", "Token expired.")
     present = link or await _issued_through(transaction, token)
-    if redirect_uri != token.details.get("redirect_uri") or redirect_uri != present.redirect_uri:
+    addresses = {redirect_uri, token.details.get("redirect_uri"), present.redirect_uri}
+    if len(addresses) > 1 or token.is_for_moved_address:
         raise errors.Unauthorized("invalid_client", WRONG_ADDRESS)
     await check_people(transaction, client, token)
     return token, present

@@ -188,9 +188,15 @@ SELECT count(*) FROM ended
 """
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
+# The address of a connection that was moved away and back is in the trail only.
 FIND_TOKEN = """
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.scope, t.details, t.expires_at,
-       t.expires_at <= now() AS is_expired, t.used_at IS NOT NULL AS is_used
+       t.expires_at <= now() AS is_expired, t.used_at IS NOT NULL AS is_used,
+       t.name = 'authorization_code' AND coalesce(t.inserted_at <= (
+           SELECT e.occurred_at FROM audit_events e
+            WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
+            ORDER BY e.id DESC LIMIT 1
+       ), false) AS is_for_moved_address
   FROM tokens t WHERE t.digest = $1
 """
 
@@ -209,6 +215,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     is_expired: bool
     is_used: bool
+    is_for_moved_address: bool
+    """Whether it is a code, and the address of its connection has been moved since it was issued."""
 
 
 async def add_token(
