@@ -7,7 +7,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -64,6 +64,21 @@ class Callback:
         return [parse_qs(urlsplit(target).query) for target in self.seen if target.startswith("/callback")]
 
 
+@asynccontextmanager
+async def listening(callback: Callback) -> AsyncIterator[str]:
+    """The origin at which it answers."""
+    listener = await asyncio.start_server(callback.answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        # Until Python 3.12 a connection is lost, and said to be, that was taken in just before the end: so take in no
+        # more, and let those that were become what they are to be.
+        for taking_in in listener.sockets:
+            asyncio.get_running_loop().remove_reader(taking_in.fileno())
+        await asyncio.sleep(0)
+        listener.close()
+
+
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
     """A server with demo data."""
@@ -109,14 +124,12 @@ async def browser() -> AsyncIterator[Browser]:
 async def callback(server: Server) -> AsyncIterator[Callback]:
     """A server at the clinic's registered address, and the clinic's approval as the demo data has it."""
     made = Callback("")
-    listener = await asyncio.start_server(made.answer, "127.0.0.1", 0)
-    made.origin = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     connection = await asyncpg.connect(server.database_url)
-    await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", CLINIC, made.url)
     await connection.execute("UPDATE apps SET scope = 'legal_entity:read client:read' WHERE client_id = $1", CLINIC)
-    await connection.close()
-    yield made
-    listener.close()
+    async with listening(made) as made.origin:
+        await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", CLINIC, made.url)
+        await connection.close()
+        yield made
 
 
 @pytest.fixture
@@ -242,13 +255,12 @@ async def test_a_callback_may_send_the_browser_on_to_another_host(
 ) -> None:
     """Chromium holds the whole chain after a form against `form-action`."""
     home = Callback("")
-    listener = await asyncio.start_server(home.answer, "127.0.0.1", 0)
-    callback.moved_to = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/home"
-    await sign_in(page, address(server, callback, "/sign-in"))
-    await page.get_by_role("button", name="Дозволити").click()
-    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    async with listening(home) as home.origin:
+        callback.moved_to = f"{home.origin}/home"
+        await sign_in(page, address(server, callback, "/sign-in"))
+        await page.get_by_role("button", name="Дозволити").click()
+        await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert home.seen[0] == "/home"
-    listener.close()
 
 
 @AT_BOTH_WIDTHS
