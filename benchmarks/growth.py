@@ -23,15 +23,6 @@ SIZES = (
 )
 
 
-def _give_memory(home: Path) -> None:
-    """Makes a PostgreSQL there with shared buffers of a quarter of the memory, as its manual advises.
-
-    With its default of 128 MB the larger sizes would be read again and again from the operating system.
-    """
-    with embedded.running(home) as url:
-        measuring.execute(url, f"ALTER SYSTEM SET shared_buffers = '{psutil.virtual_memory().total // 4 // 2**20}MB'")
-
-
 def measure(console: Console, *, rounds: int, seconds: int, largest: int) -> Growth:
     """PATCH and verify, 2 workers and 64 connections, at every size up to so many tokens."""
     sizes = [size for size in SIZES if size.tokens <= largest]
@@ -62,3 +53,12 @@ def measure(console: Console, *, rounds: int, seconds: int, largest: int) -> Gro
     summarised = {key: measuring.result(taken) for key, taken in samples.items()}
     results = [((s.connections, s.tokens), {name: summarised[s, name] for name in (PATCH, VERIFY)}) for s in sizes]
     return Growth(date=report.today(), machine=report.machine(), rounds=rounds, seconds=seconds, results=results)
+
+
+def _give_memory(home: Path) -> None:
+    """Makes a PostgreSQL there with shared buffers of a quarter of the memory, as its manual advises.
+
+    With its default of 128 MB the larger sizes would be read again and again from the operating system.
+    """
+    with embedded.running(home) as url:
+        measuring.execute(url, f"ALTER SYSTEM SET shared_buffers = '{psutil.virtual_memory().total // 4 // 2**20}MB'")

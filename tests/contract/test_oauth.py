@@ -454,6 +454,18 @@ async def test_a_code_stays_dead_when_the_address_comes_back(
     assert (await exchange(http, world, await oauth_world.code_of(http, db, world))).status_code == 201
 
 
+async def test_a_used_code_ends_what_it_gave_also_when_the_address_came_back(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    mover, _ = await oauth_world.tokens_of(http, db, world)
+    code = await oauth_world.code_of(http, db, world)
+    given = (await exchange(http, world, code)).json()["data"]["value"]
+    for address in (NEW_ADDRESS, ADDRESS):
+        await move(http, world, mover, address)
+    assert refusal(await exchange(http, world, code)) == (401, "access_denied", "Token has already been used.")
+    assert not await may_read(http, world, given)
+
+
 async def test_a_code_outlives_what_leaves_the_address_alone(http: httpx.AsyncClient, db: Db, world: World) -> None:
     access_token, _ = await oauth_world.tokens_of(http, db, world)
     code = await oauth_world.code_of(http, db, world)

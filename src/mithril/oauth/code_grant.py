@@ -99,7 +99,7 @@ async def _check(
         raise errors.Unauthorized("token_expired", "Token expired.")
     present = link or await _issued_through(transaction, token)
     addresses = {redirect_uri, token.details.get("redirect_uri"), present.redirect_uri}
-    if len(addresses) > 1 or token.is_for_moved_address:
+    if len(addresses) > 1 or (token.is_for_moved_address and not token.is_used):
         raise errors.Unauthorized("invalid_client", WRONG_ADDRESS)
     await check_people(transaction, client, token)
     return token, present
