@@ -18,7 +18,7 @@ from benchmarks.data import Size
 from benchmarks.measuring import PGBENCH, Cell, Measurer, Place, Sample
 from benchmarks.processes import Failed, Server
 from benchmarks.report import Growth, Report
-from mithril import embedded
+from mithril.database import embedded
 
 HERE = Path(__file__).parent
 FOUND = HERE / ".found"

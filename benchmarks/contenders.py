@@ -15,7 +15,7 @@ from benchmarks import data, processes
 from benchmarks.data import Size, Target
 from benchmarks.load import MARK, request
 from benchmarks.processes import BIN, Failed, Ready, Server
-from mithril import embedded
+from mithril.database import embedded
 
 PATCH, VERIFY, EXCHANGE = "patch", "verify", "exchange"
 PEERS = Path(__file__).parent / "peers"

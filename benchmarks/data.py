@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from mithril import database
+from mithril.database import database
 
 TARGETS = 10_000
 CONSUMERS = 100

@@ -13,7 +13,7 @@ from benchmarks.contenders import PATCH, VERIFY, mithril
 from benchmarks.data import Size
 from benchmarks.measuring import Cell, Measurer, Place, Sample
 from benchmarks.report import LOAD, Growth
-from mithril import embedded
+from mithril.database import embedded
 
 SIZES = (
     Size(connections=10_000, tokens=10_000),

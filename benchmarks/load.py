@@ -10,8 +10,8 @@ from statistics import quantiles
 from typing import Any, NamedTuple
 
 from benchmarks.data import CONSUMERS, FACTOR, MODULUS, TARGETS, Size
-from mithril import embedded
 from mithril.connections import store as connections
+from mithril.database import embedded
 from mithril.tokens import store as tokens
 
 SCRIPT = Path(__file__).parent / "requests.lua"

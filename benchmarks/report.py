@@ -18,7 +18,8 @@ from rich.table import Table
 from benchmarks import load
 from benchmarks.contenders import PATCH, VERIFY
 from benchmarks.measuring import OPERATIONS, PGBENCH, Cell, Result
-from mithril import __version__, embedded
+from mithril import __version__
+from mithril.database import embedded
 
 SERVICE = "mithril-2"
 LOAD = 64

@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks import processes
 from benchmarks.processes import BIN, Ready
-from mithril import embedded
+from mithril.database import embedded
 
 
 def seconds_to_first_answer(folder: Path, *, workers: int, tries: int) -> float:

@@ -28,9 +28,11 @@ from structlog.testing import CapturingLogger
 
 import described
 import processes
-from mithril import database, embedded, logs, security, serving
-from mithril import http as edge
+from mithril import logs, security
+from mithril.database import database, embedded
+from mithril.server import supervisor
 from mithril.settings import Settings
+from mithril.web import edge
 
 # Nothing here speaks TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
@@ -175,10 +177,10 @@ def fresh_database(postgres: str, *, template: str = TEMPLATE) -> Iterator[str]:
 def running_server(**changes: object) -> Iterator[Server]:
     """A server in a thread of this process, on free ports; `changes` are settings."""
     settings = msgspec.convert({"log_level": "error", "log_format": "json", **changes}, Settings)
-    sockets = [serving.bind("127.0.0.1", 0), serving.bind("127.0.0.1", 0)]
+    sockets = [supervisor.bind("127.0.0.1", 0), supervisor.bind("127.0.0.1", 0)]
     public, internal = (listener.getsockname()[1] for listener in sockets)
     settings = msgspec.structs.replace(settings, port=public, internal_port=internal)
-    running = uvicorn.Server(serving.configuration(settings))
+    running = uvicorn.Server(supervisor.configuration(settings))
     thread = threading.Thread(target=running.run, args=(sockets,))
     thread.start()
     try:

@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import jsonschema_rs
 
-from mithril.description import service
+from mithril.openapi import document as openapi_document
 
 METHODS = ("get", "put", "post", "delete", "patch", "options")
 
 
 @functools.cache
 def document() -> dict[str, Any]:
-    return service.load_internal()
+    return openapi_document.load_internal()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:

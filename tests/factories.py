@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from mithril import database, security
+from mithril import security
+from mithril.database import database
 
 Db = database.Connection
 _numbers = itertools.count(1)

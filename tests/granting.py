@@ -16,8 +16,8 @@ import factories
 from conftest import Server
 from factories import Db
 from mithril import security
-from mithril.audit.store import Actor
-from mithril.database import Database
+from mithril.audit.events import Actor
+from mithril.database.database import Database
 from mithril.oauth import authorize
 
 SCOPE = "connection:read connection:write"

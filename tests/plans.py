@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 import mithril
-from mithril.database import COUNT_LIMIT, Lookup
+from mithril.database.database import COUNT_LIMIT, Lookup
 
 ROWS = 10_000
 # Of client types, roles and versions of the schema there are a few dozen for ever.

@@ -18,9 +18,9 @@ from typer.main import get_command
 
 from conftest import fresh_database
 from mithril import cli, errors
-from mithril.audit import store
+from mithril.audit.events import list_last
 from mithril.cli import audit
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.tokens import verification
 
 PASSWORD = "Operators-Password-1"
@@ -441,7 +441,7 @@ def test_following_the_trail_shows_also_what_is_committed_late(url: str, monkeyp
         late, early = [await asyncpg.connect(url) for _ in range(2)]
         async with Database(url, size=1, wait_seconds=5, statement_seconds=5) as database, asyncio.timeout(20):
             await early.execute(add, "test.before")
-            seen = {entry.id for entry in await store.list_last(database, {}, most=audit.LOOK_BACK)}
+            seen = {entry.id for entry in await list_last(database, {}, most=audit.LOOK_BACK)}
             following = audit.following(database, {"noun": "test"}, seen=seen)
             transaction = late.transaction()
             await transaction.start()

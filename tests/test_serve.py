@@ -14,7 +14,7 @@ import pytest
 
 import factories
 from factories import bearer
-from mithril.serving import check_exposure
+from mithril.server.supervisor import check_exposure
 from mithril.settings import Settings, SettingsError
 from processes import DEMO_CLIENT, DEMO_CONNECTION, DEMO_HEADERS, Process, run, running_postgres, serving
 

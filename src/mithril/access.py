@@ -14,14 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors, http
-from mithril.audit.store import Actor
-from mithril.bodies import Body, Document
+from mithril import errors
+from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.tokens import verification
 from mithril.tokens.store import Presented
 from mithril.tokens.verification import Fault
+from mithril.web import requests, routing
+from mithril.web.bodies import Body, Document
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)  # RFC 6750 section 2.1
 
@@ -69,7 +70,7 @@ def protected(
         document = await body.read(request) if body is not None else {}
         return await handler(request, caller, document)
 
-    return http.route(path, checked, method)
+    return routing.route(path, checked, method)
 
 
 def actor(request: Request, caller: Caller) -> Actor:
@@ -79,7 +80,7 @@ def actor(request: Request, caller: Caller) -> Actor:
         client_id=caller.client_id,
         api_key_client_id=caller.api_key_client_id,
         request_id=request.scope["request_id"],
-        network_address=http.network_address(request),
+        network_address=requests.network_address(request),
     )
 
 
@@ -88,15 +89,15 @@ async def authenticate(request: Request) -> Caller:
 
     Raises AccessDenied. Source: design of the method, row 1; contract.md 3.5.1 and 4.
     """
-    return caller_of(await identify(request), http.resources(request).settings)
+    return caller_of(await identify(request), requests.resources(request).settings)
 
 
 async def identify(request: Request) -> Presented:
     """The good token and API-key that a request carries: one query. Raises AccessDenied."""
     found = await verification.find(
-        http.resources(request).database,
+        requests.resources(request).database,
         token=bearer_token(request),
-        api_key=http.header(request, "api-key"),
+        api_key=requests.header(request, "api-key"),
     )
     fault = verification.fault_of(found, api_key_was_sent="api-key" in request.headers)
     if found is None or fault is not None:

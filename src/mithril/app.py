@@ -13,50 +13,53 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from mithril import errors, http, logs, messages
+from mithril import errors, logs
 from mithril.approvals import admin_routes as approvals_admin
+from mithril.cleanup import service as cleanup
 from mithril.clients import admin_routes as clients_admin
 from mithril.clients import routes as clients
 from mithril.connections import admin_routes as connections_admin
 from mithril.connections import routes as connections
-from mithril.database import Database
-from mithril.description import routes as description
+from mithril.database.database import Database
 from mithril.gateway import routes as gateway
 from mithril.health import routes as health
-from mithril.http import Edge, Resources
 from mithril.oauth import admin_routes as oauth_admin
+from mithril.oauth import esoz_routes as oauth
 from mithril.oauth import factor_routes
-from mithril.oauth import routes as oauth
 from mithril.oauth import standard_routes as standard_oauth
+from mithril.openapi import routes as openapi
 from mithril.otp import admin_routes as otp_admin
 from mithril.pages import routes as pages
-from mithril.roles import admin_routes as roles_admin
-from mithril.roles import routes as roles
-from mithril.scopes import admin_routes as scopes_admin
+from mithril.scope_sets import admin_routes as scope_sets_admin
 from mithril.settings import Settings
-from mithril.sweeping import service as sweeping
+from mithril.sms import messenger
 from mithril.tokens import admin_routes as tokens_admin
+from mithril.user_roles import admin_routes as user_roles_admin
+from mithril.user_roles import routes as user_roles
 from mithril.users import admin_routes as users_admin
+from mithril.web import edge, requests
+from mithril.web.edge import Edge
+from mithril.web.requests import Resources
 
 ORPHAN_CHECK_SECONDS = 1.0
 
 PUBLIC: list[BaseRoute] = [
     *connections.ROUTES,
     *clients.ROUTES,
-    *roles.ROUTES,
+    *user_roles.ROUTES,
     *factor_routes.ROUTES,
     *oauth.ROUTES,
     *standard_oauth.ROUTES,
     *pages.ROUTES,
     *health.ROUTES,
-    *description.ROUTES,
+    *openapi.ROUTES,
 ]
 INTERNAL: list[BaseRoute] = [
     *gateway.ROUTES,
     *clients_admin.ROUTES,
     *connections_admin.ROUTES,
-    *roles_admin.ROUTES,
-    *scopes_admin.ROUTES,
+    *user_roles_admin.ROUTES,
+    *scope_sets_admin.ROUTES,
     *users_admin.ROUTES,
     *otp_admin.ROUTES,
     *approvals_admin.ROUTES,
@@ -64,7 +67,7 @@ INTERNAL: list[BaseRoute] = [
     *oauth_admin.ROUTES,
     *oauth.INTERNAL_ROUTES,
     *health.INTERNAL_ROUTES,
-    *description.INTERNAL_ROUTES,
+    *openapi.INTERNAL_ROUTES,
 ]
 
 
@@ -81,7 +84,7 @@ class Application:
             wait_seconds=settings.pool_timeout,
             statement_seconds=settings.statement_timeout,
         )
-        self.messenger = messages.messenger(settings)
+        self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)
         capacity = settings.max_requests
         self.public = Edge(PUBLIC, resources, listener="public", capacity=capacity)
@@ -113,7 +116,7 @@ class Application:
         if self.supervisor_pid is not None:
             duties.append(_stop_when_orphaned(self.supervisor_pid))
         if self.settings.sweep_interval:
-            duties.append(sweeping.keep_sweeping(self.database, self.settings))
+            duties.append(cleanup.keep_sweeping(self.database, self.settings))
         return duties
 
 
@@ -128,10 +131,10 @@ def create_app(settings: Settings, *, supervisor_pid: int | None = None) -> Appl
 
 def check_internal_key(request: Request) -> None:
     """Raises AccessDenied for a caller of the internal listener without its key, where one is set."""
-    expected = http.resources(request).settings.internal_key
-    if not expected or request.scope["path"] in http.QUIET_PATHS:
+    expected = requests.resources(request).settings.internal_key
+    if not expected or request.scope["path"] in edge.QUIET_PATHS:
         return
-    given = http.header(request, "x-mithril-key") or ""
+    given = requests.header(request, "x-mithril-key") or ""
     if not compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode()):
         raise errors.AccessDenied(description="no or wrong X-Mithril-Key")
 

@@ -23,7 +23,7 @@
         ├── AtCapacity                503  service_unavailable
         └── MessageNotSent            503  internal_error
 
-Services raise these; `http` alone turns them into an answer. `detail` is for the log and never sent.
+Services raise these; `web.edge` alone turns them into an answer. `detail` is for the log and never sent.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ import pytest
 import factories
 from conftest import Server
 from factories import Db, bearer
-from mithril import database
+from mithril.database import database
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,10 @@ import pytest
 
 import factories
 from factories import Db, bearer
-from mithril import database, security
-from mithril.audit.store import Actor
+from mithril import security
+from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
+from mithril.database import database
 from mithril.snapshots import service as snapshots
 
 pytestmark = pytest.mark.anyio

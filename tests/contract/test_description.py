@@ -21,16 +21,18 @@ from starlette.routing import BaseRoute, Route
 import factories
 from conftest import Server, running_server
 from factories import Db, bearer
-from mithril import app, database, queries
-from mithril.bodies import Body
+from mithril import app
 from mithril.connections import redirect_uris, routes
-from mithril.description import files, service
+from mithril.database import database
 from mithril.health import routes as health_routes
+from mithril.openapi import document, files
 from mithril.pages import routes as pages_routes
+from mithril.web import query_parameters
+from mithril.web.bodies import Body
 
 pytestmark = pytest.mark.anyio
 
-DOCUMENT: dict[str, Any] = json.loads(service.render("").content)
+DOCUMENT: dict[str, Any] = json.loads(document.render("").content)
 METHODS = ("get", "put", "post", "delete", "patch")
 PAGING = ("page", "page_number", "page_size")
 PAGED = ("listClients", "listClientConnections", "listConnectionHistory")
@@ -80,7 +82,7 @@ def responses(operation: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]
 
 
 def test_it_is_openapi_3_1() -> None:
-    schemathesis.openapi.from_dict(json.loads(service.render("").content)).validate()
+    schemathesis.openapi.from_dict(json.loads(document.render("").content)).validate()
 
 
 def test_every_schema_is_json_schema() -> None:
@@ -184,13 +186,16 @@ def test_if_match_is_described(name: str) -> None:
 def test_the_limits_of_pages_are_those_of_the_code() -> None:
     parameters = DOCUMENT["components"]["parameters"]
     paging = DOCUMENT["components"]["schemas"]["Paging"]["properties"]
-    assert [parameters[name]["schema"]["default"] for name in ("page", "page_size")] == [1, queries.DEFAULT_SIZE]
-    assert paging["page_size"]["maximum"] == queries.LARGEST_SIZE
+    assert [parameters[name]["schema"]["default"] for name in ("page", "page_size")] == [
+        1,
+        query_parameters.DEFAULT_SIZE,
+    ]
+    assert paging["page_size"]["maximum"] == query_parameters.LARGEST_SIZE
     assert paging["total_entries"]["maximum"] == database.COUNT_LIMIT
     for name in PAGING:
-        assert queries.positive(str(parameters[name]["schema"]["maximum"]))
-        with pytest.raises(queries.Bad):
-            queries.positive(str(parameters[name]["schema"]["maximum"] + 1))
+        assert query_parameters.positive(str(parameters[name]["schema"]["maximum"]))
+        with pytest.raises(query_parameters.Bad):
+            query_parameters.positive(str(parameters[name]["schema"]["maximum"] + 1))
 
 
 def test_every_paged_list_takes_the_parameters_of_pages() -> None:
@@ -530,8 +535,8 @@ async def test_it_is_served_as_json_with_the_server_that_it_came_from(http: http
 
 
 def test_behind_a_proxy_it_names_the_public_address() -> None:
-    document = json.loads(service.render("https://mithril.example.com/").content)
-    assert document["servers"] == [{"url": "https://mithril.example.com"}]
+    described = json.loads(document.render("https://mithril.example.com/").content)
+    assert described["servers"] == [{"url": "https://mithril.example.com"}]
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/docs.js"])

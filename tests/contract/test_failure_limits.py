@@ -12,7 +12,7 @@ import pytest
 import oauth_world
 from conftest import Server, fresh_database, running_server
 from factories import Db
-from mithril.attempts import service as attempts
+from mithril.throttling import service as throttling
 from oauth_world import World
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +94,7 @@ async def test_a_right_secret_is_not_tried_either_until_the_time_is_over(
     for _ in range(3):
         assert (await guess(http, world.clinic.id)).status_code == 401
     assert (await oauth_world.exchange(http, world, code)).status_code == 429
-    attempts._over.clear()  # as if the time were over for the worker, which does not ask the database
+    throttling._over.clear()  # as if the time were over for the worker, which does not ask the database
     assert (await oauth_world.exchange(http, world, code)).status_code == 201
 
 
@@ -170,4 +170,4 @@ async def test_logins_are_stopped_after_the_pause_of_the_person(http: httpx.Asyn
     ],
 )
 def test_an_ipv6_network_is_one_caller(address: str | None, place: str) -> None:
-    assert attempts.place_of(address) == place
+    assert throttling.place_of(address) == place

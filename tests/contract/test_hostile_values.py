@@ -12,7 +12,7 @@ from test_sockets import exchange
 import factories
 from conftest import Server, fresh_database, running_server
 from factories import Db, bearer
-from mithril.description import service
+from mithril.openapi import document as openapi_document
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ HEADERS = ("Authorization", "API-key", "X-Request-ID", "If-Match", "X-Forwarded-
 
 
 def operations() -> Iterator[tuple[str, str]]:
-    for path, item in service.load()["paths"].items():
+    for path, item in openapi_document.load()["paths"].items():
         if path == "/auth/logout":
             continue  # it would end the token, and all that follows would be 401
         for method in item:

@@ -17,11 +17,11 @@ from starlette.routing import Route
 import described
 from conftest import Server
 from mithril import app
-from mithril.description import service
+from mithril.openapi import document as openapi_document
 
 pytestmark = pytest.mark.anyio
 
-DOCUMENT: dict[str, Any] = json.loads(service.render_internal().content)
+DOCUMENT: dict[str, Any] = json.loads(openapi_document.render_internal().content)
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -32,7 +32,7 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_it_is_openapi_3_1() -> None:
-    schemathesis.openapi.from_dict(json.loads(service.render_internal().content)).validate()
+    schemathesis.openapi.from_dict(json.loads(openapi_document.render_internal().content)).validate()
     for schema in [node["schema"] for node in nodes(DOCUMENT) if "schema" in node]:
         jsonschema_rs.meta.validate(schema)
 

@@ -18,9 +18,9 @@ import oauth_world
 from conftest import Server, fresh_database, running_server
 from factories import Db, bearer
 from mithril import security
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import nonce
 from mithril.snapshots import service as snapshots
 from oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal

@@ -16,10 +16,10 @@ import pytest
 
 from conftest import Server, fresh_database, running_server
 from described import operations
-from mithril import database
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
-from mithril.description import service
+from mithril.database import database
+from mithril.openapi import document as openapi_document
 from mithril.snapshots import service as snapshots
 
 Operation: TypeAlias = tuple[str, str]
@@ -101,7 +101,7 @@ def statuses(answers: Answers) -> set[int]:
 
 
 def below_api() -> set[Operation]:
-    paths = service.load()["paths"].items()
+    paths = openapi_document.load()["paths"].items()
     return {(method.upper(), path) for path, item in paths if path.startswith("/api/") for method in item}
 
 

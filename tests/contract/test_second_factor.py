@@ -19,9 +19,10 @@ from structlog.testing import CapturingLogger
 import factories
 from conftest import Server, fresh_database, running_server
 from factories import Db, bearer
-from mithril import messages, security
+from mithril import security
 from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
+from mithril.sms import messenger
 
 pytestmark = pytest.mark.anyio
 
@@ -787,7 +788,7 @@ async def test_a_message_that_does_not_go_out_leaves_nothing_behind(
         sms.status = status
     else:
         sms.is_slow = True
-        monkeypatch.setattr(messages.HttpMessenger, "_timeout_seconds", property(lambda _: 0.2), raising=False)
+        monkeypatch.setattr(messenger.HttpMessenger, "_timeout_seconds", property(lambda _: 0.2), raising=False)
     requests = [log_in(http, who), refresh(http, token)]
     for request in requests:
         response = await request

@@ -13,7 +13,7 @@ import pytest
 import factories
 from conftest import Server, running_server
 from factories import Db, bearer
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.tokens import store as tokens
 from oauth_world import refusal
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mithril import embedded
+from mithril.database import embedded
 
 # Small and quick to recover; what is written is on the disk before it is answered, as in production.
 OPTIONS = {

@@ -18,7 +18,7 @@ import pytest
 from clusters import Cluster, children, folders, running
 from writing import connect_patiently, prove_nothing_is_lost, report, writing
 
-from mithril.database import Connection
+from mithril.database.database import Connection
 from processes import Process, run, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]

@@ -14,7 +14,7 @@ import pytest
 from clusters import Cluster, running
 from writing import connect_patiently
 
-from mithril import database
+from mithril.database import database
 from processes import run
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]

@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from conftest import Server, fresh_database, running_server
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.pages import texts
 from mithril.settings import Settings

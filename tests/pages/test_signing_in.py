@@ -19,7 +19,8 @@ from cases import (
 import factories
 from conftest import Server, running_server
 from factories import Db
-from mithril import errors, messages
+from mithril import errors
+from mithril.sms import messenger
 
 pytestmark = pytest.mark.anyio
 
@@ -94,11 +95,11 @@ async def phone(db: Db, case: Case) -> AsyncIterator[list[str]]:
     """The texts that reach the phone of the person, who now has an active factor."""
     received: list[str] = []
 
-    async def send(_: messages.ConsoleMessenger, phone: str, text: str) -> None:
+    async def send(_: messenger.ConsoleMessenger, phone: str, text: str) -> None:
         received.append(text)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(messages.ConsoleMessenger, "send", send)
+    patch.setattr(messenger.ConsoleMessenger, "send", send)
     await factor(db, case, "+380501234567")
     yield received
     patch.undo()
@@ -216,7 +217,7 @@ async def test_a_message_that_does_not_go_out_is_explained(
     async def fail(*_: object) -> None:
         raise errors.MessageNotSent
 
-    monkeypatch.setattr(messages.ConsoleMessenger, "send", fail)
+    monkeypatch.setattr(messenger.ConsoleMessenger, "send", fail)
     await factor(db, case, "+380501234567")
     response = await sign_in(demo, f"/sign-in?{case.changed()}", email=case.email)
     assert response.status_code == 503

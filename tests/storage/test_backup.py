@@ -12,7 +12,7 @@ import factories
 import oauth_world
 from conftest import _execute, running_server, url_of
 from factories import bearer
-from mithril import embedded
+from mithril.database import embedded
 from processes import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]

@@ -14,7 +14,7 @@ import pytest
 import factories
 from conftest import running_server
 from factories import bearer
-from mithril import database, embedded
+from mithril.database import database, embedded
 
 pytestmark = pytest.mark.anyio
 

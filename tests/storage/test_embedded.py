@@ -18,8 +18,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mithril import embedded
-from mithril.embedded import EmbeddedError, postgres_bin, running
+from mithril.database import embedded
+from mithril.database.embedded import EmbeddedError, postgres_bin, running
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another account")
 
@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQ
 USER = """
 import subprocess, sys
 from pathlib import Path
-from mithril.embedded import running
+from mithril.database.embedded import running
 
 with running(Path(sys.argv[1])) as url:
     try:

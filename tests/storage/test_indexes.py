@@ -18,7 +18,7 @@ import described
 import granting
 import plans
 from conftest import fresh_database, running_server
-from mithril.audit import store as audit
+from mithril.audit import events
 
 pytestmark = pytest.mark.anyio
 
@@ -115,8 +115,8 @@ async def test_lists_with_any_filter_and_deletions_have_an_index(db: Any, filled
             for path, query in requests("DELETE", own):
                 assert (await internal.delete(path, params=query)).status_code < 500
         async with granting.database_of(server) as database:
-            for name in audit.FILTERS:
-                await audit.list_last(database, {name: TRAIL.get(name, own["users"])}, most=50)
+            for name in events.FILTERS:
+                await events.list_last(database, {name: TRAIL.get(name, own["users"])}, most=50)
     assert len(statements) > 80
     await judge(db, statements)
 

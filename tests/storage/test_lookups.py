@@ -11,7 +11,7 @@ import pytest
 import factories
 from factories import Db
 from mithril import errors, security
-from mithril.database import Database, Lookup
+from mithril.database.database import Database, Lookup
 from mithril.tokens import store
 from mithril.tokens.store import Presented
 

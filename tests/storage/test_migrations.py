@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 
 import factories
 from conftest import _execute, url_of
-from mithril import database
+from mithril.database import database
 
 pytestmark = pytest.mark.anyio
 

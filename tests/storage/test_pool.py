@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from mithril import pool as pools
-from mithril.pool import Lease, Pool
+from mithril.database import fair_pool as pools
+from mithril.database.fair_pool import Lease, Pool
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ import pytest
 
 from conftest import fresh_database
 from mithril import security
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
-from mithril.database import Connection
+from mithril.database.database import Connection
 from mithril.snapshots import service as snapshots
 from mithril.snapshots.service import Counts, Report, SnapshotError
 

@@ -12,10 +12,10 @@ import factories
 import granting
 from conftest import Server, fresh_database, running_server
 from factories import Db
-from mithril.database import Database
+from mithril.cleanup import service, store
+from mithril.cleanup.service import Busy
+from mithril.database.database import Database
 from mithril.settings import Settings
-from mithril.sweeping import service, store
-from mithril.sweeping.service import Busy
 
 pytestmark = pytest.mark.anyio
 

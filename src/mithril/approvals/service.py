@@ -9,9 +9,10 @@ from uuid import UUID
 from mithril import errors
 from mithril.approvals import store
 from mithril.approvals.store import Approval
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
-from mithril.database import Condition, Database, Listed, Page
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
+from mithril.database.database import Condition, Database, Listed, Page
 from mithril.oauth.store import APPROVAL_ROWS
 from mithril.tokens import store as token_store
 
@@ -30,7 +31,7 @@ async def add(database: Database, user_id: UUID, columns: Document, *, actor: Ac
     """A new one. Raises Forbidden where it is not the person's own; Violation where there is one already."""
     _check_own(user_id, columns)
     async with database.transaction() as transaction:
-        approval_id = await audit.add(transaction, APPROVAL_ROWS, columns, actor=actor)
+        approval_id = await rows.insert(transaction, APPROVAL_ROWS, columns, actor=actor)
         return _found(await store.find_approval(transaction, approval_id, user_id=user_id))
 
 
@@ -44,7 +45,7 @@ async def change(database: Database, approval_id: UUID, columns: Document, *, us
         if client_id is None:
             raise errors.NotFound
         _check_own(user_id, columns)
-        await audit.change(transaction, APPROVAL_ROWS, columns, row_id=approval_id, actor=actor)
+        await rows.update(transaction, APPROVAL_ROWS, columns, row_id=approval_id, actor=actor)
         changed = _found(await store.find_approval(transaction, approval_id, user_id=user_id))
         if changed.client_id != client_id:
             await token_store.end_all(transaction, user_id, client_id=client_id)
@@ -57,7 +58,7 @@ async def remove(database: Database, approval_id: UUID, *, user_id: UUID, actor:
         client_id = await store.hold_approval(transaction, approval_id, user_id=user_id)
         if client_id is None:
             raise errors.NotFound
-        await audit.remove(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
+        await rows.delete(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
         await token_store.end_all(transaction, user_id, client_id=client_id)
 
 
@@ -68,7 +69,7 @@ async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | Non
         conditions.append(Condition("t.client_id = {}", client_id))
     async with database.transaction() as transaction:
         await token_store.hold_grants(transaction, [user_id])
-        await audit.remove(transaction, APPROVAL_ROWS, conditions, actor=actor)
+        await rows.delete(transaction, APPROVAL_ROWS, conditions, actor=actor)
         await token_store.end_all(transaction, user_id, client_id=client_id)
 
 

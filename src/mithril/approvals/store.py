@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):

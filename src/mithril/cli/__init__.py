@@ -15,9 +15,10 @@ import sys
 
 import typer
 
-from mithril import database, errors
+from mithril import errors
 from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
-from mithril.embedded import EmbeddedError
+from mithril.database import database
+from mithril.database.embedded import EmbeddedError
 from mithril.settings import SettingsError
 
 SERVER, DATA, ADMINISTRATION, ANSWERS = "The server", "The data as a whole", "Administration", "Answers"

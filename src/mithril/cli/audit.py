@@ -9,11 +9,11 @@ from uuid import UUID
 import msgspec
 import typer
 
-from mithril.audit import store
-from mithril.audit.store import Entry
+from mithril.audit import events
+from mithril.audit.events import Entry
 from mithril.cli import output
 from mithril.cli.options import moment
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.settings import Settings
 
 COLUMNS = ("time", "action", "subject", "by", "change", "request")
@@ -57,8 +57,8 @@ async def audit(
         "until": until,
     }
     filters = {name: value for name, value in given.items() if value is not None}
-    before = await store.list_last(opened, {}, most=LOOK_BACK) if follow else []
-    found = await store.list_last(opened, filters, most=limit)
+    before = await events.list_last(opened, {}, most=LOOK_BACK) if follow else []
+    found = await events.list_last(opened, filters, most=limit)
     _print(found, as_json=as_json, is_first=True)
     if follow:
         async for more in following(opened, filters, seen={entry.id for entry in (*before, *found)}):
@@ -70,7 +70,7 @@ async def following(opened: Database, filters: Mapping[str, Any], *, seen: set[i
     while True:
         await asyncio.sleep(POLL_SECONDS)
         after = max(seen, default=0) - LOOK_BACK
-        recent = await store.list_last(opened, {**filters, "after_id": after}, most=MOST_AT_ONCE)
+        recent = await events.list_last(opened, {**filters, "after_id": after}, most=MOST_AT_ONCE)
         new = [entry for entry in recent if entry.id not in seen]
         if new:
             seen = {number for number in seen if number > after} | {entry.id for entry in new}

@@ -6,15 +6,16 @@ from uuid import UUID
 import msgspec
 import typer
 
-from mithril import changesets, errors
+from mithril import errors
 from mithril.cli import clients, output, session
 from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, Demo, PageNumber, PageSize, Yes, page
 from mithril.connections import redirect_uris, service
 from mithril.connections.admin_routes import CONSTRAINTS
 from mithril.connections.routes import detailed_view
 from mithril.connections.store import Connection
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.settings import Settings
+from mithril.web import wrapped_bodies
 
 app = typer.Typer(help="Connections: a client, its consumer, an address and a secret.", no_args_is_help=True)
 COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
@@ -69,7 +70,7 @@ async def create(
     """Connect a client and a consumer. The secret is printed now, and never again."""
     await clients.find(opened, client_id)
     columns = _judged(redirect_uri, chosen, demo=demo)
-    with changesets.constraints(CONSTRAINTS):
+    with wrapped_bodies.constraints(CONSTRAINTS):
         connection, secret = await service.put_connection(
             opened,
             client_id,

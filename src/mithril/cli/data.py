@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mithril import database, settings
-from mithril.audit.store import Actor
+from mithril import settings
+from mithril.audit.events import Actor
+from mithril.cleanup import service as cleanup
 from mithril.cli import output, session
 from mithril.cli.options import AsJson, DatabaseUrl, Demo, Home
 from mithril.connections import redirect_uris
-from mithril.database import Database
+from mithril.database import database
+from mithril.database.database import Database
 from mithril.settings import Settings
-from mithril.sweeping import service as sweeping
 
 
 def migrate(database_url: DatabaseUrl = None, home: Home = None) -> None:
@@ -89,8 +90,8 @@ async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) 
     Takes turns with a server that is at it, and can be interrupted and run again at any time.
     """
     with output.progress() as bar:
-        bars = {task.kind.name: bar.add_task(task.kind.name, total=None) for task in sweeping.tasks(chosen)}
-        swept = await sweeping.sweep(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
+        bars = {task.kind.name: bar.add_task(task.kind.name, total=None) for task in cleanup.tasks(chosen)}
+        swept = await cleanup.sweep(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
     if as_json:
         output.print_json(swept)
     else:

@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 import typer
 
-from mithril.database import Page
-from mithril.queries import DEFAULT_SIZE, LARGEST_SIZE
+from mithril.database.database import Page
+from mithril.web.query_parameters import DEFAULT_SIZE, LARGEST_SIZE
 
 SECONDS_BY_UNIT = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST_AGE_DAYS = 36_500

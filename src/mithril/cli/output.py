@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mithril import errors
-from mithril.database import Listed
+from mithril.database.database import Listed
 
 REFUSED, MISSING = 1, 3
 UUID_WIDTH = 36

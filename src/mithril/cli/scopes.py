@@ -4,15 +4,15 @@ from typing import Annotated
 
 import typer
 
-from mithril import changesets
 from mithril.cli import output, session
 from mithril.cli.options import FIRST, SIZE, AsJson, PageNumber, PageSize, Yes, changes, page
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
-from mithril.scopes import service
-from mithril.scopes.admin_routes import NAMED_SCOPE, view
-from mithril.scopes.store import CLIENT_TYPES, ROLES, Kind, NamedScope
+from mithril.scope_sets import service
+from mithril.scope_sets.admin_routes import NAMED_SCOPE, view
+from mithril.scope_sets.store import CLIENT_TYPES, ROLES, Kind, NamedScope
 from mithril.settings import Settings
+from mithril.web import wrapped_bodies
 
 COLUMNS = ("id", "name", "scope")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")]
@@ -33,7 +33,7 @@ async def find(opened: Database, kind: Kind, name: str) -> NamedScope:
 
 def noun_of(kind: Kind) -> str:
     """What people call it."""
-    return kind.rows.noun.replace("_", " ")
+    return kind.audited.noun.replace("_", " ")
 
 
 def _group(kind: Kind, about: str) -> typer.Typer:
@@ -67,7 +67,7 @@ def _group(kind: Kind, about: str) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         columns, actor = NAMED_SCOPE.new({"name": name, "scope": scope}), session.actor(f"{noun} create")
-        with changesets.constraints(constraints):
+        with wrapped_bodies.constraints(constraints):
             added = await service.add_named(opened, kind, columns, actor=actor)
         output.print_one(view(added), as_json=as_json)
 
@@ -83,7 +83,7 @@ def _group(kind: Kind, about: str) -> typer.Typer:
     ) -> None:
         fields = changes(name=new_name, scope=scope)
         row, actor = await find(opened, kind, name), session.actor(f"{noun} change")
-        with changesets.constraints(constraints):
+        with wrapped_bodies.constraints(constraints):
             changed = await service.change_named(opened, kind, row.id, NAMED_SCOPE.changes(fields), actor=actor)
         output.print_one(view(changed), as_json=as_json)
 

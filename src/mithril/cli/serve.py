@@ -7,11 +7,11 @@ import msgspec
 import typer
 
 from mithril import settings
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.cli import session
 from mithril.cli.options import DatabaseUrl, Home
 from mithril.connections import redirect_uris
-from mithril.database import Connection
+from mithril.database.database import Connection
 from mithril.settings import Settings
 
 
@@ -32,15 +32,15 @@ def serve(  # noqa: PLR0917 -- Typer turns parameters into options
     ] = None,
 ) -> None:
     """Serve both listeners until SIGTERM or Ctrl-C."""
-    from mithril import serving  # noqa: PLC0415 -- the other commands need no server
+    from mithril.server import supervisor  # noqa: PLC0415 -- the other commands need no server
 
-    given = {key: value for key, value in locals().items() if key != "serving"}
+    given = {key: value for key, value in locals().items() if key != "supervisor"}
     chosen = settings.load(**given)
-    serving.handle_signals()
-    serving.check_exposure(chosen)
+    supervisor.handle_signals()
+    supervisor.check_exposure(chosen)
     with session.database_url(chosen) as url:
         asyncio.run(session.connected(url, chosen, lambda connection: _add_demo(connection, chosen)))
-        serving.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce)
+        supervisor.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce)
 
 
 async def _add_demo(connection: Connection, chosen: Settings) -> None:

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import typer
 
-from mithril import database, embedded, settings
-from mithril.audit.store import Actor
+from mithril import settings
+from mithril.audit.events import Actor
 from mithril.cli.options import DatabaseUrl, Home
-from mithril.database import CONNECT_TIMEOUT_SECONDS, Connection, Database
+from mithril.database import database, embedded
+from mithril.database.database import CONNECT_TIMEOUT_SECONDS, Connection, Database
 from mithril.settings import Settings
 
 Result = TypeVar("Result")

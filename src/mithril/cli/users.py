@@ -10,7 +10,6 @@ from uuid import UUID
 
 import typer
 
-from mithril import changesets
 from mithril.cli import output, scopes, session
 from mithril.cli.options import (
     FIRST,
@@ -26,17 +25,18 @@ from mithril.cli.options import (
     document,
     page,
 )
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
-from mithril.queries import LARGEST_SIZE
-from mithril.roles import service as roles
-from mithril.roles.admin_routes import CONSTRAINTS as ROLE_CONSTRAINTS
-from mithril.roles.store import GlobalRole, UserRole
-from mithril.scopes.store import ROLES
+from mithril.scope_sets.store import ROLES
 from mithril.settings import Settings
+from mithril.user_roles import service as user_roles
+from mithril.user_roles.admin_routes import CONSTRAINTS as ROLE_CONSTRAINTS
+from mithril.user_roles.store import GlobalRole, UserRole
 from mithril.users import accounts, person_view
 from mithril.users.admin_routes import CONSTRAINTS, USER
 from mithril.users.store import Person
+from mithril.web import wrapped_bodies
+from mithril.web.query_parameters import LARGEST_SIZE
 
 app = typer.Typer(help="People: who they are, and which roles they have.", no_args_is_help=True)
 COLUMNS = ("id", "email", "tax_id", "is_blocked", "inserted_at")
@@ -111,7 +111,7 @@ async def create(
         "settings": user_settings or {},
     }
     account = accounts.new_account(USER.new(_given(fields)), chosen)
-    with changesets.constraints(CONSTRAINTS):
+    with wrapped_bodies.constraints(CONSTRAINTS):
         added = await accounts.add(opened, account, actor=session.actor("user create"))
     output.print_one(person_view.view(added), as_json=as_json)
 
@@ -181,8 +181,8 @@ async def delete(opened: Database, _: Settings, user: UserName, *, yes: Yes = Fa
 async def list_roles(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
     """List the roles of a person: those in every client, then those in one."""
     person = await find(opened, user)
-    everywhere = await roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
-    somewhere = await roles.list_user_roles(opened, {"user_id": person.id}, page=page(1, LARGEST_SIZE))
+    everywhere = await user_roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
+    somewhere = await user_roles.list_user_roles(opened, {"user_id": person.id}, page=page(1, LARGEST_SIZE))
     rows = [*map(_role, everywhere.rows), *map(_role, somewhere.rows)]
     if as_json:
         output.print_json(rows)
@@ -207,14 +207,14 @@ async def grant(
     _check_place(client, everywhere=everywhere)
     person, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
     actor = session.actor("user grant")
-    with changesets.constraints(ROLE_CONSTRAINTS):
+    with wrapped_bodies.constraints(ROLE_CONSTRAINTS):
         if client is None:
-            given: UserRole | GlobalRole = await roles.give_global_role(
+            given: UserRole | GlobalRole = await user_roles.give_global_role(
                 opened, person.id, role_id=wanted.id, actor=actor
             )
         else:
             columns = {"role_id": str(wanted.id), "client_id": str(client)}
-            given = await roles.give_role(opened, person.id, columns, actor=actor)
+            given = await user_roles.give_role(opened, person.id, columns, actor=actor)
     output.print_one(_role(given), as_json=as_json)
 
 
@@ -237,14 +237,14 @@ async def revoke(
     where = "every client" if client is None else f"client {client}"
     output.confirm(f"Take the role {given.name} in {where} from {person.email}?", yes=yes)
     if client is None:
-        has = await roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
+        has = await user_roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
         row_id = next((each.id for each in has.rows if each.role_id == given.id), None)
         if row_id is None:
             raise output.Missing("such role of that person in every client:", given.name)
-        await roles.take_global_role(opened, row_id, user_id=person.id, actor=actor)
+        await user_roles.take_global_role(opened, row_id, user_id=person.id, actor=actor)
     else:
         filters = {"user_id": person.id, "role_id": given.id, "client_id": client}
-        if not await roles.take_roles(opened, filters, actor=actor):
+        if not await user_roles.take_roles(opened, filters, actor=actor):
             raise output.Missing("such role of that person in that client:", given.name)
     done = {"user_id": person.id, "role_id": given.id, "client_id": client, "revoked": True}
     output.print_done(f"{person.email} has no more the role {given.name} in {where}.", done, as_json=as_json)
@@ -267,7 +267,7 @@ async def _change(
 ) -> None:
     account = accounts.changed_account(USER.changes(fields), chosen)
     person, actor = await find(opened, user), session.actor(f"user {what}")
-    with changesets.constraints(CONSTRAINTS):
+    with wrapped_bodies.constraints(CONSTRAINTS):
         changed = await accounts.change(opened, person.id, account, actor=actor)
     output.print_one(person_view.view(changed), as_json=as_json)
 

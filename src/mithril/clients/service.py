@@ -5,21 +5,22 @@ from typing import Any
 from uuid import UUID
 
 from mithril import errors
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
 from mithril.clients import store
 from mithril.clients.store import Client, FullClient
 from mithril.connections import store as connections
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 from mithril.oauth import store as approvals
-from mithril.roles import store as roles
 from mithril.tokens import store as tokens
+from mithril.user_roles import store as user_roles
 
 # What goes with a client and has audit rows of its own. Tokens go too, by their foreign key.
 BELONGINGS = (
     (connections.ROWS, "t.client_id = {}"),
     (connections.ROWS, "t.consumer_id = {}"),
-    (roles.ROWS, "t.client_id = {}"),
+    (user_roles.ROWS, "t.client_id = {}"),
     (approvals.APPROVAL_ROWS, "t.client_id = {}"),
 )
 
@@ -55,7 +56,7 @@ async def get_full_client(source: Source, client_id: UUID) -> FullClient:
 async def add_client(database: Database, columns: Document, *, actor: Actor) -> FullClient:
     """A new client. Raises Violation for an owner or a client type that is not there."""
     async with database.transaction() as transaction:
-        client_id = await audit.add(transaction, store.ROWS, columns, actor=actor)
+        client_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         return await get_full_client(transaction, client_id)
 
 
@@ -78,7 +79,7 @@ async def put_client(
                 await _change(transaction, client_id, changes(), actor=actor)
                 break
             columns = new() | {"id": client_id}
-            if await audit.add_first(transaction, store.ROWS, columns, key="clients_pkey", actor=actor):
+            if await rows.insert_first(transaction, store.ROWS, columns, key="clients_pkey", actor=actor):
                 break
         return await get_full_client(transaction, client_id)
 
@@ -91,7 +92,7 @@ async def remove_client(database: Database, client_id: UUID, *, actor: Actor) ->
         if not await store.lock_client(transaction, client_id):
             raise errors.NotFound
         for table, condition in (*BELONGINGS, (store.ROWS, "t.id = {}")):
-            await audit.remove(transaction, table, [Condition(condition, client_id)], actor=actor)
+            await rows.delete(transaction, table, [Condition(condition, client_id)], actor=actor)
 
 
 async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor) -> FullClient:
@@ -106,7 +107,7 @@ async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor
 
 async def _change(transaction: PooledConnection, client_id: UUID, columns: Document, *, actor: Actor) -> None:
     """Changes a locked client; one that is blocked loses its tokens."""
-    await audit.change(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
+    await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
     # A statement of its own, after the lock: it must see the tokens of whoever was issuing some until now.
     if columns.get("is_blocked"):
         await tokens.end_all_of_client(transaction, client_id)

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.audit import store as audit
-from mithril.audit.store import ACTOR_COLUMNS, Actor
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.audit import rows
+from mithril.audit.events import ACTOR_COLUMNS, Actor
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class FullClient(Client, frozen=True, kw_only=True):
     priv_settings: str
 
 
-ROWS = audit.Table("clients", "client", client="w.id")
+ROWS = rows.AuditedTable("clients", "client", client="w.id")
 COLUMNS = """c.id, c.name, c.settings, c.user_id, c.client_type_id, ct.name AS client_type_name,
              c.is_blocked, c.block_reason, c.inserted_at, c.updated_at"""
 FULL_COLUMNS = f"{COLUMNS}, c.priv_settings"

@@ -7,21 +7,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, http, queries
+from mithril import access
 from mithril.access import Caller, protected
-from mithril.audit.store import Event
-from mithril.bodies import Body, Document
+from mithril.audit.events import Event
 from mithril.connections import redirect_uris, service
 from mithril.connections.store import Connection
 from mithril.errors import Rule
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
+from mithril.web import conditional, envelope, query_parameters, requests
+from mithril.web.bodies import Body, Document
 
 LIST = "/api/clients/{client_id}/connections"
 ONE = f"{LIST}/{{connection_id}}"
 ENTRY = "$.redirect_uri"
-FILTERS = queries.Query(consumer_id=queries.uuid, redirect_uri=queries.text)
-PAGES = queries.Query()
+FILTERS = query_parameters.Query(consumer_id=query_parameters.uuid, redirect_uri=query_parameters.text)
+PAGES = query_parameters.Query()
 
 
 def judge_redirect_uri(document: Any, found: dict[str, list[Rule]], settings: Settings) -> None:  # noqa: ANN401
@@ -46,78 +47,80 @@ async def list_(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0337, Get client connections."""
     filters, page = FILTERS.read(request)
     client_id, _none = _named(request)
-    found = await service.list_connections(http.resources(request).database, filters, client_id=client_id, page=page)
-    return http.answer_page(request, found, detailed_view)
+    found = await service.list_connections(
+        requests.resources(request).database, filters, client_id=client_id, page=page
+    )
+    return envelope.answer_page(request, found, detailed_view)
 
 
 async def show(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0338, Get client connection details."""
     client_id, connection_id = _named(request)
-    database = http.resources(request).database
+    database = requests.resources(request).database
     connection = await service.get_connection(database, connection_id, client_id=client_id)
-    headers = {"etag": http.entity_tag(connection.version), "cache-control": "private, no-cache"}
-    if http.is_known(request, headers["etag"]):
+    headers = {"etag": conditional.entity_tag(connection.version), "cache-control": "private, no-cache"}
+    if conditional.is_known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
-    return http.answer(request, detailed_view(connection), headers=headers)
+    return envelope.answer(request, detailed_view(connection), headers=headers)
 
 
 async def update(request: Request, caller: Caller, document: Document) -> Response:
     """API-009-001-006-0339, Update client connection."""
     client_id, connection_id = _named(request)
     connection = await service.change_redirect_uri(
-        http.resources(request).database,
+        requests.resources(request).database,
         connection_id,
         client_id=client_id,
         redirect_uri=document["redirect_uri"],
-        expected_versions=http.expected_versions(request),
+        expected_versions=conditional.expected_versions(request),
         actor=access.actor(request, caller),
     )
-    return http.answer(request, view(connection), headers={"etag": http.entity_tag(connection.version)})
+    return envelope.answer(request, view(connection), headers={"etag": conditional.entity_tag(connection.version)})
 
 
 async def refresh_secret(request: Request, caller: Caller, document: Document) -> Response:
     """API-009-001-006-0340, Refresh client secret: the only answer that shows a secret."""
     client_id, connection_id = _named(request)
     connection, secret = await service.refresh_secret(
-        http.resources(request).database,
+        requests.resources(request).database,
         connection_id,
         client_id=client_id,
         previous_lives_seconds=document.get("previous_secret_expires_in", 0),
-        expected_versions=http.expected_versions(request),
+        expected_versions=conditional.expected_versions(request),
         api_key_was_sent="api-key" in request.headers,
         actor=access.actor(request, caller),
     )
     data = detailed_view(connection) | {"secret": secret}
-    return http.answer(request, data, headers={"etag": http.entity_tag(connection.version)})
+    return envelope.answer(request, data, headers={"etag": conditional.entity_tag(connection.version)})
 
 
 async def delete(request: Request, caller: Caller, _: Document) -> Response:
     """API-009-001-006-0341, Delete client connection."""
     client_id, connection_id = _named(request)
     await service.delete_connection(
-        http.resources(request).database,
+        requests.resources(request).database,
         connection_id,
         client_id=client_id,
-        expected_versions=http.expected_versions(request),
+        expected_versions=conditional.expected_versions(request),
         actor=access.actor(request, caller),
     )
-    return http.answer_without_data(request)
+    return envelope.answer_without_data(request)
 
 
 async def list_history(request: Request, _: Caller, __: Document) -> Response:
     """What happened to a connection, newest first; not a published method."""
     _filters, page = PAGES.read(request)
     client_id, connection_id = _named(request)
-    database = http.resources(request).database
+    database = requests.resources(request).database
     history = await service.list_history(database, connection_id, client_id=client_id, page=page)
-    return http.answer_page(request, history, event_view)
+    return envelope.answer_page(request, history, event_view)
 
 
 async def check_redirect_uri(request: Request, _: Caller, document: Document) -> Response:
     """What an update would say to an address, without changing any; not a published method."""
-    policy = redirect_uris.Policy.of(http.resources(request).settings)
+    policy = redirect_uris.Policy.of(requests.resources(request).settings)
     problems = redirect_uris.problems(document["redirect_uri"], policy)
-    return http.answer(request, redirect_uris.verdict(problems))
+    return envelope.answer(request, redirect_uris.verdict(problems))
 
 
 def view(connection: Connection) -> dict[str, object]:

@@ -5,11 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document, Event
+from mithril.audit import events, rows
+from mithril.audit.events import Actor, Event
+from mithril.audit.rows import Document
 from mithril.connections import store
 from mithril.connections.store import Connection
-from mithril.database import Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Database, Listed, Page, PooledConnection, Source
 
 
 async def list_connections(
@@ -91,7 +92,7 @@ async def put_connection(
             columns = new() if before is None else changes()
             _check_version(before, expected_versions)
             if before is not None:
-                await audit.change(transaction, store.ROWS, columns, row_id=before.id, actor=actor)
+                await rows.update(transaction, store.ROWS, columns, row_id=before.id, actor=actor)
                 return await get_connection(transaction, before.id, client_id=client_id), None
             added = await store.add_pair(
                 transaction, columns, secret, client_id=client_id, consumer_id=consumer_id, actor=actor
@@ -156,7 +157,7 @@ async def list_history(
     """
     if connection_id is None or client_id is None:
         raise errors.NotFound
-    history = await audit.list_events(database, "connection", connection_id, client_id=client_id, page=page)
+    history = await events.list_events(database, "connection", connection_id, client_id=client_id, page=page)
     if not history.total_entries:
         await get_connection(database, connection_id, client_id=client_id)
     return history

@@ -7,9 +7,10 @@ from uuid import UUID
 import msgspec
 
 from mithril import security
-from mithril.audit import store as audit
-from mithril.audit.store import ACTOR_COLUMNS, Actor, Document
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.audit import rows
+from mithril.audit.events import ACTOR_COLUMNS, Actor
+from mithril.audit.rows import Document
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +34,10 @@ class Replaced(msgspec.Struct, frozen=True):
     is_expected_version: bool
 
 
-ROWS = audit.Table(
+ROWS = rows.AuditedTable(
     "connections",
     "connection",
-    unseen=(*audit.UNSEEN, "version", "secret_digest", "previous_secret_digest", "previous_secret_expires_at"),
+    unseen=(*rows.UNSEEN, "version", "secret_digest", "previous_secret_digest", "previous_secret_expires_at"),
     client="w.client_id",
     # Another secret may well end in the same four characters.
     also_seen="o.key = 'secret_tail' AND (found.t).secret_digest <> (found.w).secret_digest",
@@ -203,7 +204,7 @@ async def add_pair(
         "secret_digest": f"\\x{security.digest(secret).hex()}",
         "secret_tail": security.tail(secret),
     }
-    return await audit.add_first(transaction, ROWS, document, key=PAIR, actor=actor)
+    return await rows.insert_first(transaction, ROWS, document, key=PAIR, actor=actor)
 
 
 async def replace_secret(

@@ -16,10 +16,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, changesets, http
-from mithril.changesets import Changeset
+from mithril import access
 from mithril.tokens import verification
 from mithril.tokens.store import Presented
+from mithril.web import envelope, requests, routing, wrapped_bodies
+from mithril.web.wrapped_bodies import Changeset
 
 TOKEN = Changeset("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
@@ -29,9 +30,9 @@ ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 async def verify(request: Request) -> Response:
     """Token verify, as the gateway of ESOZ asks."""
     found = await verification.verify(
-        http.resources(request).database,
+        requests.resources(request).database,
         token=request.path_params["token"],
-        api_key=http.header(request, "api-key"),
+        api_key=requests.header(request, "api-key"),
         api_key_was_sent="api-key" in request.headers,
     )
     return _answer(request, found)
@@ -39,8 +40,8 @@ async def verify(request: Request) -> Response:
 
 async def verify_in_body(request: Request) -> Response:
     """The same for a token, an API-key and the scopes that are needed in a body, which no log sees."""
-    given = TOKEN.cast(await changesets.read_bare(request))
-    settings, database, _ = http.resources(request)
+    given = TOKEN.cast(await wrapped_bodies.read_bare(request))
+    settings, database, _ = requests.resources(request)
     api_key = given.get("api_key")
     found = await verification.verify(
         database, token=given["token"], api_key=api_key, api_key_was_sent=api_key is not None
@@ -57,7 +58,7 @@ async def forward_auth(request: Request) -> Response:
     The proxy may add the caller's own path (Envoy does), and ask for scopes with `?scope=`.
     """
     found = await access.identify(request)
-    caller = access.caller_of(found, http.resources(request).settings)
+    caller = access.caller_of(found, requests.resources(request).settings)
     for scope in _first_scope(request).split():
         caller.require_scope(scope)
     return Response(status_code=200, headers=_consumer_headers(found))
@@ -65,7 +66,7 @@ async def forward_auth(request: Request) -> Response:
 
 async def show_user(request: Request) -> Response:
     """The person behind an access token, with the roles that count for its client."""
-    owner = await verification.find_owner(http.resources(request).database, request.path_params["token"])
+    owner = await verification.find_owner(requests.resources(request).database, request.path_params["token"])
     data = {
         "id": owner.id,
         "email": owner.email,
@@ -82,14 +83,14 @@ async def show_user(request: Request) -> Response:
             "token": {"expires_at": _unix(owner.expires_at)},
         },
     }
-    return http.answer(request, data, urgent=True)
+    return envelope.answer(request, data, urgent=True)
 
 
 async def verify_key(request: Request) -> Response:
     """Api-key verify: the program that it belongs to, and what it may do without a person."""
-    holder = await verification.verify_key(http.resources(request).database, request.path_params["api_key"])
+    holder = await verification.verify_key(requests.resources(request).database, request.path_params["api_key"])
     details = {"client_id": holder.client_id, "broker_scope": holder.broker_scope, "scope": holder.scope}
-    return http.answer(request, {"details": details}, urgent={"mis_client_id": holder.client_id})
+    return envelope.answer(request, {"details": details}, urgent={"mis_client_id": holder.client_id})
 
 
 def _answer(request: Request, found: Presented) -> Response:
@@ -101,7 +102,7 @@ def _answer(request: Request, found: Presented) -> Response:
         "details": verification.details_of(found),
     }
     mis_client_id = found.broker_id if found.access_type == "BROKER" else None
-    return http.answer(request, data, urgent={"mis_client_id": mis_client_id})
+    return envelope.answer(request, data, urgent={"mis_client_id": mis_client_id})
 
 
 def _consumer_headers(found: Presented) -> Mapping[str, str]:
@@ -128,10 +129,10 @@ def _unix(moment: datetime) -> int:
 
 
 ROUTES = [
-    http.route("/admin/tokens/{token}/verify", verify),
-    http.route("/admin/tokens/verify", verify_in_body, "POST"),
-    http.route("/admin/tokens/{token}/user", show_user),
-    http.route("/admin/api_key/{api_key}/verify", verify_key),
-    http.route(FORWARD_AUTH, forward_auth, *ANY_METHOD),
-    http.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD),
+    routing.route("/admin/tokens/{token}/verify", verify),
+    routing.route("/admin/tokens/verify", verify_in_body, "POST"),
+    routing.route("/admin/tokens/{token}/user", show_user),
+    routing.route("/admin/api_key/{api_key}/verify", verify_key),
+    routing.route(FORWARD_AUTH, forward_auth, *ANY_METHOD),
+    routing.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD),
 ]

@@ -7,19 +7,20 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors, http, metrics
+from mithril import errors, metrics
+from mithril.web import envelope, requests, routing
 
 
 async def live(request: Request) -> Response:
     """200 as long as the process answers at all; restart it when it does not."""
-    return http.answer(request, {"status": "alive"})
+    return envelope.answer(request, {"status": "alive"})
 
 
 async def ready(request: Request) -> Response:
     """200 when requests can be served, else 503: send them elsewhere for now."""
-    if not await http.resources(request).database.is_current():
+    if not await requests.resources(request).database.is_current():
         raise errors.ServiceUnavailable("The database has an older schema: run `mithril migrate`.")
-    return http.answer(request, {"status": "ready"})
+    return envelope.answer(request, {"status": "ready"})
 
 
 async def measure(request: Request) -> Response:
@@ -28,5 +29,5 @@ async def measure(request: Request) -> Response:
     return Response(found.text, headers={"content-type": found.media_type})
 
 
-ROUTES = [http.route("/healthz", live), http.route("/readyz", ready)]
-INTERNAL_ROUTES = [*ROUTES, http.route("/metrics", measure)]
+ROUTES = [routing.route("/healthz", live), routing.route("/readyz", ready)]
+INTERNAL_ROUTES = [*ROUTES, routing.route("/metrics", measure)]

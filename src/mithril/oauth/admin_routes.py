@@ -3,17 +3,18 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import administration, changesets, errors, http
-from mithril.bodies import Document
+from mithril import errors
 from mithril.identifiers import parse_uuid
 from mithril.oauth import token_view, trusted_session
+from mithril.web import admin, requests, routing, wrapped_bodies
+from mithril.web.bodies import Document
 
 
 async def issue_access(request: Request) -> Response:
     """An access token for the person of the path, as if they had logged in through the client."""
-    user_id = administration.identifier(request, "user_id")
-    fields = await changesets.read_wrapped(request, "token")
-    settings, database, _ = http.resources(request)
+    user_id = admin.identifier(request, "user_id")
+    fields = await wrapped_bodies.read_wrapped(request, "token")
+    settings, database, _ = requests.resources(request)
     await trusted_session.check_person(database, user_id)
     client_id, scope = _text(fields, "client_id"), _text(fields, "scope")
     issued = await trusted_session.begin(
@@ -22,9 +23,9 @@ async def issue_access(request: Request) -> Response:
         user_id=user_id,
         client_id=parse_uuid(client_id),
         scope=scope,
-        actor=administration.actor(request),
+        actor=admin.actor(request),
     )
-    return administration.answer_created(request, token_view.view(issued), location=f"/admin/tokens/{issued.id}")
+    return admin.answer_created(request, token_view.view(issued), location=f"/admin/tokens/{issued.id}")
 
 
 def _text(fields: Document, name: str) -> str:
@@ -35,4 +36,4 @@ def _text(fields: Document, name: str) -> str:
     return value
 
 
-ROUTES = [http.route("/admin/users/{user_id}/tokens/access", issue_access, "POST")]
+ROUTES = [routing.route("/admin/users/{user_id}/tokens/access", issue_access, "POST")]

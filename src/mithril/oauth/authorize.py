@@ -4,8 +4,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mithril import errors
-from mithril.audit.store import Actor
-from mithril.database import Database
+from mithril.audit.events import Actor
+from mithril.database.database import Database
 from mithril.oauth import scopes, store
 from mithril.oauth.store import Client, Link
 from mithril.settings import Settings

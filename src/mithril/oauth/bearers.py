@@ -4,7 +4,7 @@ What a bearer token may do at the API is decided in `access`, which tells all of
 """
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import store
 from mithril.tokens import store as token_store
 from mithril.tokens.store import Token

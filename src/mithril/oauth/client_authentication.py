@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import client_secret, store
 from mithril.oauth.store import Client, Link

@@ -1,7 +1,7 @@
 """A client proves itself by the secret of one of its connections (contract.md 3.2.2, row 2; RFC 6749 section 2.3.1)."""
 
 from mithril import errors
-from mithril.database import Database, PooledConnection
+from mithril.database.database import Database, PooledConnection
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.oauth.store import Client, Link

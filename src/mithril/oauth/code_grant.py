@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from mithril import errors
-from mithril.database import Database, PooledConnection
+from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, store
 from mithril.oauth.authorize import AUTHORIZATION_CODE, WRONG_ADDRESS
 from mithril.oauth.store import Client, Link

@@ -9,15 +9,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, changesets, errors, http
-from mithril.attempts import service as attempts
-from mithril.audit.store import Actor
-from mithril.bodies import Document
-from mithril.changesets import Changeset
+from mithril import access, errors
+from mithril.audit.events import Actor
 from mithril.errors import Invalid
 from mithril.oauth import bearers, password_change, second_factor, token_view
+from mithril.throttling import service as throttling
 from mithril.tokens.store import Token
 from mithril.users import person_view, phones
+from mithril.web import envelope, requests, routing, wrapped_bodies
+from mithril.web.bodies import Document
+from mithril.web.wrapped_bodies import Changeset
 
 ACTIONS = "/oauth/users/actions"
 REQUEST_APPS = "REQUEST_APPS"
@@ -31,62 +32,64 @@ PASSWORD = Changeset("mithril.oauth", "update_password.json")
 async def authorize_2fa(request: Request, fields: Document) -> Response:
     """The grant authorize_2fa_access_token: the code of the message for a session."""
     code = _code(fields)
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     issued = await second_factor.authorize(
         database, settings, bearer=_bearer(request), code=code, actor=_actor(request)
     )
-    return http.answer(request, token_view.view(issued), status=201, urgent={"next_step": REQUEST_APPS})
+    return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": REQUEST_APPS})
 
 
 async def refresh_2fa(request: Request, _: Document) -> Response:
     """The grant refresh_2fa_access_token: another message."""
-    settings, database, messenger = http.resources(request)
+    settings, database, messenger = requests.resources(request)
     begun = await second_factor.refresh(database, settings, bearer=_bearer(request), messenger=messenger)
-    return http.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
+    return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
 async def init_factor(request: Request) -> Response:
     """A message to the phone that is to be the person's second factor."""
-    settings, database, messenger = http.resources(request)
+    settings, database, messenger = requests.resources(request)
     token = await bearers.find(database, _bearer(request))
     bearers.check_living(token)
     await bearers.check_people(database, token)
-    given = _factor(await changesets.read_bare(request))
+    given = _factor(await wrapped_bodies.read_bare(request))
     begun = await second_factor.init_factor(
         database, settings, token=token, kind=given["type"], phone=given["factor"], messenger=messenger
     )
-    return http.answer(request, token_view.brief_view(begun.token), status=201, urgent={"next_step": begun.next_step})
+    return envelope.answer(
+        request, token_view.brief_view(begun.token), status=201, urgent={"next_step": begun.next_step}
+    )
 
 
 async def approve_factor(request: Request) -> Response:
     """The code of that message makes the phone the person's second factor."""
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     bearer = _bearer(request)
     token = await bearers.find(database, bearer)
     bearers.check_living(token)
     second_factor.check_initiated(token)
     await bearers.check_people(database, token)
-    code = _code(await changesets.read_bare(request))
+    code = _code(await wrapped_bodies.read_bare(request))
     issued = await second_factor.approve_factor(
         database, settings, token=token, bearer=bearer, code=code, actor=_actor(request)
     )
-    return http.answer(request, token_view.view(issued), status=201)
+    return envelope.answer(request, token_view.view(issued), status=201)
 
 
 async def update_password(request: Request) -> Response:
     """A new password for the person of a change-password token."""
-    database = http.resources(request).database
+    database = requests.resources(request).database
     token = await bearers.find(database, _bearer(request))
     bearers.check_living(token)
     password_change.check_kind(token)
     await bearers.check_people(database, token)
-    given = PASSWORD.cast(await changesets.read_wrapped(request, "user"))
+    given = PASSWORD.cast(await wrapped_bodies.read_wrapped(request, "user"))
     actor = _actor(request, token)
     try:
         person = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
     except errors.ValidationFailed as refusal:
-        raise errors.ValidationFailed(refusal.invalid, message=changesets.MESSAGE) from None
-    return http.answer(request, person_view.view(person))
+        raise errors.ValidationFailed(refusal.invalid, message=wrapped_bodies.MESSAGE) from None
+    return envelope.answer(request, person_view.view(person))
 
 
 def _bearer(request: Request) -> str:
@@ -118,7 +121,7 @@ def _factor(fields: Document) -> Document:
     if isinstance(given.get("factor"), str) and given["factor"].strip() and not phones.is_phone(given["factor"]):
         invalid = [Invalid("$.factor", [phones.INVALID]), *invalid]
     if invalid:
-        raise errors.ValidationFailed(invalid, message=changesets.MESSAGE)
+        raise errors.ValidationFailed(invalid, message=wrapped_bodies.MESSAGE)
     return given
 
 
@@ -127,7 +130,7 @@ def _actor(request: Request, token: Token | None = None) -> Actor:
         user_id=token.user_id if token else None,
         client_id=token.client_id if token else None,
         request_id=request.scope["request_id"],
-        network_address=http.network_address(request),
+        network_address=requests.network_address(request),
     )
 
 
@@ -135,7 +138,7 @@ LOGIN_GRANTS = {"authorize_2fa_access_token": authorize_2fa, "refresh_2fa_access
 
 
 ROUTES = [
-    http.route(f"{ACTIONS}/init_factor", attempts.limiting(init_factor), "POST"),
-    http.route(f"{ACTIONS}/approve_factor", attempts.limiting(approve_factor), "POST"),
-    http.route(f"{ACTIONS}/update_password", attempts.limiting(update_password), "POST"),
+    routing.route(f"{ACTIONS}/init_factor", throttling.limiting(init_factor), "POST"),
+    routing.route(f"{ACTIONS}/approve_factor", throttling.limiting(approve_factor), "POST"),
+    routing.route(f"{ACTIONS}/update_password", throttling.limiting(update_password), "POST"),
 ]

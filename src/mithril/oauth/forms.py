@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.requests import Request
 
-from mithril import bodies
 from mithril.oauth.protocol_errors import ProtocolError
+from mithril.web import bodies
 
 MEDIA_TYPE = re.compile(r"application/x-www-form-urlencoded(?:\s*;\s*charset=\"?utf-8\"?)?\s*;?", re.IGNORECASE)
 BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)  # RFC 7617 section 2

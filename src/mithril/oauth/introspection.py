@@ -1,6 +1,6 @@
 """What a token is good for, told to whom it concerns (RFC 7662)."""
 
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import client_authentication
 from mithril.oauth.client_authentication import Authenticated
 from mithril.oauth.code_grant import REFRESH_TOKEN

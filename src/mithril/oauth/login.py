@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import scopes, store
 from mithril.oauth.store import Client
 from mithril.settings import Settings

@@ -1,7 +1,7 @@
 """Logout: a person's session with one client ends (ESOZ API-009-001-001-0326)."""
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import store
 from mithril.tokens import store as token_store
 

@@ -13,7 +13,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.settings import Settings

@@ -4,8 +4,8 @@ The rules of passwords themselves are in `users.passwords`.
 """
 
 from mithril import errors
-from mithril.audit.store import Actor
-from mithril.database import Database
+from mithril.audit.events import Actor
+from mithril.database.database import Database
 from mithril.errors import Invalid
 from mithril.oauth.second_factor import CHANGE_PASSWORD_TOKEN
 from mithril.tokens import store as token_store

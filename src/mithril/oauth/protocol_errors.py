@@ -11,7 +11,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mithril import errors, http
+from mithril import errors
+from mithril.web import envelope
 
 INVALID_REQUEST, INVALID_CLIENT, INVALID_GRANT = "invalid_request", "invalid_client", "invalid_grant"
 CHALLENGE = 'Basic realm="mithril", charset="UTF-8"'
@@ -77,4 +78,4 @@ def answer(content: Mapping[str, object], *, status: int = HTTPStatus.OK) -> Res
     """JSON as these routes send it (RFC 6749 section 5.1); what is None is left out."""
     shown = {name: value for name, value in content.items() if value is not None}
     headers = {"cache-control": "no-store", "pragma": "no-cache"}
-    return Response(msgspec.json.encode(shown), status, headers, http.JSON)
+    return Response(msgspec.json.encode(shown), status, headers, envelope.JSON)

@@ -1,7 +1,7 @@
 """Another access token for a refresh token (contract.md 3.2.2; RFC 6749 section 6, RFC 9700 section 4.14)."""
 
 from mithril import errors
-from mithril.database import Database, PooledConnection
+from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, scopes, store
 from mithril.oauth.code_grant import REFRESH_TOKEN, Grant, check_people
 from mithril.oauth.store import Client, Link

@@ -1,7 +1,7 @@
 """A client gives a token back (RFC 7009)."""
 
 from mithril import errors
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.oauth import client_authentication, store
 from mithril.oauth.client_authentication import Authenticated
 from mithril.oauth.code_grant import REFRESH_TOKEN

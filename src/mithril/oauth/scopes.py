@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from mithril import errors
-from mithril.database import Source
+from mithril.database.database import Source
 from mithril.oauth import store
 from mithril.oauth.store import Client
 

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.audit.store import Actor
-from mithril.database import Database, PooledConnection
-from mithril.messages import Messenger
+from mithril.audit.events import Actor
+from mithril.database.database import Database, PooledConnection
 from mithril.oauth import bearers
 from mithril.oauth.login import CHANGE_PASSWORD_SCOPE
 from mithril.oauth.store import Client
@@ -27,6 +26,7 @@ from mithril.otp import store as factors
 from mithril.otp.service import Sent
 from mithril.otp.store import Factor
 from mithril.settings import Settings
+from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.store import ACCESS_TOKEN, Issued, Token

@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mithril import errors, http
-from mithril.attempts import service as attempts
+from mithril import errors
 from mithril.oauth import (
     client_authentication,
     code_grant,
@@ -27,7 +26,9 @@ from mithril.oauth.client_authentication import Authenticated
 from mithril.oauth.code_grant import REFRESH_TOKEN, Grant
 from mithril.oauth.forms import Form
 from mithril.oauth.protocol_errors import ProtocolError
+from mithril.throttling import service as throttling
 from mithril.tokens.store import ACCESS_TOKEN, Living
+from mithril.web import requests, routing
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
 METADATA = "/.well-known/oauth-authorization-server"
@@ -48,7 +49,7 @@ async def issue_token(request: Request, caller: Authenticated, form: Form) -> Re
     content = {
         "access_token": issued.access.value,
         "token_type": BEARER,
-        "expires_in": http.resources(request).settings.auth_access_token_lifetime,
+        "expires_in": requests.resources(request).settings.auth_access_token_lifetime,
         "scope": issued.access.scope,
         "refresh_token": issued.refresh.value if issued.refresh else None,
     }
@@ -58,8 +59,8 @@ async def issue_token(request: Request, caller: Authenticated, form: Form) -> Re
 async def redeem_code(request: Request, caller: Authenticated, form: Form) -> Grant:
     """The grant `authorization_code` (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
     return await code_grant.redeem(
-        http.resources(request).database,
-        http.resources(request).settings,
+        requests.resources(request).database,
+        requests.resources(request).settings,
         client=caller.client,
         link=caller.link,
         code=forms.required(form, "code"),
@@ -71,8 +72,8 @@ async def redeem_code(request: Request, caller: Authenticated, form: Form) -> Gr
 async def refresh(request: Request, caller: Authenticated, form: Form) -> Grant:
     """The grant `refresh_token` (RFC 6749 section 6)."""
     return await refresh_grant.refresh(
-        http.resources(request).database,
-        http.resources(request).settings,
+        requests.resources(request).database,
+        requests.resources(request).settings,
         client=caller.client,
         link=caller.link,
         refresh_token=forms.required(form, "refresh_token"),
@@ -82,7 +83,7 @@ async def refresh(request: Request, caller: Authenticated, form: Form) -> Grant:
 
 async def revoke(request: Request, caller: Authenticated, form: Form) -> Response:
     """The revocation endpoint (RFC 7009). `token_type_hint` is no help: every token is found by its value."""
-    await revocation.revoke(http.resources(request).database, caller=caller, token=forms.required(form, "token"))
+    await revocation.revoke(requests.resources(request).database, caller=caller, token=forms.required(form, "token"))
     return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
 
 
@@ -91,8 +92,8 @@ async def introspect(request: Request, caller: Authenticated, form: Form) -> Res
     if caller.link is None:
         raise ProtocolError.invalid_client("Introspection needs the secret of a connection.")
     value = forms.required(form, "token")
-    token = await introspection.introspect(http.resources(request).database, caller=caller, token=value)
-    content = {"active": False} if token is None else introspection_view(token, issuer=http.origin(request.scope))
+    token = await introspection.introspect(requests.resources(request).database, caller=caller, token=value)
+    content = {"active": False} if token is None else introspection_view(token, issuer=requests.origin(request.scope))
     return protocol_errors.answer(content)
 
 
@@ -112,7 +113,7 @@ def introspection_view(token: Living, *, issuer: str) -> Mapping[str, object]:
 
 async def show_metadata(request: Request) -> Response:
     """Where everything is and what it can do (RFC 8414 section 3.2)."""
-    return protocol_errors.answer(metadata(http.origin(request.scope)))
+    return protocol_errors.answer(metadata(requests.origin(request.scope)))
 
 
 def metadata(issuer: str) -> Mapping[str, object]:
@@ -144,25 +145,25 @@ def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
     """A POST route for authenticated clients, and what its path says to any other method."""
 
     async def handle(request: Request) -> Response:
-        request.scope[http.REFUSAL_VIEW] = protocol_errors.show
+        request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
         form = await forms.read(request)
         caller = await _authenticate(request, form)
         try:
             if caller.is_proven:
                 return await handler(request, caller, form)
-            async with attempts.limited(request, client_id=str(caller.client.id)):
+            async with throttling.limited(request, client_id=str(caller.client.id)):
                 return await handler(request, caller, form)
         except errors.Unauthorized as refusal:
             raise protocol_errors.translated(refusal) from refusal
 
-    return [http.route(path, handle, "POST"), Route(path, endpoint=http.Endpoint(_refuse_method))]
+    return [routing.route(path, handle, "POST"), Route(path, endpoint=routing.Endpoint(_refuse_method))]
 
 
 async def _authenticate(request: Request, form: Form) -> Authenticated:
     given = forms.credentials(request, form)
-    database = http.resources(request).database
+    database = requests.resources(request).database
     try:
-        async with attempts.limited(request, client_id=given.client_id):
+        async with throttling.limited(request, client_id=given.client_id):
             caller = await client_authentication.authenticate(database, given.client_id, secret=given.secret)
     except errors.Unauthorized as refusal:
         if refusal.type == protocol_errors.INVALID_CLIENT:
@@ -173,7 +174,7 @@ async def _authenticate(request: Request, form: Form) -> Authenticated:
 
 
 async def _refuse_method(request: Request) -> Response:
-    request.scope[http.REFUSAL_VIEW] = protocol_errors.show
+    request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
     raise errors.MethodNotAllowed(allowed="POST")
 
 
@@ -186,5 +187,5 @@ ROUTES: list[BaseRoute] = [
     *_endpoint(TOKEN, issue_token),
     *_endpoint(REVOKE, revoke),
     *_endpoint(INTROSPECT, introspect),
-    http.route(METADATA, show_metadata),
+    routing.route(METADATA, show_metadata),
 ]

@@ -5,9 +5,9 @@ from uuid import UUID
 import msgspec
 
 from mithril import security
-from mithril.audit import store as audit
-from mithril.audit.store import ACTOR_COLUMNS, Actor
-from mithril.database import Database, PooledConnection, Source
+from mithril.audit import rows
+from mithril.audit.events import ACTOR_COLUMNS, Actor
+from mithril.database.database import Database, PooledConnection, Source
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
 
 
-APPROVAL_ROWS = audit.Table("apps", "approval", client="w.client_id")
+APPROVAL_ROWS = rows.AuditedTable("apps", "approval", client="w.client_id")
 FIND_CLIENT = """
 SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1

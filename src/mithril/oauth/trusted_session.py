@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mithril import errors
-from mithril.audit.store import Actor
-from mithril.database import Database
+from mithril.audit.events import Actor
+from mithril.database.database import Database
 from mithril.oauth import login, scopes
 from mithril.settings import Settings
 from mithril.tokens import records

@@ -4,16 +4,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import administration, changesets, http, queries
-from mithril.changesets import Changeset, Filters
 from mithril.otp import factors
 from mithril.otp.factors import OfPerson
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import fields, person_view, phones
+from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
+from mithril.web.wrapped_bodies import Changeset, Filters
 
 FACTOR = Changeset("mithril.otp", "factor.json", rules=fields.problems)
-FILTERS = Filters(type=queries.text, is_active=queries.boolean)
-CODE_FILTERS = Filters(key=queries.text, status=queries.text, active=queries.boolean)
+FILTERS = Filters(type=query_parameters.text, is_active=query_parameters.boolean)
+CODE_FILTERS = Filters(key=query_parameters.text, status=query_parameters.text, active=query_parameters.boolean)
 CONSTRAINTS = {"authentication_factors_user_id_type_index": "$.user_id"}
 PATH = "/admin/users/{user_id}/authentication_factors"
 ONE = PATH + "/{id}"
@@ -21,34 +21,36 @@ ONE = PATH + "/{id}"
 
 async def list_(request: Request) -> Response:
     """A person's. Whose they are is known, so `user` says nothing here, as in the original."""
-    user_id = administration.identifier(request, "user_id")
+    user_id = admin.identifier(request, "user_id")
     filters, page = FILTERS.read(request)
-    found = await factors.list_factors(http.resources(request).database, user_id, filters, page=page)
-    return http.answer_page(request, found, brief_view)
+    found = await factors.list_factors(requests.resources(request).database, user_id, filters, page=page)
+    return envelope.answer_page(request, found, brief_view)
 
 
 async def show(request: Request) -> Response:
     """One."""
-    user_id, factor_id = administration.identifier(request, "user_id"), administration.identifier(request)
-    return http.answer(request, view(await factors.get_factor(http.resources(request).database, user_id, factor_id)))
+    user_id, factor_id = admin.identifier(request, "user_id"), admin.identifier(request)
+    return envelope.answer(
+        request, view(await factors.get_factor(requests.resources(request).database, user_id, factor_id))
+    )
 
 
 async def add(request: Request) -> Response:
     """A new one, with a phone or without."""
-    user_id = administration.identifier(request, "user_id")
-    columns = FACTOR.new(await changesets.read_bare(request))
-    database, actor = http.resources(request).database, administration.actor(request)
-    with changesets.constraints(CONSTRAINTS):
+    user_id = admin.identifier(request, "user_id")
+    columns = FACTOR.new(await wrapped_bodies.read_bare(request))
+    database, actor = requests.resources(request).database, admin.actor(request)
+    with wrapped_bodies.constraints(CONSTRAINTS):
         added = await factors.add_factor(database, user_id, columns, actor=actor)
     location = PATH.format(user_id=user_id) + f"/{added.factor.id}"
-    return administration.answer_created(request, view(added), location=location)
+    return admin.answer_created(request, view(added), location=location)
 
 
 async def reset(request: Request) -> Response:
     """Forget the phone."""
-    user_id, factor_id = administration.identifier(request, "user_id"), administration.identifier(request)
-    database, actor = http.resources(request).database, administration.actor(request)
-    return http.answer(request, view(await factors.reset_factor(database, user_id, factor_id, actor=actor)))
+    user_id, factor_id = admin.identifier(request, "user_id"), admin.identifier(request)
+    database, actor = requests.resources(request).database, admin.actor(request)
+    return envelope.answer(request, view(await factors.reset_factor(database, user_id, factor_id, actor=actor)))
 
 
 async def disable(request: Request) -> Response:
@@ -64,8 +66,8 @@ async def enable(request: Request) -> Response:
 async def list_codes(request: Request) -> Response:
     """One-time passwords: for whom, and what became of them."""
     filters, page = CODE_FILTERS.read(request)
-    found = await factors.list_codes(http.resources(request).database, filters, page=page)
-    return http.answer_page(request, found, code_view)
+    found = await factors.list_codes(requests.resources(request).database, filters, page=page)
+    return envelope.answer_page(request, found, code_view)
 
 
 def view(found: OfPerson) -> dict[str, object]:
@@ -93,18 +95,18 @@ def code_view(code: CodeRecord) -> dict[str, object]:
 
 
 async def _set_active(request: Request, *, is_active: bool) -> Response:
-    user_id, factor_id = administration.identifier(request, "user_id"), administration.identifier(request)
-    database, actor = http.resources(request).database, administration.actor(request)
+    user_id, factor_id = admin.identifier(request, "user_id"), admin.identifier(request)
+    database, actor = requests.resources(request).database, admin.actor(request)
     found = await factors.set_active(database, user_id, factor_id, is_active=is_active, actor=actor)
-    return http.answer(request, view(found))
+    return envelope.answer(request, view(found))
 
 
 ROUTES = [
-    http.route(PATH, list_),
-    http.route(PATH, add, "POST"),
-    http.route(ONE, show),
-    http.route(f"{ONE}/actions/reset", reset, "PATCH"),
-    http.route(f"{ONE}/actions/disable", disable, "PATCH"),
-    http.route(f"{ONE}/actions/enable", enable, "PATCH"),
-    http.route("/admin/otps", list_codes),
+    routing.route(PATH, list_),
+    routing.route(PATH, add, "POST"),
+    routing.route(ONE, show),
+    routing.route(f"{ONE}/actions/reset", reset, "PATCH"),
+    routing.route(f"{ONE}/actions/disable", disable, "PATCH"),
+    routing.route(f"{ONE}/actions/enable", enable, "PATCH"),
+    routing.route("/admin/otps", list_codes),
 ]

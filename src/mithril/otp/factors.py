@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from mithril import errors
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
-from mithril.database import Database, Listed, Page, PooledConnection, Source
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
+from mithril.database.database import Database, Listed, Page, PooledConnection, Source
 from mithril.otp import store
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import store as user_store
@@ -47,7 +48,7 @@ async def add_factor(database: Database, user_id: UUID, columns: Document, *, ac
         if await user_store.hold_user(transaction, user_id) is None:
             raise errors.NotFound
         document = columns | {"user_id": user_id}
-        factor_id = await audit.add(transaction, FACTOR_ROWS, document, actor=actor)
+        factor_id = await rows.insert(transaction, FACTOR_ROWS, document, actor=actor)
         return await _get(transaction, user_id, factor_id)
 
 
@@ -56,7 +57,7 @@ async def reset_factor(database: Database, user_id: UUID, factor_id: UUID, *, ac
     async with database.transaction() as transaction:
         if not (await _hold(transaction, user_id, factor_id)).is_active:
             raise errors.NotFound(detail="the factor is not active")
-        await audit.change(transaction, FACTOR_ROWS, {"factor": None}, row_id=factor_id, actor=actor)
+        await rows.update(transaction, FACTOR_ROWS, {"factor": None}, row_id=factor_id, actor=actor)
         return await _get(transaction, user_id, factor_id)
 
 
@@ -65,7 +66,7 @@ async def set_active(database: Database, user_id: UUID, factor_id: UUID, *, is_a
     async with database.transaction() as transaction:
         if (await _hold(transaction, user_id, factor_id)).is_active == is_active:
             raise errors.Conflict(ENABLED if is_active else DISABLED)
-        await audit.change(transaction, FACTOR_ROWS, {"is_active": is_active}, row_id=factor_id, actor=actor)
+        await rows.update(transaction, FACTOR_ROWS, {"is_active": is_active}, row_id=factor_id, actor=actor)
         return await _get(transaction, user_id, factor_id)
 
 

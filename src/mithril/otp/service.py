@@ -13,12 +13,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.attempts import store as attempts
-from mithril.database import Database, PooledConnection
-from mithril.messages import Messenger
+from mithril.database.database import Database, PooledConnection
 from mithril.otp import store
 from mithril.otp.store import OpenCode
 from mithril.settings import Settings
+from mithril.sms.messenger import Messenger
+from mithril.throttling import store as throttling
 from mithril.users import service as users
 
 PLACE_OF_CODE = "<otp.code>"
@@ -62,7 +62,7 @@ async def send(
     try:
         await messenger.send(phone, text_of(code, settings))
     except errors.MessageNotSent:
-        await attempts.forgive(database, key)
+        await throttling.forgive(database, key)
         raise
     return Sent(phone, code_hash)
 
@@ -119,7 +119,7 @@ def text_of(code: str, settings: Settings) -> str:
 
 
 async def _count_send(database: Database, settings: Settings, key: str) -> None:
-    counted = await attempts.count(database, [key], within_seconds=60 * settings.otp_send_timeout)
+    counted = await throttling.count(database, [key], within_seconds=60 * settings.otp_send_timeout)
     if counted[key].times > settings.otp_send_counter_max:
         raise errors.TooManyRequests(retry_after_seconds=60 * settings.otp_send_timeout)
 

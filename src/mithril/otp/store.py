@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.audit.store import ACTOR_COLUMNS, Actor
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.audit.events import ACTOR_COLUMNS, Actor
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import http
 from mithril.pages import cookies
 from mithril.pages.questions import Question, SentBack
+from mithril.web import requests
 
 SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.12)
 
@@ -33,7 +33,7 @@ def _to_client(request: Request, question: Question, answer: dict[str, str]) -> 
     if question.state is not None:
         answer["state"] = question.state
     if question.entrance.is_standard:
-        answer["iss"] = http.origin(request.scope)  # RFC 9207 section 2
+        answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
     location = _with_parameters(question.asked.link.redirect_uri, answer)
     response = Response(status_code=SEE_OTHER, headers={"location": location})
     cookies.forget(request, response, cookies.VISIT)

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril import errors, http
+from mithril import errors
 from mithril.oauth import authorize, store
 from mithril.pages import visits
 from mithril.pages.questions import Question, SentBack
 from mithril.users.store import User
+from mithril.web import requests
 
 
 class Wanted(NamedTuple):
@@ -21,7 +22,7 @@ class Wanted(NamedTuple):
 
 async def wanted(request: Request, question: Question, user: User) -> Wanted:
     """Raises SentBack when client type or roles do not allow it, or nothing is asked for."""
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     client = question.asked.client
     try:
         scope = await authorize.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
@@ -36,7 +37,7 @@ async def wanted(request: Request, question: Question, user: User) -> Wanted:
 
 async def allow(request: Request, question: Question, user: User, scope: str) -> str:
     """Records the approval; the value of the code. `scope` must be that of `wanted`."""
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     issued = await authorize.approve(
         database,
         settings,
@@ -54,5 +55,5 @@ async def consumer_name(request: Request, question: Question) -> str | None:
     link = question.asked.link
     if link.consumer_id == link.client_id:
         return None
-    consumer = await store.find_client(http.resources(request).database, link.consumer_id)
+    consumer = await store.find_client(requests.resources(request).database, link.consumer_id)
     return consumer.name if consumer else None

@@ -10,8 +10,9 @@ from hmac import compare_digest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import http, security
+from mithril import security
 from mithril.pages.forms import Fields
+from mithril.web import requests
 
 VISIT = "mithril-visit"
 FORM = "mithril-form"
@@ -61,5 +62,5 @@ def _full_name(request: Request, name: str) -> str:
 
 def _is_secure(request: Request) -> bool:
     """Whether the browser came by https, perhaps to a proxy in front of us."""
-    public_url = http.resources(request).settings.public_url
+    public_url = requests.resources(request).settings.public_url
     return request.url.scheme == "https" or public_url.lower().startswith("https://")

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from mithril import errors, http
+from mithril import errors
+from mithril.web import requests
 
 MAX_BYTES = 8_192
 MAX_FIELDS = 50
@@ -70,10 +71,10 @@ async def read(request: Request) -> Fields:
 
     Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, Unanswerable, and ClientDisconnect.
     """
-    if not MEDIA_TYPE.fullmatch((http.header(request, "content-type") or "").strip()):
+    if not MEDIA_TYPE.fullmatch((requests.header(request, "content-type") or "").strip()):
         raise errors.ContentTypeInvalid("Send the form as application/x-www-form-urlencoded.")
     try:
-        async with asyncio.timeout(http.resources(request).settings.body_timeout):
+        async with asyncio.timeout(requests.resources(request).settings.body_timeout):
             body = await _read(request)
     except TimeoutError:
         raise errors.RequestTimeout from None

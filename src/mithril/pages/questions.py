@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril import errors, http
+from mithril import errors
 from mithril.identifiers import parse_uuid
 from mithril.oauth import authorize, scopes
 from mithril.oauth.authorize import Asked
 from mithril.pages import forms
 from mithril.pages.forms import Fields, Unanswerable
+from mithril.web import requests
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
@@ -65,7 +66,7 @@ async def read(request: Request, entrance: Entrance) -> Question:
     """The question in the query of `request`. Raises Unanswerable for a wrong client or address."""
     fields = forms.parse(request.scope["query_string"].decode("latin-1"))
     client_id, redirect_uri = _required(fields, "client_id"), _required(fields, "redirect_uri")
-    database = http.resources(request).database
+    database = requests.resources(request).database
     identifier = parse_uuid(client_id)
     if identifier is None:
         raise Unanswerable("unknown_client", client_id=client_id)

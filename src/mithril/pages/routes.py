@@ -7,15 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors, http
-from mithril.attempts import service as attempts
+from mithril import errors
 from mithril.otp import service as codes
 from mithril.pages import answers, consent, cookies, forms, questions, rendering, second_factor, texts, visits
 from mithril.pages.forms import Fields, Unanswerable
 from mithril.pages.questions import Entrance, Question, SentBack
 from mithril.pages.visits import Visit
+from mithril.throttling import service as throttling
 from mithril.users import service as users
 from mithril.users.store import User
+from mithril.web import conditional, requests, routing
 
 SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
@@ -30,7 +31,7 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
     """A route whose refusals are pages, or, once client and address are right, errors for the client."""
 
     async def shown(request: Request) -> Response:
-        request.scope[http.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
+        request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
         fields = await forms.read(request) if method == "POST" else Fields({}, frozenset())
         question = await questions.read(request, entrance)
@@ -40,7 +41,7 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
         except SentBack as refusal:
             return answers.send_back(request, question, refusal)
 
-    return http.route(entrance.path, shown, method)
+    return routing.route(entrance.path, shown, method)
 
 
 async def ask(request: Request, question: Question, _: Fields) -> Response:
@@ -64,7 +65,7 @@ async def receive(request: Request, question: Question, fields: Fields) -> Respo
 async def show_style(request: Request) -> Response:
     """The style sheet of the pages."""
     headers = {"etag": rendering.STYLE_TAG, "cache-control": "public, max-age=3600"}
-    if http.is_known(request, rendering.STYLE_TAG):
+    if conditional.is_known(request, rendering.STYLE_TAG):
         return Response(status_code=304, headers=headers)
     return Response(rendering.STYLE, 200, headers, "text/css")
 
@@ -73,11 +74,11 @@ async def _sign_in(request: Request, question: Question, fields: Fields) -> Resp
     email, password = fields.get("email"), fields.get("password")
     if email is None or password is None or len(email) > MAX_EMAIL:
         return await _sign_in_form(request, question, email=email, problem="incomplete", status=422)
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     try:
-        async with attempts.limited(request):
+        async with throttling.limited(request):
             user = await users.authenticate(
-                database, settings, email=email, password=password, network_address=http.network_address(request)
+                database, settings, email=email, password=password, network_address=requests.network_address(request)
             )
         users.check_password_age(user, settings)
         waiting = await second_factor.begin(request, question, user)
@@ -131,7 +132,7 @@ async def _admit(request: Request, question: Question, user: User) -> Response:
     wanted = await consent.wanted(request, question, user)
     if not wanted.new and not question.asked.client.is_public:
         return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
-    async with http.resources(request).database.transaction() as transaction:
+    async with requests.resources(request).database.transaction() as transaction:
         visit = await visits.begin(transaction, visits.SIGNED_IN, user=user, question=question)
     return _next_step(request, visit.value)
 
@@ -217,5 +218,5 @@ ROUTES = [
     page(SIGN_IN, receive, "POST"),
     page(AUTHORIZE, ask, "GET"),
     page(AUTHORIZE, receive, "POST"),
-    http.route("/sign-in/style.css", show_style),
+    routing.route("/sign-in/style.css", show_style),
 ]

@@ -6,7 +6,7 @@ API: it ends none of the person's tokens.
 
 from starlette.requests import Request
 
-from mithril import http, security
+from mithril import security
 from mithril.otp import service as codes
 from mithril.otp import store as factors
 from mithril.pages import visits
@@ -16,6 +16,7 @@ from mithril.tokens import store as token_store
 from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users.store import User
+from mithril.web import requests
 
 MASK = "•••"
 SHOWN_DIGITS = 2
@@ -31,7 +32,7 @@ async def begin(request: Request, question: Question, user: User, *, replaces: V
     `replaces`: the waiting visit whose code did not arrive. Raises PhoneMissing, TooManyRequests, MessageNotSent;
     then nothing is stored.
     """
-    settings, database, messenger = http.resources(request)
+    settings, database, messenger = requests.resources(request)
     factor = await factors.find_factor(database, user.id)
     if factor is None:
         return None
@@ -53,7 +54,7 @@ async def confirm(request: Request, question: Question, visit: Visit, code: str)
 
     A failure is counted for the person, who is blocked at the last one. Raises `otp.service.Refused`.
     """
-    settings, database, _ = http.resources(request)
+    settings, database, _ = requests.resources(request)
     factor = await factors.find_factor(database, visit.user.id)
     if factor is None or factor.phone is None:
         return False
@@ -73,5 +74,5 @@ async def confirm(request: Request, question: Question, visit: Visit, code: str)
 
 async def masked_phone(request: Request, user: User) -> str:
     """The end of the number that the code went to."""
-    factor = await factors.find_factor(http.resources(request).database, user.id)
+    factor = await factors.find_factor(requests.resources(request).database, user.id)
     return MASK + (factor.phone or "")[-SHOWN_DIGITS:] if factor else MASK

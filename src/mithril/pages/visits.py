@@ -9,9 +9,8 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from mithril import http
-from mithril.audit.store import Actor
-from mithril.database import PooledConnection
+from mithril.audit.events import Actor
+from mithril.database.database import PooledConnection
 from mithril.pages import cookies
 from mithril.pages.questions import Question
 from mithril.tokens import service as tokens
@@ -19,6 +18,7 @@ from mithril.tokens import store as token_store
 from mithril.tokens.store import Issued
 from mithril.users import store as users
 from mithril.users.store import User
+from mithril.web import requests
 
 SIGNED_IN = "sign_in_visit"
 SECOND_FACTOR = "sign_in_second_factor"
@@ -39,7 +39,7 @@ async def find(request: Request, question: Question) -> Visit | None:
     value = cookies.read(request, cookies.VISIT)
     if value is None:
         return None
-    async with http.resources(request).database.transaction() as transaction:
+    async with requests.resources(request).database.transaction() as transaction:
         token = await token_store.find_token(transaction, value)
         if token is None or token.name not in (SIGNED_IN, SECOND_FACTOR) or token.is_expired or token.is_used:
             return None
@@ -65,7 +65,7 @@ async def begin(
 
 async def end(request: Request, visit: Visit) -> bool:
     """Ends the visit; False when it was over already. Of several forms sent at once one is the first."""
-    async with http.resources(request).database.transaction() as transaction:
+    async with requests.resources(request).database.transaction() as transaction:
         return await token_store.consume_token(transaction, visit.id)
 
 
@@ -75,5 +75,5 @@ def actor(request: Request, question: Question, user: User) -> Actor:
         user_id=user.id,
         client_id=question.asked.client.id,
         request_id=request.scope["request_id"],
-        network_address=http.network_address(request),
+        network_address=requests.network_address(request),
     )

@@ -17,9 +17,9 @@ from uuid import uuid4
 from msgspec import UNSET
 
 from mithril import security
-from mithril.audit.store import Actor
+from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
-from mithril.database import Connection
+from mithril.database.database import Connection
 from mithril.snapshots import store
 from mithril.snapshots.document import Snapshot
 from mithril.snapshots.kinds import KINDS, Kind, secret_columns

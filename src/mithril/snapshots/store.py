@@ -1,6 +1,6 @@
 """The SQL of import and export: one description per table, and the statements that are made from it.
 
-A row comes as a JSON document of its columns; how it is written, and recorded, is in `audit.store`. In all
+A row comes as a JSON document of its columns; how it is written, and recorded, is in `rows.store`. In all
 statements `t` is a row as it is, and `w` the row that is wanted.
 """
 
@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
 from mithril.clients import store as clients
 from mithril.connections import store as connections
-from mithril.database import Connection, Violation
+from mithril.database.database import Connection, Violation
 from mithril.oauth import store as oauth
-from mithril.roles import store as roles
-from mithril.scopes import store as scopes
+from mithril.scope_sets import store as scope_sets
 from mithril.tokens import store as tokens
+from mithril.user_roles import store as user_roles
 from mithril.users import store as users
 
 __all__ = ["Document"]
@@ -37,7 +38,7 @@ class Refused(Exception):
 
 
 class Key(NamedTuple):
-    """What no two rows may share, beside the id."""
+    """What no two found_rows may share, beside the id."""
 
     field: str
     """The key of the file that is to blame."""
@@ -50,7 +51,7 @@ class Key(NamedTuple):
 class Table(NamedTuple):
     """What import and export need to know of a table, beyond what changing its rows takes."""
 
-    rows: audit.Table
+    audited: rows.AuditedTable
     columns: str
     """Those that are exported, in order."""
     keys: tuple[Key, ...] = ()
@@ -61,12 +62,12 @@ class Table(NamedTuple):
     @property
     def name(self) -> str:
         """As in the schema."""
-        return self.rows.name
+        return self.audited.name
 
     @property
     def noun(self) -> str:
         """As in the audit trail."""
-        return self.rows.noun
+        return self.audited.noun
 
 
 class Match(NamedTuple):
@@ -80,8 +81,8 @@ class Match(NamedTuple):
 ID = Key("id", ("id",), "id")
 ROLE_NAME = "(SELECT name FROM roles WHERE id = t.role_id) AS role"
 
-CLIENT_TYPES = Table(scopes.CLIENT_TYPES.rows, "id, name, scope", (Key("name", ("name",), "name"),))
-ROLES = Table(scopes.ROLES.rows, "id, name, scope", (Key("name", ("name",), "name"),))
+CLIENT_TYPES = Table(scope_sets.CLIENT_TYPES.audited, "id, name, scope", (Key("name", ("name",), "name"),))
+ROLES = Table(scope_sets.ROLES.audited, "id, name, scope", (Key("name", ("name",), "name"),))
 USERS = Table(
     users.ROWS,
     "id, email, tax_id, person_id, settings, priv_settings, is_blocked, block_reason",
@@ -104,12 +105,12 @@ CONNECTIONS = Table(
     state="t.redirect_uri",
 )
 USER_ROLES = Table(
-    roles.ROWS,
+    user_roles.ROWS,
     f"id, user_id, client_id, {ROLE_NAME}",
     (Key("role", ("user_id", "role_id", "client_id"), "user_id, client_id and role"),),
 )
 GLOBAL_USER_ROLES = Table(
-    roles.GLOBAL_ROWS,
+    user_roles.GLOBAL_ROWS,
     f"id, user_id, {ROLE_NAME}",
     (Key("role", ("user_id", "role_id"), "user_id and role"),),
 )
@@ -140,26 +141,26 @@ async def begin(connection: Connection) -> datetime:
 
 async def names(connection: Connection, table: Table) -> dict[str, str]:
     """The ids of all client types or roles (there are few), by name and by id."""
-    rows = await connection.fetch(f"SELECT id::text, name FROM {table.name}")
-    return {row["id"]: row["id"] for row in rows} | {row["name"]: row["id"] for row in rows}
+    found_rows = await connection.fetch(f"SELECT id::text, name FROM {table.name}")
+    return {row["id"]: row["id"] for row in found_rows} | {row["name"]: row["id"] for row in found_rows}
 
 
 async def find(connection: Connection, table: Table, documents: Sequence[Document]) -> list[tuple[int, Match]]:
-    """The existing rows that share an id or another key with a document, each with the document's position."""
-    rows = await connection.fetch(_find(table), audit.encoded(documents))
-    return [(row["position"], Match(row["field"], row["id"], row["state"])) for row in rows]
+    """The existing found_rows that share an id or another key with a document, each with the document's position."""
+    found_rows = await connection.fetch(_find(table), rows.encoded(documents))
+    return [(row["position"], Match(row["field"], row["id"], row["state"])) for row in found_rows]
 
 
 async def add(connection: Connection, table: Table, document: Document, *, actor: Actor) -> None:
     """A new row with its audit row. Raises Refused."""
     with _refusals(table, document):
-        await audit.add(connection, table.rows, document, actor=actor)
+        await rows.insert(connection, table.audited, document, actor=actor)
 
 
 async def change(connection: Connection, table: Table, document: Document, *, row_id: str, actor: Actor) -> bool:
     """Brings a row to what the document says, if it differs; says whether it did. Raises Refused."""
     with _refusals(table, document):
-        return await audit.change(connection, table.rows, document, row_id=row_id, actor=actor)
+        return await rows.update(connection, table.audited, document, row_id=row_id, actor=actor)
 
 
 REMEMBER_PASSWORD = f"""
@@ -178,11 +179,11 @@ async def remember_password(connection: Connection, user_id: str, password_hash:
 
 async def export(connection: Connection, table: Table) -> list[str]:
     """Each row as one line of JSON, oldest first."""
-    rows = await connection.fetch(
+    found_rows = await connection.fetch(
         f"SELECT (SELECT row_to_json(line) FROM (SELECT {table.columns}) line)::text"
         f" FROM {table.name} t ORDER BY t.inserted_at, t.id"
     )
-    return [row[0] for row in rows]
+    return [row[0] for row in found_rows]
 
 
 @functools.cache
@@ -190,7 +191,7 @@ def _find(table: Table) -> str:
     lookups = (
         f"SELECT w.position, '{key.field}' AS field, t.id::text, {table.state} AS state"
         f" FROM wanted w JOIN {table.name} t"
-        f" ON ({audit.listed(key.held_in or key.columns, 't.')}) = ({audit.listed(key.columns, 'w.')})"
+        f" ON ({rows.listed(key.held_in or key.columns, 't.')}) = ({rows.listed(key.columns, 'w.')})"
         for key in (ID, *table.keys)
     )
     return f"""

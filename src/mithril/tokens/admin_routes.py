@@ -10,15 +10,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import administration, changesets, errors, http, queries
-from mithril.changesets import Changeset, Filters
-from mithril.database import Database
+from mithril import errors
+from mithril.database.database import Database
 from mithril.tokens import records
 from mithril.tokens.store import Record
+from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
+from mithril.web.wrapped_bodies import Changeset, Filters
 
 TOKEN = Changeset("mithril.tokens", "token.json")
-OF_ANYBODY: dict[str, queries.Parser] = {"name": queries.text, "value": str, "client_id": queries.uuid}
-FILTERS = Filters(**OF_ANYBODY, id=queries.uuid, user_id=queries.uuid)
+OF_ANYBODY: dict[str, query_parameters.Parser] = {
+    "name": query_parameters.text,
+    "value": str,
+    "client_id": query_parameters.uuid,
+}
+FILTERS = Filters(**OF_ANYBODY, id=query_parameters.uuid, user_id=query_parameters.uuid)
 FILTERS_OF_A_PERSON = Filters(**OF_ANYBODY)
 CONSTRAINTS = {
     "tokens_digest_index": "$.value",
@@ -33,58 +38,58 @@ NEVER_SHOWN = ("refresh_token", "request_authentication_factor")
 async def list_(request: Request) -> Response:
     """All, or those that match."""
     filters, page = FILTERS.read(request)
-    return http.answer_page(request, await records.list_records(_database(request), filters, page=page), view)
+    return envelope.answer_page(request, await records.list_records(_database(request), filters, page=page), view)
 
 
 async def show(request: Request) -> Response:
     """One, living or not."""
-    token_id = administration.identifier(request)
-    return http.answer(request, view(await records.get_record(_database(request), token_id)))
+    token_id = admin.identifier(request)
+    return envelope.answer(request, view(await records.get_record(_database(request), token_id)))
 
 
 async def add(request: Request) -> Response:
     """A new one, of any kind, with the value that the caller has made."""
-    fields = TOKEN.new(await changesets.read_wrapped(request, WRAPPER))
-    with changesets.constraints(CONSTRAINTS):
-        added = await records.add(_database(request), fields, actor=administration.actor(request))
+    fields = TOKEN.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    with wrapped_bodies.constraints(CONSTRAINTS):
+        added = await records.add(_database(request), fields, actor=admin.actor(request))
     data = view(added) | {"value": fields["value"]}
-    return administration.answer_created(request, data, location=f"{PATH}/{added.id}")
+    return admin.answer_created(request, data, location=f"{PATH}/{added.id}")
 
 
 async def change(request: Request) -> Response:
     """Other fields; the rest stays."""
-    token_id = administration.identifier(request)
-    fields = TOKEN.changes(await changesets.read_wrapped(request, WRAPPER))
-    with changesets.constraints(CONSTRAINTS):
-        changed = await records.change(_database(request), token_id, fields, actor=administration.actor(request))
-    return http.answer(request, view(changed))
+    token_id = admin.identifier(request)
+    fields = TOKEN.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    with wrapped_bodies.constraints(CONSTRAINTS):
+        changed = await records.change(_database(request), token_id, fields, actor=admin.actor(request))
+    return envelope.answer(request, view(changed))
 
 
 async def remove(request: Request) -> Response:
     """Delete it."""
-    token_id = administration.identifier(request)
-    await records.remove(_database(request), token_id, actor=administration.actor(request))
-    return administration.answer_nothing()
+    token_id = admin.identifier(request)
+    await records.remove(_database(request), token_id, actor=admin.actor(request))
+    return admin.answer_nothing()
 
 
 async def remove_of_person(request: Request) -> Response:
     """Delete a person's tokens, or those of them that match."""
-    user_id = administration.identifier(request, "user_id")
+    user_id = admin.identifier(request, "user_id")
     filters, _ = FILTERS_OF_A_PERSON.read(request)
-    actor = administration.actor(request)
+    actor = admin.actor(request)
     await records.remove_all(_database(request), [user_id], filters=filters, actor=actor)
-    return administration.answer_nothing()
+    return admin.answer_nothing()
 
 
 async def remove_of_people(request: Request) -> Response:
     """Delete all tokens of some people, who must be named."""
     given = request.query_params.getlist("user_ids")
     try:
-        user_ids = queries.uuids(given[0] if given else "")
-    except queries.Bad:
+        user_ids = query_parameters.uuids(given[0] if given else "")
+    except query_parameters.Bad:
         raise errors.RequestMalformed("user_ids must be UUIDs by comma") from None
-    await records.remove_all(_database(request), user_ids, filters={}, actor=administration.actor(request))
-    return administration.answer_nothing()
+    await records.remove_all(_database(request), user_ids, filters={}, actor=admin.actor(request))
+    return admin.answer_nothing()
 
 
 def view(record: Record) -> dict[str, object]:
@@ -106,15 +111,15 @@ def view(record: Record) -> dict[str, object]:
 
 
 def _database(request: Request) -> Database:
-    return http.resources(request).database
+    return requests.resources(request).database
 
 
 ROUTES = [
-    http.route(PATH, list_),
-    http.route(PATH, add, "POST"),
-    http.route(PATH, remove_of_people, "DELETE"),
-    http.route(f"{PATH}/{{id}}", show),
-    http.route(f"{PATH}/{{id}}", change, "PUT", "PATCH"),
-    http.route(f"{PATH}/{{id}}", remove, "DELETE"),
-    http.route("/admin/users/{user_id}/tokens", remove_of_person, "DELETE"),
+    routing.route(PATH, list_),
+    routing.route(PATH, add, "POST"),
+    routing.route(PATH, remove_of_people, "DELETE"),
+    routing.route(f"{PATH}/{{id}}", show),
+    routing.route(f"{PATH}/{{id}}", change, "PUT", "PATCH"),
+    routing.route(f"{PATH}/{{id}}", remove, "DELETE"),
+    routing.route("/admin/users/{user_id}/tokens", remove_of_person, "DELETE"),
 ]

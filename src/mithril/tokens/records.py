@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
-from mithril.database import Condition, Database, Listed, Page, PooledConnection
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.tokens import store
 from mithril.tokens.store import Issued, Record
 
@@ -31,14 +32,14 @@ async def get_record(database: Database, token_id: UUID) -> Record:
 async def add(database: Database, fields: Document, *, actor: Actor) -> Record:
     """A new token of any kind. `fields`: as on the wire. Raises Violation for a value that is taken."""
     async with database.transaction() as transaction:
-        token_id = await audit.add(transaction, store.ROWS, _columns(fields), actor=actor)
+        token_id = await rows.insert(transaction, store.ROWS, _columns(fields), actor=actor)
         return _found(await store.find_record(transaction, token_id))
 
 
 async def change(database: Database, token_id: UUID, fields: Document, *, actor: Actor) -> Record:
     """The state after the change, which takes effect at once. Raises NotFound, Violation as `add`."""
     async with database.transaction() as transaction:
-        await audit.change(transaction, store.ROWS, _columns(fields), row_id=token_id, actor=actor)
+        await rows.update(transaction, store.ROWS, _columns(fields), row_id=token_id, actor=actor)
         return _found(await store.find_record(transaction, token_id))
 
 
@@ -46,7 +47,7 @@ async def remove(database: Database, token_id: UUID, *, actor: Actor) -> None:
     """Deletes it. Raises NotFound."""
     async with database.transaction() as transaction:
         conditions = [Condition("t.id = {}", token_id)]
-        if not await audit.remove(transaction, store.ROWS, conditions, actor=actor):
+        if not await rows.delete(transaction, store.ROWS, conditions, actor=actor):
             raise errors.NotFound
 
 
@@ -55,7 +56,7 @@ async def remove_all(database: Database, user_ids: list[UUID], *, filters: dict[
     conditions = store.conditions_of({"user_ids": user_ids} | _by_digest(filters))
     async with database.transaction() as transaction:
         await store.hold_grants(transaction, user_ids)
-        await audit.remove(transaction, store.ROWS, conditions, actor=actor)
+        await rows.delete(transaction, store.ROWS, conditions, actor=actor)
 
 
 async def issue_access(
@@ -72,14 +73,14 @@ async def issue_access(
     value, details = security.new_secret(), {"grant_type": grant_type}
     known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
     columns = {"name": store.ACCESS_TOKEN, "digest": _digest(value), "details": details, **known}
-    token_id = await audit.add(transaction, store.ROWS, columns, actor=actor)
+    token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
     return Issued(
         id=token_id,
         name=store.ACCESS_TOKEN,
         value=value,
         connection_id=None,
         family_id=None,
-        details=audit.encoded(details),
+        details=rows.encoded(details),
         user_id=user_id,
         client_id=client_id,
         scope=scope,

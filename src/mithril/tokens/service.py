@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.database import PooledConnection
+from mithril.database.database import PooledConnection
 from mithril.tokens import store
 from mithril.tokens.store import Issued
 

@@ -7,11 +7,11 @@ from uuid import UUID
 import msgspec
 
 from mithril import security
-from mithril.audit import store as audit
-from mithril.database import Condition, Database, Listed, Lookup, Page, PooledConnection, Source
+from mithril.audit import rows
+from mithril.database.database import Condition, Database, Listed, Lookup, Page, PooledConnection, Source
 
 ACCESS_TOKEN = "access_token"
-ROWS = audit.Table("tokens", "token", unseen=(*audit.UNSEEN, "digest"), client="w.client_id")
+ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from mithril import errors, security
-from mithril.database import Database
+from mithril.database.database import Database
 from mithril.tokens import store
 from mithril.tokens.store import KeyHolder, Owner, Presented
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.audit import store as audit
-from mithril.audit.store import Actor, Document
-from mithril.database import Condition, Database, Listed, Page, PooledConnection
+from mithril.audit import rows
+from mithril.audit.events import Actor
+from mithril.audit.rows import Document
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.errors import Invalid, Rule
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
@@ -60,7 +61,7 @@ async def add(database: Database, account: Account, *, actor: Actor) -> Person:
     assert account.password is not None, "a new person has a password"
     columns = account.columns | {"password_hash": await passwords.hashed(account.password)}
     async with database.transaction() as transaction:
-        user_id = await audit.add(transaction, store.ROWS, columns, actor=actor)
+        user_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         if account.is_two_factor:
             await _set_factor(transaction, user_id, phone=account.phone, actor=actor)
         return _found(await store.find_person(transaction, user_id))
@@ -75,7 +76,7 @@ async def change(database: Database, user_id: UUID, account: Account, *, actor: 
     is_blocked = account.columns.get("is_blocked")
     async with database.transaction() as transaction:
         before = await _lock(transaction, user_id)
-        await audit.change(transaction, store.ROWS, account.columns, row_id=user_id, actor=actor)
+        await rows.update(transaction, store.ROWS, account.columns, row_id=user_id, actor=actor)
         if account.is_two_factor:
             await _set_factor(transaction, user_id, phone=account.phone, actor=actor)
         if password_hash is not None:
@@ -89,7 +90,7 @@ async def remove(database: Database, user_id: UUID, *, actor: Actor) -> None:
     """Deletes the person with all that is theirs: clients, approvals, tokens, roles. Raises NotFound."""
     async with database.transaction() as transaction:
         await _lock(transaction, user_id)
-        await audit.remove(transaction, store.ROWS, [Condition("t.id = {}", user_id)], actor=actor)
+        await rows.delete(transaction, store.ROWS, [Condition("t.id = {}", user_id)], actor=actor)
 
 
 async def block(database: Database, user_id: UUID, *, reason: str | None, actor: Actor) -> Person:
@@ -99,7 +100,7 @@ async def block(database: Database, user_id: UUID, *, reason: str | None, actor:
         if before.is_blocked:
             raise errors.Conflict(BLOCKED)
         columns = {"is_blocked": True, "block_reason": reason}
-        await audit.change(transaction, store.BLOCKED_ROWS, columns, row_id=user_id, actor=actor)
+        await rows.update(transaction, store.BLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=True)
         return _found(await store.find_person(transaction, user_id))
 
@@ -111,7 +112,7 @@ async def unblock(database: Database, user_id: UUID, *, reason: str | None, acto
         if not before.is_blocked:
             raise errors.Conflict(UNBLOCKED)
         columns = {"is_blocked": False, "block_reason": reason}
-        await audit.change(transaction, store.UNBLOCKED_ROWS, columns, row_id=user_id, actor=actor)
+        await rows.update(transaction, store.UNBLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=False)
         return _found(await store.find_person(transaction, user_id))
 
@@ -156,9 +157,9 @@ async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: st
     factor_id = await store.find_factor_id(transaction, user_id)
     if factor_id is None:
         columns = {"user_id": user_id, "type": "SMS", "factor": phone}
-        await audit.add(transaction, store.FACTOR_ROWS, columns, actor=actor)
+        await rows.insert(transaction, store.FACTOR_ROWS, columns, actor=actor)
     else:
-        await audit.change(transaction, store.FACTOR_ROWS, {"factor": phone}, row_id=factor_id, actor=actor)
+        await rows.update(transaction, store.FACTOR_ROWS, {"factor": phone}, row_id=factor_id, actor=actor)
 
 
 def _account(fields: Document, *, is_two_factor: bool) -> Account:

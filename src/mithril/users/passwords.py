@@ -8,8 +8,8 @@ import re
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.audit.store import Actor
-from mithril.database import Database, PooledConnection
+from mithril.audit.events import Actor
+from mithril.database.database import Database, PooledConnection
 from mithril.errors import Rule
 from mithril.tokens import store as token_store
 from mithril.users import store

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mithril import errors, security
-from mithril.attempts import store as attempts
-from mithril.audit.store import Actor
-from mithril.database import Database, PooledConnection
+from mithril.audit.events import Actor
+from mithril.database.database import Database, PooledConnection
 from mithril.settings import Settings
+from mithril.throttling import store as throttling
 from mithril.tokens import store as token_store
 from mithril.users import store
 from mithril.users.store import User
@@ -39,14 +39,14 @@ async def authenticate(
     person, place = login_counter(email), f"login-from:{network_address}"
     limits = {person: settings.max_failed_logins, place: settings.max_failed_logins_per_address}
     window = 60 * settings.max_failed_logins_period
-    if await attempts.is_exhausted(database, limits, within_seconds=window):  # costs no hash
+    if await throttling.is_exhausted(database, limits, within_seconds=window):  # costs no hash
         raise _locked_out()
     user = await store.find_user_by_email(database, email)
     known_hash = user.password_hash if user else None
     if not await asyncio.to_thread(_is_password, password, known_hash) or user is None:
-        counted = await attempts.count(database, list(limits), within_seconds=window)
+        counted = await throttling.count(database, list(limits), within_seconds=window)
         raise _locked_out() if any(counted[key].times > most for key, most in limits.items()) else _wrong()
-    if not await attempts.forget(database, limits, within_seconds=window, key=person):
+    if not await throttling.forget(database, limits, within_seconds=window, key=person):
         raise _locked_out()
     check_not_blocked(user)
     return user

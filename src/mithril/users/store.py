@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.audit import store as audit
-from mithril.audit.store import ACTOR_COLUMNS, Actor
-from mithril.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.audit import rows
+from mithril.audit.events import ACTOR_COLUMNS, Actor
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +36,9 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-ROWS = audit.Table("users", "user", unseen=(*audit.UNSEEN, "password_hash", "otp_error_count"))
+ROWS = rows.AuditedTable("users", "user", unseen=(*rows.UNSEEN, "password_hash", "otp_error_count"))
 BLOCKED_ROWS, UNBLOCKED_ROWS = ROWS._replace(verb="block"), ROWS._replace(verb="unblock")
-FACTOR_ROWS = audit.Table("authentication_factors", "authentication_factor")
+FACTOR_ROWS = rows.AuditedTable("authentication_factors", "authentication_factor")
 COLUMNS = ", ".join(Person.__struct_fields__)
 FILTERS = {
     "id": "id = {}",

@@ -1,0 +1,90 @@
+"""The audit trail: who acts, one event, and lists of events. How a row is written is in `rows` and in the stores."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril.database.database import Condition, Database, Listed, Page
+
+ACTOR_COLUMNS = "actor_user_id, actor_client_id, api_key_client_id, request_id, network_address"
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did it: a person through a client (and the API-key's client), in which request, from where."""
+
+    request_id: str | None
+    user_id: UUID | None = None
+    client_id: UUID | None = None
+    api_key_client_id: UUID | None = None
+    network_address: str | None = None
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """In the order of `ACTOR_COLUMNS`."""
+        return (self.user_id, self.client_id, self.api_key_client_id, self.request_id, self.network_address)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the trail; `old` and `new` are JSON as text: the fields that changed."""
+
+    id: int
+    occurred_at: datetime
+    action: str
+    actor_user_id: UUID | None
+    actor_client_id: UUID | None
+    api_key_client_id: UUID | None
+    request_id: str | None
+    old: str | None
+    new: str | None
+
+
+async def list_events(database: Database, noun: str, subject_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
+    """What happened to one thing of one client, newest first; `noun` is its kind, as in the actions."""
+    return await database.fetch_page(
+        Event,
+        columns=", ".join(Event.__struct_fields__),
+        tables="audit_events",
+        conditions=[
+            Condition("subject_id = {}", subject_id),
+            Condition("client_id = {}", client_id),
+            Condition("starts_with(action, {})", f"{noun}."),
+        ],
+        order="id DESC",
+        page=page,
+    )
+
+
+class Entry(Event, frozen=True, kw_only=True):
+    """One row of the trail with all that it says, for operators."""
+
+    subject_id: UUID
+    client_id: UUID | None
+    network_address: str | None
+
+
+# Each filter of the trail with its condition. An action may be given by its kind of thing alone.
+FILTERS = {
+    "subject_id": "subject_id = {}",
+    "client_id": "client_id = {}",
+    "actor_user_id": "actor_user_id = {}",
+    "action": "action = {}",
+    "noun": "starts_with(action, {} || '.')",
+    "request_id": "request_id = {}",
+    "since": "occurred_at >= {}",
+    "until": "occurred_at < {}",
+    "after_id": "id > {}",
+}
+
+
+async def list_last(database: Database, filters: Mapping[str, Any], *, most: int) -> list[Entry]:
+    """The last rows that match, the oldest of them first."""
+    conditions = [FILTERS[name].format(f"${place}") for place, name in enumerate(filters, start=1)]
+    rows = await database.fetch(
+        f"SELECT {', '.join(Entry.__struct_fields__)} FROM audit_events"
+        f" WHERE {' AND '.join(conditions) or 'true'} ORDER BY id DESC LIMIT {most}",
+        *filters.values(),
+    )
+    return [Entry(**row) for row in reversed(rows)]

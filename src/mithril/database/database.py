@@ -1,0 +1,322 @@
+"""The way to PostgreSQL: one pool for a worker, the schema's version, and what counts as "away for now".
+
+No SQL about clients, tokens or people is here: that is in the stores.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+
+import asyncpg
+from aiodataloader import DataLoader
+
+from mithril import errors
+from mithril.database.fair_pool import Pool
+from mithril.database.fair_pool import PooledConnection as _PooledConnection
+
+# The revision in `migrations/versions` that this code is written for; a test holds the two together.
+SCHEMA_VERSION = "0003"
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+Row = TypeVar("Row")
+
+# What passes by itself: the server is down, starting, full, or has become a standby. `ClientDataError` is no
+# such thing, though its base class says so: it is a value that cannot be sent, a mistake of ours.
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+
+# Strings, because asyncpg's classes are generic for the type checker only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+PooledConnection: TypeAlias = _PooledConnection
+
+# Counting stops here: beyond it a list says "at least" (see `Listed.is_bounded`), so that ten million rows cost
+# no more than ten thousand.
+COUNT_LIMIT = 10_000
+LAST_OFFSET = 2**62
+
+
+class Page(NamedTuple):
+    """Which part of a list is wanted; `number` counts from 1."""
+
+    number: int
+    size: int
+
+    @property
+    def offset(self) -> int:
+        """How many rows come before it."""
+        return min((self.number - 1) * self.size, LAST_OFFSET)
+
+
+class Condition(NamedTuple):
+    """One condition of a WHERE clause: a fragment of ours with `{}` where the value goes."""
+
+    fragment: str
+    value: object
+
+
+class Listed(NamedTuple, Generic[Row]):
+    """One page of a list, and how many rows there are in all; `is_bounded`: at least so many."""
+
+    rows: list[Row]
+    page: Page
+    total_entries: int
+    is_bounded: bool
+
+
+# What a store may read from: a pool, or the connection of a transaction that is open already. Within a
+# transaction it must be the latter: a second connection, while the first is held, could never be had when all do so.
+Source: TypeAlias = "Database | PooledConnection"
+
+# A row by its columns, or None.
+Found: TypeAlias = dict[str, Any] | None
+
+
+class Lookup:
+    """A statement that finds at most one row, and the same statement for several who ask at the same moment."""
+
+    def __init__(self, statement: str, *types: str) -> None:
+        """`types`: PostgreSQL's, of `$1` and those that follow."""
+        self.alone = statement
+        numbers = range(1, len(types) + 1)
+        # Within SELECT the length of an array is hidden from the planner: it would plan anew for each other length.
+        arrays = ", ".join(f"(SELECT ${number}::{kind}[])" for number, kind in zip(numbers, types, strict=True))
+        parameters = ", ".join(f"parameter_{number}" for number in numbers)
+        asked = re.sub(r"[$]([0-9]+)", r"asked.parameter_\1", statement)
+        # LIMIT keeps it from making the whole one join, which it might begin with another table than the lookup does.
+        self.together = f"""
+SELECT asked.position, found.*
+  FROM unnest({arrays}) WITH ORDINALITY AS asked ({parameters}, position), LATERAL ({asked} LIMIT 1) AS found
+"""
+
+
+class Violation(Exception):
+    """A constraint of the database refuses a row; nothing of the statement is kept."""
+
+    def __init__(self, constraint: str | None, *, kind: str) -> None:
+        """`constraint`: its name in the schema, if it has one. `kind`: `unique`, `reference` or `other`."""
+        super().__init__(f"{kind}: {constraint}")
+        self.constraint, self.kind = constraint, kind
+
+
+class SchemaError(Exception):
+    """The database's schema is not the one that this code is written for."""
+
+
+class Database:
+    """A pool of connections to one PostgreSQL (or to whichever of several hosts takes writes)."""
+
+    def __init__(self, url: str, *, size: int, wait_seconds: float, statement_seconds: float) -> None:
+        """Connects to nothing yet: connections are made when they are first needed."""
+        lender = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=size,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=statement_seconds,
+            target_session_attrs=_session_attributes(url),
+            server_settings={"application_name": "mithril"},
+            # Every statement here is a transaction of its own and leaves no session state behind, so there is
+            # nothing to reset; asyncpg's own reset would be one more round trip for every request.
+            reset=_keep_session,
+        )
+        self._pool = Pool(lender, size=size, wait_seconds=wait_seconds)
+        self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
+
+    async def __aenter__(self) -> Self:
+        """Opens the pool."""
+        await self._pool.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes the pool, once running statements are done."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PooledConnection]:
+        """One connection for a few statements. Raises ServiceUnavailable when none is to be had in time."""
+        try:
+            lease = await self._pool.acquire()
+            try:
+                yield lease.connection
+            except BaseException:
+                await self._pool.give_up(lease)
+                raise
+            self._pool.release(lease)
+        except asyncpg.DataError:
+            raise
+        except AWAY as error:
+            raise self._unavailable(error) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PooledConnection]:
+        """One connection, inside one transaction that ends with the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+        """The first row of one statement, or None. Raises ServiceUnavailable when the database is away."""
+        try:
+            lease = await self._pool.acquire()
+            try:
+                row = await lease.connection.fetchrow(statement, *arguments)
+            except BaseException:
+                await self._pool.give_up(lease)
+                raise
+        except asyncpg.DataError:
+            raise
+        except AWAY as error:
+            raise self._unavailable(error) from error
+        self._pool.release(lease)
+        return row
+
+    async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
+        """The row of a lookup by its columns, or None. Raises ServiceUnavailable when the database is away.
+
+        All who ask in the same turn of the event loop share one statement, which begins after the last of them has
+        asked: nobody gets an answer from before. Nothing is kept.
+        """
+        loader = self._loaders.get(lookup)
+        if loader is None:
+            loader = self._loaders[lookup] = DataLoader(partial(self._look_up_all, lookup), cache=False)
+        return await loader.load(arguments)
+
+    async def _look_up_all(self, lookup: Lookup, asked: Sequence[tuple[object, ...]]) -> list[Found]:
+        """One answer for each set of arguments, in their order."""
+        if len(asked) == 1:
+            row = await self.fetchrow(lookup.alone, *asked[0])
+            return [None if row is None else dict(row)]
+        rows = map(dict, await self.fetch(lookup.together, *zip(*asked, strict=True)))
+        found = {row.pop("position"): row for row in rows}
+        return [found.get(position) for position in range(1, len(asked) + 1)]
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """All rows of one statement. Raises ServiceUnavailable when the database is away."""
+        async with self.connection() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def fetch_page(
+        self,
+        kind: type[Row],
+        *,
+        columns: str,
+        tables: str,
+        conditions: Sequence[Condition],
+        order: str,
+        page: Page,
+    ) -> Listed[Row]:
+        """One page of rows as `kind`s, and their number. Raises ServiceUnavailable."""
+        numbered = (c.fragment.format(f"${position}") for position, c in enumerate(conditions, start=1))
+        matching = f"FROM {tables} WHERE {' AND '.join(numbered) or 'true'}"
+        values = [condition.value for condition in conditions]
+        async with self.connection() as connection:
+            selected = f"SELECT {columns} {matching} ORDER BY {order} LIMIT {page.size} OFFSET {page.offset}"
+            rows = await connection.fetch(selected, *values)
+            seen = page.offset + len(rows)
+            # A last page, or a first that is empty, tells the number by itself.
+            if 0 < len(rows) < page.size or seen == 0:
+                total = seen
+            else:
+                counted = f"SELECT count(*) FROM (SELECT {matching} LIMIT {COUNT_LIMIT}) AS counted"
+                total = await connection.fetchval(counted, *values)
+        is_bounded = total == COUNT_LIMIT
+        return Listed([kind(**row) for row in rows], page, max(total, seen) if rows else total, is_bounded)
+
+    async def is_current(self) -> bool:
+        """Whether the schema is the one that this code is written for. Raises ServiceUnavailable."""
+        async with self.connection() as connection:
+            return is_current(await schema_version(connection))
+
+    def _unavailable(self, error: Exception) -> errors.ServiceUnavailable:
+        """What an error of `AWAY` means to callers."""
+        # After a failover the old connections lead to a server that no longer takes writes.
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._pool.expire()
+        return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def violations() -> Iterator[None]:
+    """Turns what PostgreSQL refuses about a row into Violation, without the values that its message repeats."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise Violation(error.constraint_name, kind="unique") from None
+    except asyncpg.ForeignKeyViolationError as error:
+        raise Violation(error.constraint_name, kind="reference") from None
+    except (
+        asyncpg.IntegrityConstraintViolationError,
+        asyncpg.DataError,
+        asyncpg.ProgramLimitExceededError,
+    ) as error:
+        name = getattr(error, "constraint_name", None) or type(error).__name__
+        raise Violation(name, kind="other") from None
+
+
+async def connect(url: str) -> Connection:
+    """One connection outside any pool, for the command line. Raises what asyncpg raises."""
+    return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, target_session_attrs=_session_attributes(url))
+
+
+async def schema_version(connection: "Connection | PooledConnection") -> str | None:
+    """The revision of the schema, or None for an empty database."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return version
+
+
+def is_current(version: str | None) -> bool:
+    """Whether this code can work with that revision.
+
+    A newer one will do: a schema grows first and shrinks in a later release, and while an upgrade is rolled out
+    the old processes go on beside it.
+    """
+    return version is not None and version >= SCHEMA_VERSION
+
+
+async def migrate(url: str) -> None:
+    """Brings the schema to the newest revision; does nothing when it is there. Safe from several processes."""
+    # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+
+    def upgrade(connection: Any) -> None:  # noqa: ANN401 -- SQLAlchemy's type is imported only here
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
+        return await connect(url)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
+    await engine.dispose()
+
+
+def _session_attributes(url: str) -> Any:  # noqa: ANN401 -- asyncpg's enumeration or None
+    """With several hosts, the one that takes writes, unless the URL asks for something else."""
+    return None if "target_session_attrs=" in url else "read-write"
+
+
+async def _keep_session(_: object) -> None:
+    """Leaves a released connection as it is."""

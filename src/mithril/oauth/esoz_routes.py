@@ -1,0 +1,193 @@
+"""The ESOZ routes of signing in: login, logout, approval and code, tokens, nonce (contract.md 3.2).
+
+Their bodies, answers and order of checks are those of the original; the rules are in the other modules of this
+folder, which the standard routes and the pages call too. What follows a right password where there is a second
+factor is in `second_factor` and its routes.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mithril import access, errors
+from mithril.access import Caller, protected
+from mithril.audit.events import Actor
+from mithril.identifiers import parse_uuid
+from mithril.oauth import (
+    authorize,
+    callback,
+    client_secret,
+    code_grant,
+    factor_routes,
+    login,
+    logout,
+    nonce,
+    refresh_grant,
+    second_factor,
+    token_view,
+)
+from mithril.oauth.store import Client, Link
+from mithril.throttling import service as throttling
+from mithril.tokens.store import Issued
+from mithril.web import envelope, requests, routing, wrapped_bodies
+from mithril.web.bodies import Document
+from mithril.web.wrapped_bodies import Changeset
+
+REQUEST_APPS = "REQUEST_APPS"
+PASSWORD, CHANGE_PASSWORD = "password", "change_password"
+
+LOGIN = Changeset("mithril.oauth", "login_password.json")
+CODE = Changeset("mithril.oauth", "code_grant.json")
+REFRESH = Changeset("mithril.oauth", "refresh_grant.json")
+APP = Changeset("mithril.oauth", "app_authorize.json")
+APP_OF_USER = Changeset("mithril.oauth", "app_authorize_internal.json")
+NONCE = Changeset("mithril.oauth", "nonce.json")
+
+# Gets what the body wraps in `token`, not yet held against any schema.
+Grant = Callable[[Request, Document], Awaitable[Response]]
+
+
+def by_grant_type(grants: Mapping[str, Grant]) -> routing.Handler:
+    """A handler that reads `{"token": {"grant_type": …}}` and leaves the rest to the grant (contract.md 3.2.2)."""
+
+    async def dispatch(request: Request) -> Response:
+        fields = await wrapped_bodies.read_wrapped(request, "token")
+        grant_type = fields.get("grant_type")
+        if wrapped_bodies.is_blank(grant_type):
+            raise errors.Unprocessable("Request must include grant_type.")
+        grant = grants.get(grant_type) if isinstance(grant_type, str) else None
+        if grant is None:
+            raise errors.Unauthorized("invalid_grant", "Grant type not allowed.")
+        return await grant(request, fields)
+
+    return dispatch
+
+
+async def log_in(request: Request, fields: Document) -> Response:
+    """API-009-001-001-0323, Login: the grants password and change_password."""
+    given = LOGIN.cast(fields)
+    settings, database, messenger = requests.resources(request)
+    grant_type, scope = given["grant_type"], given["scope"]
+    is_changing_password = grant_type == CHANGE_PASSWORD
+    client = await login.check_client(database, parse_uuid(given["client_id"]))
+    user = await login.identify(
+        database,
+        settings,
+        client=client,
+        email=given["email"],
+        password=given["password"],
+        network_address=requests.network_address(request),
+        is_changing_password=is_changing_password,
+    )
+    login.check_scope(client, scope, is_changing_password=is_changing_password)
+    session = {"user": user, "client": client, "scope": scope, "grant_type": grant_type}
+    begun = await second_factor.begin(database, settings, messenger=messenger, **session)
+    if begun is not None:
+        return _answer_login(request, begun.token, next_step=begun.next_step)
+    issued = await login.start_session(database, settings, **session)
+    return _answer_login(request, issued, next_step=REQUEST_APPS)
+
+
+async def log_out(request: Request) -> Response:
+    """API-009-001-001-0326, Logout. There is no body."""
+    await logout.log_out(requests.resources(request).database, access.bearer_token(request))
+    return envelope.answer_without_data(request)
+
+
+async def redeem_code(request: Request, fields: Document) -> Response:
+    """Exchange oAuth code grant to access token."""
+    given = CODE.cast(fields)
+    settings, database, _ = requests.resources(request)
+    client, link = await _authenticate(request, given)
+    grant = await code_grant.redeem(
+        database,
+        settings,
+        client=client,
+        link=link,
+        code=given["code"],
+        redirect_uri=given["redirect_uri"],
+        code_verifier=given.get("code_verifier"),
+    )
+    return envelope.answer(request, token_view.view(grant.access, refresh=grant.refresh), status=201)
+
+
+async def refresh(request: Request, fields: Document) -> Response:
+    """API-009-001-001-0325, Use refresh token for access token extension."""
+    given = REFRESH.cast(fields)
+    settings, database, _ = requests.resources(request)
+    client, link = await _authenticate(request, given)
+    grant = await refresh_grant.refresh(
+        database, settings, client=client, link=link, refresh_token=given["refresh_token"]
+    )
+    return envelope.answer(request, token_view.view(grant.access, refresh=grant.refresh), status=201)
+
+
+async def authorize_app(request: Request, caller: Caller, _: Document) -> Response:
+    """Authorize an approval: the person is the one behind the bearer token."""
+    given = APP.cast(await wrapped_bodies.read_wrapped(request, "app"))
+    return await _authorize(request, given, user_id=caller.user_id, actor=access.actor(request, caller))
+
+
+async def authorize_app_of_user(request: Request) -> Response:
+    """The same on the internal listener, for a front end that names the person by X-Consumer-Id."""
+    consumer_id = requests.header(request, "x-consumer-id")
+    if not consumer_id:
+        raise errors.Unauthorized("access_denied", "Missing header x-consumer-id")
+    fields = await wrapped_bodies.read_wrapped(request, "app")
+    given = APP_OF_USER.cast({**fields, "user_id": consumer_id})
+    user_id = UUID(given["user_id"])
+    address = requests.network_address(request)
+    actor = Actor(user_id=user_id, request_id=request.scope["request_id"], network_address=address)
+    return await _authorize(request, given, user_id=user_id, actor=actor)
+
+
+async def issue_nonce(request: Request) -> Response:
+    """Get nonce."""
+    given = NONCE.cast(await wrapped_bodies.read_bare(request))
+    settings, database, _ = requests.resources(request)
+    token = await nonce.issue(database, settings, client_id=UUID(given["client_id"]))
+    return envelope.answer(request, {"token": token})
+
+
+async def _authenticate(request: Request, given: Document) -> tuple[Client, Link]:
+    database = requests.resources(request).database
+    async with throttling.limited(request, client_id=given["client_id"]):
+        return await client_secret.authenticate(database, given["client_id"], client_secret=given["client_secret"])
+
+
+async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
+    """Rows 4 to 10 of contract.md 3.2.1, and the code."""
+    settings, database, _ = requests.resources(request)
+    client = await authorize.check_client(database, UUID(given["client_id"]))
+    await authorize.check_user(database, user_id)
+    asked = await authorize.check_address(database, client, given["redirect_uri"])
+    scope = await authorize.granted_scope(database, settings, client=client, user_id=user_id, scope=given.get("scope"))
+    code = await authorize.approve(database, settings, asked=asked, user_id=user_id, scope=scope, actor=actor)
+    location = callback.with_code(asked.link.redirect_uri, code.value)
+    return envelope.answer(
+        request,
+        token_view.view(code),
+        status=201,
+        headers={"location": location},
+        urgent={"redirect_uri": location},
+    )
+
+
+def _answer_login(request: Request, issued: Issued, *, next_step: str) -> Response:
+    return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": next_step})
+
+
+LOGIN_GRANTS: dict[str, Grant] = {PASSWORD: log_in, CHANGE_PASSWORD: log_in, **factor_routes.LOGIN_GRANTS}
+TOKEN_GRANTS: dict[str, Grant] = {authorize.AUTHORIZATION_CODE: redeem_code, code_grant.REFRESH_TOKEN: refresh}
+APPROVAL = "/oauth/apps/authorize"
+
+ROUTES = [
+    routing.route("/auth/login", throttling.limiting(by_grant_type(LOGIN_GRANTS)), "POST"),
+    routing.route("/auth/logout", log_out, "POST"),
+    protected(APPROVAL, authorize_app, method="POST", scope="app:authorize"),
+    routing.route("/oauth/tokens", by_grant_type(TOKEN_GRANTS), "POST"),
+    routing.route("/oauth/nonce", issue_nonce, "POST"),
+]
+INTERNAL_ROUTES = [routing.route(APPROVAL, authorize_app_of_user, "POST")]

@@ -1,0 +1,57 @@
+"""The API description as JSON, and as a page for people on which requests can be tried out.
+
+The page loads nothing from any other host. What it describes is in `openapi.yaml`.
+"""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mithril import errors
+from mithril.openapi import document, files
+from mithril.web import conditional, requests, routing
+
+# Swagger UI needs the images that are inside its style sheet, and to call the server that it came from; no more.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+REVALIDATED = {"cache-control": "no-cache"}
+KEPT_FOR_AN_HOUR = {"cache-control": "public, max-age=3600"}
+
+
+async def describe(request: Request) -> Response:
+    """The description, for programs."""
+    return _answer(request, document.render(requests.resources(request).settings.public_url), REVALIDATED)
+
+
+async def describe_internal(request: Request) -> Response:
+    """The description of the internal listener, for programs."""
+    return _answer(request, document.render_internal(), REVALIDATED)
+
+
+async def show(request: Request) -> Response:
+    """The page."""
+    return _answer(request, files.read(files.PAGE), REVALIDATED | {"content-security-policy": PAGE_POLICY})
+
+
+async def show_file(request: Request) -> Response:
+    """A script, a style sheet or the icon of the page."""
+    name = request.path_params["file"]
+    if name not in files.NAMES:
+        raise errors.NotFound
+    return _answer(request, files.read(name), KEPT_FOR_AN_HOUR)
+
+
+def _answer(request: Request, file: files.File, headers: Mapping[str, str]) -> Response:
+    """The file, or 304 to a browser that has it (RFC 9110 section 13.1.2)."""
+    headers = {"etag": file.entity_tag, **headers}
+    if conditional.is_known(request, file.entity_tag):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, 200, headers, file.media_type)
+
+
+PAGE = [routing.route("/docs", show), routing.route("/docs/{file}", show_file)]
+ROUTES = [routing.route("/openapi.json", describe), *PAGE]
+INTERNAL_ROUTES = [routing.route("/openapi.json", describe_internal), *PAGE]

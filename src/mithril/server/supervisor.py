@@ -1,0 +1,216 @@
+"""The process that serves: both sockets, uvicorn, its workers, and the line that says that it answers.
+
+Which routes there are is not known here (`app`), nor where the database comes from (`cli`).
+"""
+
+import functools
+import http.client
+import ipaddress
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import msgspec
+import structlog
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from mithril import logs, metrics
+from mithril.app import create_app
+from mithril.server.connection import Capacity, Limits, Protocol
+from mithril.settings import Settings, SettingsError
+
+BACKLOG = 2_048
+READY_POLL_SECONDS = 0.02
+# Files that a worker needs beside the connections of its callers.
+OTHER_FILES = 256
+WORKER_SILENCE_SECONDS = 120.0
+
+log = structlog.stdlib.get_logger("mithril")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound but does not listen yet. Raises SettingsError, naming address and reason."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises SettingsError when anyone on a network could reach the internal listener without a key.
+
+    With one port for both, on two addresses, nobody could tell by it which listener a request is for.
+    """
+    if settings.port == settings.internal_port != 0:
+        raise SettingsError("MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses")
+    if settings.internal_key or settings.internal_open or _is_loopback(settings.internal_host):
+        return
+    raise SettingsError(
+        f"the internal listener would be open to the network on {settings.internal_host}: "
+        "set MITHRIL_INTERNAL_KEY, or MITHRIL_INTERNAL_OPEN=true if the network itself keeps strangers away"
+    )
+
+
+def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is running.
+
+    `when_ready` gets the settings with the ports that were really bound, once both listeners answer.
+    Raises SettingsError when a port cannot be had, and SystemExit(1) when the workers cannot start.
+    """
+    check_exposure(settings)
+    logs.configure(level=settings.log_level, style=settings.log_format)
+    allow_files(2 * settings.max_connections + settings.db_pool_size + OTHER_FILES)
+    public, internal = (
+        bind(settings.host, settings.port),
+        bind(settings.internal_host, settings.internal_port),
+    )
+    settings = msgspec.structs.replace(settings, port=public.getsockname()[1], internal_port=internal.getsockname()[1])
+    sockets = [public, internal]
+    threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
+    config = configuration(settings)
+    if settings.workers > 1:
+        with metrics.share():
+            Supervisor(config, sockets).run()
+    else:
+        uvicorn.Server(config).run(sockets)
+
+
+def allow_files(wanted: int) -> None:
+    """Lets this process, and its workers, open so many files, or as many as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed < wanted:
+        log.warning("fewer files than connections: raise the limit (ulimit -n)", allowed=allowed, wanted=wanted)
+    if soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def configuration(settings: Settings) -> uvicorn.Config:
+    """uvicorn's configuration for these settings, whose ports must be the bound ones."""
+    limits = Limits(settings.max_connections, settings.header_timeout, settings.send_timeout)
+    return uvicorn.Config(
+        functools.partial(create_app, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
+        factory=True,
+        workers=settings.workers,
+        http=functools.partial(Protocol, capacity=Capacity(limits)),  # type: ignore[arg-type]
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive_timeout,
+        timeout_graceful_shutdown=int(settings.shutdown_timeout),
+    )
+
+
+def exit_cleanly(_signal: int, _frame: FrameType | None) -> None:
+    """A signal handler: end with status 0, and let every `with` block finish."""
+    raise SystemExit(0)
+
+
+def handle_signals() -> None:
+    """Until uvicorn takes over, and once it is done and hands the signal on, a signal means a clean end."""
+    signal.signal(signal.SIGTERM, exit_cleanly)
+    signal.signal(signal.SIGINT, exit_cleanly)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that closes; under nohup it is ignored
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, with three differences.
+
+    It gives up its own copies of the sockets when it stops: while it held them, the kernel would go on accepting
+    connections that nobody serves. It never waits for a worker, so that a dead one is replaced and a signal obeyed
+    at once, whatever another worker is at. And it is patient with a silent one: on a machine that is busy beyond
+    its means, a worker that is killed for starting slowly would only be started again.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        """As uvicorn's."""
+        super().__init__(config, sockets)
+        self.heard_at: dict[Process, float] = {}
+
+    def keep_subprocess_alive(self) -> None:
+        """Replaces the workers that are dead, and those that have said nothing for too long."""
+        for index, worker in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if worker.process.is_alive() and self._is_heard(worker):
+                continue
+            worker.kill()
+            worker.join()
+            self.heard_at.pop(worker, None)
+            if worker.exitcode == STARTUP_FAILURE:
+                log.error("a worker cannot start", pid=worker.pid)
+                self.should_exit.set()
+                return
+            log.warning("a worker ended, another takes its place", pid=worker.pid, exit_status=worker.exitcode)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
+
+    def _is_heard(self, worker: Process) -> bool:
+        """Whether it has answered lately; asks it again when it has."""
+        now = time.monotonic()
+        is_new = worker not in self.heard_at
+        try:
+            if is_new or worker.parent_conn.poll(0):
+                if not is_new:
+                    worker.parent_conn.recv()
+                self.heard_at[worker] = now
+                worker.parent_conn.send(b"ping")
+        except (OSError, EOFError):
+            return False
+        return now - self.heard_at[worker] < WORKER_SILENCE_SECONDS
+
+    def terminate_all(self) -> None:
+        """Ends the workers, which finish their requests first."""
+        failed = any(process.exitcode for process in self.processes)
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+        if failed:
+            self.join_all()
+            raise SystemExit(1)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _announce(sockets: list[socket.socket], settings: Settings, when_ready: Callable[[Settings], None]) -> None:
+    addresses = [listener.getsockname()[:2] for listener in sockets]
+    while not all(_answers(*address) for address in addresses):
+        time.sleep(READY_POLL_SECONDS)
+    when_ready(settings)
+
+
+def _answers(host: str, port: int) -> bool:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- to connect, not to bind
+    connection = http.client.HTTPConnection(reachable, port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,108 @@
+"""The SQL about who has which roles: in one client, or everywhere."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril.audit import rows
+from mithril.database.database import Condition, Database, Listed, Page, Source
+
+
+class UserRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that a person has in one client."""
+
+    id: UUID
+    user_id: UUID
+    role_id: UUID
+    role_name: str
+    client_id: UUID
+    client_name: str
+    scope: str
+    inserted_at: datetime
+    updated_at: datetime
+
+
+class GlobalRole(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that a person has in every client."""
+
+    id: UUID
+    user_id: UUID
+    role_id: UUID
+    role_name: str
+    scope: str
+    inserted_at: datetime
+    updated_at: datetime
+
+
+ROWS = rows.AuditedTable("user_roles", "user_role", client="w.client_id")
+GLOBAL_ROWS = rows.AuditedTable("global_user_roles", "global_user_role")
+# The constraint that a person has a global role once.
+GLOBAL_KEY = "global_user_roles_user_id_role_id_index"
+COLUMNS = """t.id, t.user_id, t.role_id, r.name AS role_name, t.client_id, c.name AS client_name, r.scope,
+             t.inserted_at, t.updated_at"""
+TABLES = "user_roles t JOIN roles r ON r.id = t.role_id JOIN clients c ON c.id = t.client_id"
+GLOBAL_COLUMNS = "t.id, t.user_id, t.role_id, r.name AS role_name, r.scope, t.inserted_at, t.updated_at"
+GLOBAL_TABLES = "global_user_roles t JOIN roles r ON r.id = t.role_id"
+FILTERS = {
+    "id": "t.id = {}",
+    "user_id": "t.user_id = {}",
+    "user_ids": "t.user_id = ANY ({}::uuid[])",
+    "client_id": "t.client_id = {}",
+    "role_id": "t.role_id = {}",
+    "role_name": "t.role_id = (SELECT id FROM roles WHERE name = {})",
+}
+ORDER = "t.inserted_at, t.id"
+
+
+def conditions(filters: Mapping[str, Any]) -> list[Condition]:
+    """What the rows must meet; the names of filters as in FILTERS."""
+    return [Condition(FILTERS[name], value) for name, value in filters.items()]
+
+
+async def list_own_roles(database: Database, user_id: UUID, *, client_id: UUID) -> list[UserRole]:
+    """The roles of one person in one client; there are only ever a few."""
+    statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.user_id = $1 AND t.client_id = $2 ORDER BY {ORDER}"
+    return [UserRole(**row) for row in await database.fetch(statement, user_id, client_id)]
+
+
+async def list_user_roles(database: Database, filters: Mapping[str, Any], *, page: Page) -> Listed[UserRole]:
+    """The roles that match, in the order of their giving."""
+    return await database.fetch_page(
+        UserRole, columns=COLUMNS, tables=TABLES, conditions=conditions(filters), order=ORDER, page=page
+    )
+
+
+async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole | None:
+    """That person's role, or None."""
+    statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.id = $1 AND t.user_id = $2"
+    row = await source.fetchrow(statement, row_id, user_id)
+    return None if row is None else UserRole(**row)
+
+
+async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
+    """The roles that a person has everywhere, in the order of their giving."""
+    return await database.fetch_page(
+        GlobalRole,
+        columns=GLOBAL_COLUMNS,
+        tables=GLOBAL_TABLES,
+        conditions=conditions({"user_id": user_id}),
+        order=ORDER,
+        page=page,
+    )
+
+
+async def find_global_role(source: Source, row_id: UUID, *, user_id: UUID) -> GlobalRole | None:
+    """That person's role, or None."""
+    statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.id = $1 AND t.user_id = $2"
+    row = await source.fetchrow(statement, row_id, user_id)
+    return None if row is None else GlobalRole(**row)
+
+
+async def find_given_role(source: Source, user_id: UUID, *, role_id: UUID) -> GlobalRole | None:
+    """That role, where the person has it everywhere, or None."""
+    statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.user_id = $1 AND t.role_id = $2"
+    row = await source.fetchrow(statement, user_id, role_id)
+    return None if row is None else GlobalRole(**row)
