@@ -26,13 +26,12 @@ from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transports
 from structlog.testing import CapturingLogger
 
-import described
-import processes
 from mithril import logs, security
 from mithril.database import database, embedded
 from mithril.server import supervisor
 from mithril.settings import Settings
 from mithril.web import edge
+from support import described, processes
 
 # Nothing here speaks TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]

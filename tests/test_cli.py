@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
+from support.processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
 
 
 def test_migrating_twice_is_fine(unmigrated: str) -> None:

@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
 from conftest import Server, fresh_database, repository, running_server
-from factories import bearer
+from support import factories
+from support.factories import bearer
 
 pytestmark = pytest.mark.anyio
 

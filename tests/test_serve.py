@@ -12,11 +12,11 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
-from factories import bearer
 from mithril.server.supervisor import check_exposure
 from mithril.settings import Settings, SettingsError
-from processes import DEMO_CLIENT, DEMO_CONNECTION, DEMO_HEADERS, Process, run, running_postgres, serving
+from support import factories
+from support.factories import bearer
+from support.processes import DEMO_CLIENT, DEMO_CONNECTION, DEMO_HEADERS, Process, run, running_postgres, serving
 
 
 def patch(base: str, uri: str) -> httpx.Response:

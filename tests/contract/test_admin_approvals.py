@@ -7,11 +7,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import described
-import factories
-import oauth_world
-import racing
-from administering import (
+from conftest import Server
+from mithril import security
+from support import described, factories, oauth_world, racing
+from support.administering import (
     ACTOR_ID,
     HEADERS,
     MISSING,
@@ -28,9 +27,7 @@ from administering import (
     is_good,
     wire,
 )
-from conftest import Server
-from factories import Client, Db
-from mithril import security
+from support.factories import Client, Db
 
 pytestmark = pytest.mark.anyio
 

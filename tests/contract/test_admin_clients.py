@@ -10,11 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-import administering
-import described
-import factories
-import granting
-from administering import (
+from conftest import Server
+from support import administering, described, factories, granting
+from support.administering import (
     HEADERS,
     MISSING,
     NO_UUID,
@@ -28,8 +26,7 @@ from administering import (
     is_good,
     wire,
 )
-from conftest import Server
-from factories import Db
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

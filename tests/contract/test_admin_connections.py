@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import described
-import factories
-from administering import (
+from conftest import Server, running_server
+from mithril import security
+from support import described, factories
+from support.administering import (
     HEADERS,
     MISSING,
     NO_UUID,
@@ -28,9 +29,7 @@ from administering import (
     is_good,
     wire,
 )
-from conftest import Server, running_server
-from factories import Db
-from mithril import security
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import administering
-import described
-import factories
-from administering import HEADERS, NOT_FOUND, REQUIRED, TAKEN, cast, data_of, error_of, events, invalid, wire
 from conftest import Server
-from factories import Db
+from support import administering, described, factories
+from support.administering import HEADERS, NOT_FOUND, REQUIRED, TAKEN, cast, data_of, error_of, events, invalid, wire
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import described
-import factories
-from administering import (
+from conftest import Server
+from support import described, factories
+from support.administering import (
     HEADERS,
     MISSING,
     NO_UUID,
@@ -25,8 +25,7 @@ from administering import (
     invalid,
     wire,
 )
-from conftest import Server
-from factories import Db
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

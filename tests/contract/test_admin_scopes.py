@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import factories
-from factories import Db
-from oauth_world import invalid, refusal
+from support import factories
+from support.factories import Db
+from support.oauth_world import invalid, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,10 @@ import httpx
 import pytest
 import structlog
 
-import administering
-import described
-import factories
-import oauth_world
-import racing
-from administering import (
+from conftest import Server
+from mithril import security
+from support import administering, described, factories, oauth_world, racing
+from support.administering import (
     HEADERS,
     MISSING,
     NO_UUID,
@@ -29,9 +27,7 @@ from administering import (
     invalid,
     is_good,
 )
-from conftest import Server
-from factories import Db
-from mithril import security
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

@@ -11,12 +11,11 @@ import httpx
 import pytest
 import structlog
 
-import administering
-import described
-import factories
-import oauth_world
-import racing
-from administering import (
+from conftest import Server, fresh_database, running_server
+from mithril import security
+from mithril.users import fields
+from support import administering, described, factories, oauth_world, racing
+from support.administering import (
     HEADERS,
     NOT_FOUND,
     REQUIRED,
@@ -29,11 +28,8 @@ from administering import (
     is_good,
     wire,
 )
-from conftest import Server, fresh_database, running_server
-from factories import Db
-from mithril import security
-from mithril.users import fields
-from oauth_world import PASSWORD, PASSWORD_HASH
+from support.factories import Db
+from support.oauth_world import PASSWORD, PASSWORD_HASH
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-import factories
-from factories import Db, bearer
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from test_sockets import connect, exchange, read
 
-import factories
 from conftest import Server, fresh_database, running_server
-from factories import bearer
 from mithril import errors
+from support import factories
+from support.factories import bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import factories
 from conftest import Server
-from factories import Db, bearer
 from mithril.database import database
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

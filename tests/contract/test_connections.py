@@ -13,13 +13,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import factories
-from factories import Db, bearer
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.snapshots import service as snapshots
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

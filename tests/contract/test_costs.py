@@ -13,11 +13,10 @@ import httpx
 import msgspec
 import pytest
 
-import factories
-import granting
 from conftest import Server, fresh_database, running_server
-from factories import Db, bearer
 from mithril.app import create_app
+from support import factories, granting
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-import factories
-import granting
-import oauth_world
 from conftest import Server
-from factories import Db, bearer
-from oauth_world import World, exchange, may_read, refresh, refusal
+from support import factories, granting, oauth_world
+from support.factories import Db, bearer
+from support.oauth_world import World, exchange, may_read, refresh, refusal
 
 pytestmark = pytest.mark.anyio
 

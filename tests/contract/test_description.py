@@ -18,9 +18,7 @@ import pytest
 import schemathesis
 from starlette.routing import BaseRoute, Route
 
-import factories
 from conftest import Server, running_server
-from factories import Db, bearer
 from mithril import app
 from mithril.connections import redirect_uris, routes
 from mithril.database import database
@@ -29,6 +27,8 @@ from mithril.openapi import document, files
 from mithril.pages import routes as pages_routes
 from mithril.web import query_parameters
 from mithril.web.bodies import Body
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-import factories
 from conftest import Server, fresh_database, running_server
-from factories import Db, bearer
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

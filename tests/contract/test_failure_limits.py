@@ -9,11 +9,11 @@ import asyncpg
 import httpx
 import pytest
 
-import oauth_world
 from conftest import Server, fresh_database, running_server
-from factories import Db
 from mithril.throttling import service as throttling
-from oauth_world import World
+from support import oauth_world
+from support.factories import Db
+from support.oauth_world import World
 
 pytestmark = pytest.mark.anyio
 

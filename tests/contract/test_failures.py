@@ -4,10 +4,10 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-import factories
 from conftest import Server
-from factories import Db, bearer
 from mithril.connections import service
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from test_sockets import exchange
 
-import factories
 from conftest import Server, fresh_database, running_server
-from factories import Db, bearer
 from mithril.openapi import document as openapi_document
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -14,10 +14,10 @@ import pytest
 import schemathesis
 from starlette.routing import Route
 
-import described
 from conftest import Server
 from mithril import app
 from mithril.openapi import document as openapi_document
+from support import described
 
 pytestmark = pytest.mark.anyio
 

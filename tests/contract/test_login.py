@@ -10,13 +10,12 @@ import argon2
 import httpx
 import pytest
 
-import factories
-import oauth_world
 from conftest import Server, fresh_database, running_server
-from factories import Db
 from mithril import security
 from mithril.users import service as users
-from oauth_world import PASSWORD, World, authorize, invalid, login, refusal
+from support import factories, oauth_world
+from support.factories import Db
+from support.oauth_world import PASSWORD, World, authorize, invalid, login, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -13,17 +13,16 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-import factories
-import oauth_world
 from conftest import Server, fresh_database, running_server
-from factories import Db, bearer
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.database.database import Database
 from mithril.oauth import nonce
 from mithril.snapshots import service as snapshots
-from oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
+from support import factories, oauth_world
+from support.factories import Db, bearer
+from support.oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-import administering
-import factories
 from conftest import Server, running_server
-from factories import Db, bearer
+from support import administering, factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

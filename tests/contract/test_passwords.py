@@ -8,10 +8,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-import factories
-from factories import Db, bearer
 from mithril import security
 from mithril.users import passwords
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

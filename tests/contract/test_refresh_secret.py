@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-import factories
-from factories import Db, bearer
 from mithril import security
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 import pytest
 
 from conftest import Server, fresh_database, running_server
-from described import operations
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.openapi import document as openapi_document
 from mithril.snapshots import service as snapshots
+from support.described import operations
 
 Operation: TypeAlias = tuple[str, str]
 Answer: TypeAlias = tuple[Operation, int]

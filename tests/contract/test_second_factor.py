@@ -16,13 +16,13 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-import factories
 from conftest import Server, fresh_database, running_server
-from factories import Db, bearer
 from mithril import security
 from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
 from mithril.sms import messenger
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

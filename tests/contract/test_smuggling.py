@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import factories
 from conftest import Server
-from factories import Db
+from support import factories
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

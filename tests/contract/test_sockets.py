@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-import factories
 from conftest import Server, fresh_database, running_server
-from factories import Db
+from support import factories
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,11 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-import factories
-import granting
 from conftest import Server, fresh_database, running_server, url_of
-from factories import Db, bearer
-from granting import CHALLENGE, SCOPE, VERIFIER, Party
 from mithril.tokens import store as token_store
+from support import factories, granting
+from support.factories import Db, bearer
+from support.granting import CHALLENGE, SCOPE, VERIFIER, Party
 
 pytestmark = pytest.mark.anyio
 

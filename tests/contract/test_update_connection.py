@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
 from conftest import Server
-from factories import Db, bearer
+from support import factories
+from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
 

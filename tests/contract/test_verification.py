@@ -10,12 +10,12 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
 from conftest import Server, running_server
-from factories import Db, bearer
 from mithril.database.database import Database
 from mithril.tokens import store as tokens
-from oauth_world import refusal
+from support import factories
+from support.factories import Db, bearer
+from support.oauth_world import refusal
 
 pytestmark = pytest.mark.anyio
 

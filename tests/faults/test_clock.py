@@ -13,12 +13,12 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from clusters import folders, running
-from writing import prove_nothing_is_lost, report, writing
 
-import factories
-from factories import bearer
-from processes import run, serving
+from support import factories
+from support.clusters import folders, running
+from support.factories import bearer
+from support.processes import run, serving
+from support.writing import prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from clusters import Cluster, children, folders, running
-from writing import connect_patiently, prove_nothing_is_lost, report, writing
 
 from mithril.database.database import Connection
-from processes import Process, run, serving
+from support.clusters import Cluster, children, folders, running
+from support.processes import Process, run, serving
+from support.writing import connect_patiently, prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 

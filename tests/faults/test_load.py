@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from clusters import Cluster, running
 from test_faults import workers_of
-from writing import prove_nothing_is_lost, report, writing
 
-from processes import Process, run, serving
+from support.clusters import Cluster, running
+from support.processes import Process, run, serving
+from support.writing import prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 

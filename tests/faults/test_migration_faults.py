@@ -11,11 +11,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from clusters import Cluster, running
-from writing import connect_patiently
 
 from mithril.database import database
-from processes import run
+from support.clusters import Cluster, running
+from support.processes import run
+from support.writing import connect_patiently
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 

@@ -19,13 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import httpx
 import pytest
-from clusters import running
 
-import factories
-import oauth_world
-from factories import Db, bearer
-from oauth_world import ADDRESS, PASSWORD, World
-from processes import run, serving
+from support import factories, oauth_world
+from support.clusters import running
+from support.factories import Db, bearer
+from support.oauth_world import ADDRESS, PASSWORD, World
+from support.processes import run, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 

@@ -5,7 +5,9 @@ import re
 
 import httpx
 import pytest
-from cases import (
+
+from conftest import Server, running_server
+from support.cases import (
     ENTRANCES,
     HOSTILE,
     PASSWORD,
@@ -16,9 +18,7 @@ from cases import (
     sent_back,
     sign_in,
 )
-
-from conftest import Server, running_server
-from factories import Db
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

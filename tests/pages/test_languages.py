@@ -6,14 +6,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
-from cases import (
+
+from mithril.pages import texts
+from support.cases import (
     Case,
     make_case,
     sign_in,
 )
-
-from factories import Db
-from mithril.pages import texts
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

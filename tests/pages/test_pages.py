@@ -8,7 +8,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from cases import (
+
+from conftest import Server
+from mithril import security
+from mithril.pages import texts
+from support import factories
+from support.cases import (
     CHALLENGE,
     ENTRANCES,
     PASSWORD,
@@ -20,12 +25,7 @@ from cases import (
     sent_back,
     sign_in,
 )
-
-import factories
-from conftest import Server
-from factories import Db
-from mithril import security
-from mithril.pages import texts
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

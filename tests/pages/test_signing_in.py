@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from cases import (
+
+from conftest import Server, running_server
+from mithril import errors
+from mithril.sms import messenger
+from support import factories
+from support.cases import (
     Case,
     consent_page,
     decide,
@@ -15,12 +20,7 @@ from cases import (
     sent_back,
     sign_in,
 )
-
-import factories
-from conftest import Server, running_server
-from factories import Db
-from mithril import errors
-from mithril.sms import messenger
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

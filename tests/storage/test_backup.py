@@ -8,12 +8,11 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
-import oauth_world
 from conftest import _execute, running_server, url_of
-from factories import bearer
 from mithril.database import embedded
-from processes import run
+from support import factories, oauth_world
+from support.factories import bearer
+from support.processes import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 

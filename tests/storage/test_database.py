@@ -11,10 +11,10 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
 from conftest import running_server
-from factories import bearer
 from mithril.database import database, embedded
+from support import factories
+from support.factories import bearer
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-import described
-import granting
-import plans
 from conftest import fresh_database, running_server
 from mithril.audit import events
+from support import described, granting, plans
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-import factories
-from factories import Db
 from mithril import errors, security
 from mithril.database.database import Database, Lookup
 from mithril.tokens import store
 from mithril.tokens.store import Presented
+from support import factories
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

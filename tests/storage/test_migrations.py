@@ -9,9 +9,9 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-import factories
 from conftest import _execute, url_of
 from mithril.database import database
+from support import factories
 
 pytestmark = pytest.mark.anyio
 

@@ -8,14 +8,13 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
-import granting
 from conftest import Server, fresh_database, running_server
-from factories import Db
 from mithril.cleanup import service, store
 from mithril.cleanup.service import Busy
 from mithril.database.database import Database
 from mithril.settings import Settings
+from support import factories, granting
+from support.factories import Db
 
 pytestmark = pytest.mark.anyio
 

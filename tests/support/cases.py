@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-import factories
-from factories import Db
 from mithril import security
+from support import factories
+from support.factories import Db
 
 PASSWORD = "Correct-Horse-7"
 PASSWORD_HASH = security.hash_password(PASSWORD)

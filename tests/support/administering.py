@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from factories import Db
+from support.factories import Db
 
 ACTOR_ID = UUID("7d3c1a52-0c11-4f4b-9a53-0a3f0c9d2b77")
 REQUEST_ID = "request-of-an-administrator"

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from factories import Db
+from support.factories import Db
 
 Task = asyncio.Task[httpx.Response]
 

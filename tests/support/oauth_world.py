@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import argon2
 import httpx
 
-import factories
-from factories import Db, bearer
+from support import factories
+from support.factories import Db, bearer
 
 PASSWORD = "Demo-Password-1"
 # What a hash costs is said in the hash. These tests are about other things, but for the one that measures time.

@@ -17,8 +17,8 @@ import asyncpg
 import httpx
 import pytest
 
-import factories
-from factories import bearer
+from support import factories
+from support.factories import bearer
 
 WRITERS = 8
 PAUSE_SECONDS = 0.02  # after a refusal

@@ -1,0 +1,1 @@
+"""What tests share: rows, servers, processes and clients. No test and no fixture lives here."""
