@@ -3,35 +3,25 @@
 import asyncio
 import fcntl
 import functools
-import itertools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import argon2
 import asyncpg
 import httpx
-import msgspec
 import pytest
-import uvicorn
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default as httpx_transports
-from structlog.testing import CapturingLogger
 
-from mithril import logs, security
+from mithril import security
 from mithril.database import database, embedded
-from mithril.server import supervisor
-from mithril.settings import Settings
-from mithril.web import edge
-from support import described, processes
+from support import processes
+from support.servers import TEMPLATE, Server, execute, fresh_database, running_server, url_of
 
 # Nothing here speaks TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
@@ -53,19 +43,6 @@ MEMORY = "/dev/shm"
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
 
-TEMPLATE = "mithril_template"
-_names = (f"test_{number}" for number in itertools.count(1))
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where a running server answers, and where its data is."""
-
-    url: str
-    internal_url: str
-    database_url: str
-    settings: Settings
-
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
@@ -78,9 +55,9 @@ def postgres() -> Iterator[str]:
     # Not below pytest's own folder: that is closed to PostgreSQL's user when another run begins as root.
     with tempfile.TemporaryDirectory(prefix="mithril-tests-") as home, embedded.running(Path(home)) as url:
         # This PostgreSQL is thrown away; a power cut is no subject of the tests.
-        asyncio.run(_execute(url, "ALTER SYSTEM SET fsync = off"))
-        asyncio.run(_execute(url, "SELECT pg_reload_conf()"))
-        asyncio.run(_execute(url, f"CREATE DATABASE {TEMPLATE}"))
+        asyncio.run(execute(url, "ALTER SYSTEM SET fsync = off"))
+        asyncio.run(execute(url, "SELECT pg_reload_conf()"))
+        asyncio.run(execute(url, f"CREATE DATABASE {TEMPLATE}"))
         asyncio.run(database.migrate(url_of(url, TEMPLATE)))
         yield url
 
@@ -141,68 +118,3 @@ async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the public listener."""
     async with httpx.AsyncClient(base_url=server.url) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-async def internal(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the internal listener; what it is answered must be described."""
-    async with described.client(server.internal_url) as client:
-        yield client
-
-
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
-    """What the edge of the servers of this process logs, the line for each request included."""
-    capturing, line = CapturingLogger(), logs.Answered
-
-    def note(**fields: Any) -> logs.Answered:
-        capturing.info("request", **fields)
-        return line(**fields)
-
-    monkeypatch.setattr(edge, "log", capturing)
-    monkeypatch.setattr(logs, "Answered", note)
-    return capturing
-
-
-@contextmanager
-def fresh_database(postgres: str, *, template: str = TEMPLATE) -> Iterator[str]:
-    name = next(_names)
-    asyncio.run(_execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
-    yield url_of(postgres, name)
-    asyncio.run(_execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@contextmanager
-def running_server(**changes: object) -> Iterator[Server]:
-    """A server in a thread of this process, on free ports; `changes` are settings."""
-    settings = msgspec.convert({"log_level": "error", "log_format": "json", **changes}, Settings)
-    sockets = [supervisor.bind("127.0.0.1", 0), supervisor.bind("127.0.0.1", 0)]
-    public, internal = (listener.getsockname()[1] for listener in sockets)
-    settings = msgspec.structs.replace(settings, port=public, internal_port=internal)
-    running = uvicorn.Server(supervisor.configuration(settings))
-    thread = threading.Thread(target=running.run, args=(sockets,))
-    thread.start()
-    try:
-        while not running.started:
-            assert thread.is_alive(), "the server did not start"
-            threading.Event().wait(0.01)
-        yield Server(f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}", settings.database_url, settings)
-    finally:
-        running.should_exit = True
-        thread.join()
-
-
-def url_of(postgres: str, name: str) -> str:
-    """The URL of another database of the same server."""
-    return postgres.replace("/mithril?", f"/{name}?")
-
-
-def repository() -> Path:
-    """The root of the checkout."""
-    return Path(__file__).parent.parent
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()

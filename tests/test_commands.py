@@ -16,12 +16,12 @@ import asyncpg
 import pytest
 from typer.main import get_command
 
-from conftest import fresh_database
 from mithril import cli, errors
 from mithril.audit.events import list_last
 from mithril.cli import audit
 from mithril.database.database import Database
 from mithril.tokens import verification
+from support.servers import fresh_database
 
 PASSWORD = "Operators-Password-1"
 NOBODY = "8c0d4bd2-6a44-4b38-9a0f-3b3f3d6f8f10"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import repository
 from mithril import settings
 from mithril.connections import redirect_uris
+from support import repository
 
 README = (repository() / "README.md").read_text()
 OTHERS = {".venv", ".site", "node_modules"}  # what is installed here has documents too

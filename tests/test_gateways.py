@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server, fresh_database, repository, running_server
-from support import factories
+from support import factories, repository
 from support.factories import bearer
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

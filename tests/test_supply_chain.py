@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import repository
+from support import repository
 
 PROJECT = tomllib.loads((repository() / "pyproject.toml").read_text())
 RUNTIME, DEVELOPMENT = (

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from conftest import Server
 from support import factories
+from support.servers import Server
 
 READ, WRITE, REFRESH, DELETE = "connection:read", "connection:write", "connection:refresh_secret", "connection:delete"
 SCOPES = (READ, WRITE, REFRESH, DELETE)

@@ -7,12 +7,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from conftest import Server
 from mithril import security
 from support import described, factories, oauth_world, racing
 from support.administering import (
     ACTOR_ID,
-    HEADERS,
     MISSING,
     NO_UUID,
     NOT_FOUND,
@@ -28,6 +26,7 @@ from support.administering import (
     wire,
 )
 from support.factories import Client, Db
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +35,13 @@ NO_HEADER = (401, {"type": "access_denied", "message": "Missing header x-consume
 FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
 
 
-@pytest.fixture
-async def admin(server: Server, db: Db) -> AsyncIterator[httpx.AsyncClient]:
-    """The front end of one person, whose approvals are gone with each test."""
+@pytest.fixture(autouse=True)
+async def _only_own_approvals(db: Db) -> AsyncIterator[None]:
+    """The administrator is a user here, who has no approvals before and after each test."""
     await db.execute(
         "INSERT INTO users (id, email) VALUES ($1, 'actor@clinic.example') ON CONFLICT DO NOTHING", ACTOR_ID
     )
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
+    yield
     await db.execute("DELETE FROM apps WHERE user_id = $1", ACTOR_ID)
     await db.execute("DELETE FROM tokens WHERE user_id = $1", ACTOR_ID)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,10 +9,8 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server
-from support import administering, described, factories, granting
+from support import administering, factories, granting
 from support.administering import (
-    HEADERS,
     MISSING,
     NO_UUID,
     NOT_FOUND,
@@ -27,18 +24,13 @@ from support.administering import (
     wire,
 )
 from support.factories import Db
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
 LIST = "/admin/clients"
 ACCESS_TYPE_REQUIRED: dict[str, Any] = {"rule": None, "description": "access_type required.", "params": []}
 ACCESS_TYPE_INVALID: dict[str, Any] = {"rule": None, "description": "access_type is invalid.", "params": []}
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 @pytest.fixture

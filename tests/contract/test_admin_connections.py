@@ -4,18 +4,15 @@ What the public methods do too is tried at theirs; here, that these call the sam
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from conftest import Server, running_server
 from mithril import security
 from support import described, factories
 from support.administering import (
-    HEADERS,
     MISSING,
     NO_UUID,
     NOT_FOUND,
@@ -30,6 +27,7 @@ from support.administering import (
     wire,
 )
 from support.factories import Db
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -39,12 +37,6 @@ NOT_HTTPS: dict[str, Any] = {
     "description": "has invalid format",
     "params": [r"~r/^https:\/\/.+/"],
 }
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 def all_of(client_id: object) -> str:

@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from conftest import Server
-from support import administering, described, factories
-from support.administering import HEADERS, NOT_FOUND, REQUIRED, TAKEN, cast, data_of, error_of, events, invalid, wire
+from support import administering, factories
+from support.administering import NOT_FOUND, REQUIRED, TAKEN, cast, data_of, error_of, events, invalid, wire
 from support.factories import Db
 
 pytestmark = pytest.mark.anyio
@@ -21,12 +19,6 @@ OTPS = "/admin/otps"
 NO_PHONE: dict[str, Any] = {"rule": "format", "description": "invalid phone", "params": []}
 NOT_SMS: dict[str, Any] = {"rule": "inclusion", "description": "is invalid", "params": ["SMS"]}
 USER_FIELDS = ("id", "email", "tax_id", "person_id", "settings", "is_blocked", "block_reason")
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 def factors_of(user_id: object) -> str:

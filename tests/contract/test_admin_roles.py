@@ -1,7 +1,6 @@
 """Administration of who has which role, in one client or everywhere (contract.md 3.9)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,10 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from conftest import Server
-from support import described, factories
+from support import factories
 from support.administering import (
-    HEADERS,
     MISSING,
     NO_UUID,
     NOT_FOUND,
@@ -31,12 +28,6 @@ pytestmark = pytest.mark.anyio
 
 ALL = "/admin/user_roles"
 SOMEBODY = "7d3c1a52-0c11-4f4b-9a53-0a3f0c9d2b78"
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,11 +9,9 @@ import httpx
 import pytest
 import structlog
 
-from conftest import Server
 from mithril import security
-from support import administering, described, factories, oauth_world, racing
+from support import administering, factories, oauth_world, racing
 from support.administering import (
-    HEADERS,
     MISSING,
     NO_UUID,
     NOT_FOUND,
@@ -49,12 +46,6 @@ TOO_EARLY: dict[str, Any] = {
     "description": "must be greater than or equal to 0",
     "params": {"greater_than_or_equal_to": 0},
 }
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 def one(token_id: object) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +11,6 @@ import httpx
 import pytest
 import structlog
 
-from conftest import Server, fresh_database, running_server
 from mithril import security
 from mithril.users import fields
 from support import administering, described, factories, oauth_world, racing
@@ -30,6 +29,7 @@ from support.administering import (
 )
 from support.factories import Db
 from support.oauth_world import PASSWORD, PASSWORD_HASH
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -64,12 +64,6 @@ MISMATCH: dict[str, Any] = {
     "description": "password does not match password in field current_password",
     "params": [],
 }
-
-
-@pytest.fixture
-async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with described.client(server.internal_url, headers=HEADERS) as client:
-        yield client
 
 
 @pytest.fixture

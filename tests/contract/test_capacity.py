@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import asyncpg
 import httpx
 import pytest
-from test_sockets import connect, exchange, read
 
-from conftest import Server, fresh_database, running_server
 from mithril import errors
 from support import factories
 from support.factories import bearer
+from support.servers import Server, fresh_database, running_server
+from support.sockets import connect, exchange, read
 
 pytestmark = pytest.mark.anyio
 

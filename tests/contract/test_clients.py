@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from conftest import Server
 from mithril.database import database
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ async def caller(db: Db, client: factories.Client, *, scope: str | None = "clien
 
 
 @pytest.fixture
-async def admin(server: Server, db: Db) -> AsyncIterator[httpx.AsyncClient]:
+async def nhs(server: Server, db: Db) -> AsyncIterator[httpx.AsyncClient]:
     """An administrator at the public listener."""
     headers = await caller(db, await factories.client(db, client_type="NHS"))
     async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=False) as client:
@@ -124,11 +124,11 @@ async def test_the_list_has_the_published_fields_and_paging(http: httpx.AsyncCli
     assert response.headers["cache-control"] == "no-store"
 
 
-async def test_the_details_have_the_name_of_the_type_too(db: Db, admin: httpx.AsyncClient) -> None:
+async def test_the_details_have_the_name_of_the_type_too(db: Db, nhs: httpx.AsyncClient) -> None:
     client = await factories.client(db, client_type="PHARMACY", is_blocked=True)
     await db.execute("UPDATE clients SET block_reason = 'Ліцензію відкликано' WHERE id = $1", client.id)
     path = f"{LIST}/{client.id}"
-    response = await admin.get(path)
+    response = await nhs.get(path)
     assert response.status_code == 200
     assert response.json() == {
         "meta": meta(response, path, "object"),
@@ -192,16 +192,16 @@ async def test_identifiers_compare_by_value_not_by_letter_case(http: httpx.Async
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "%00", "{}", "0"])
 async def test_an_identifier_that_is_no_uuid_names_nothing(
-    http: httpx.AsyncClient, db: Db, admin: httpx.AsyncClient, client_id: str
+    http: httpx.AsyncClient, db: Db, nhs: httpx.AsyncClient, client_id: str
 ) -> None:
     pinned = await caller(db, await factories.client(db))
     assert (await get(http, f"{LIST}/{client_id}", pinned)).status_code == 403
-    unknown = await get(admin, f"{LIST}/{client_id}")
+    unknown = await get(nhs, f"{LIST}/{client_id}")
     assert (unknown.status_code, unknown.json()["error"]) == (404, {"type": "not_found"})
 
 
-async def test_a_client_that_is_not_there_is_not_found(admin: httpx.AsyncClient) -> None:
-    response = await admin.get(f"{LIST}/{uuid4()}")
+async def test_a_client_that_is_not_there_is_not_found(nhs: httpx.AsyncClient) -> None:
+    response = await nhs.get(f"{LIST}/{uuid4()}")
     assert (response.status_code, response.json()["error"]) == (404, {"type": "not_found"})
 
 
@@ -222,7 +222,7 @@ async def test_a_clinic_sees_itself_through_its_broker(http: httpx.AsyncClient, 
 
 
 async def test_checks_come_in_the_order_of_the_contract(
-    http: httpx.AsyncClient, db: Db, admin: httpx.AsyncClient
+    http: httpx.AsyncClient, db: Db, nhs: httpx.AsyncClient
 ) -> None:
     mine, foreign = await factories.client(db), await factories.client(db)
     own, scopeless = await caller(db, mine), await caller(db, mine, scope=OTHER_SCOPES)
@@ -239,7 +239,7 @@ async def test_checks_come_in_the_order_of_the_contract(
     assert await answer(f"{LIST}/{foreign.id}", {}) == (401, "Access denied")
     assert await answer(f"{LIST}/{foreign.id}", scopeless) == (403, "Invalid scopes")
     assert await answer(f"{LIST}/{foreign.id}", own) == (403, "Forbidden")
-    assert (await admin.get(f"{LIST}/{uuid4()}")).status_code == 404
+    assert (await nhs.get(f"{LIST}/{uuid4()}")).status_code == 404
 
 
 @pytest.mark.parametrize("path", [LIST, f"{LIST}/1380df72-275a-11e7-93ae-92361f002671"])
@@ -253,24 +253,24 @@ async def test_the_challenge_names_the_scope_that_is_missing(http: httpx.AsyncCl
 # Filters
 
 
-async def test_each_filter_leaves_out_what_does_not_match(db: Db, admin: httpx.AsyncClient, person: UUID) -> None:
+async def test_each_filter_leaves_out_what_does_not_match(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     wanted = await named(db, f"Wanted {person}", user_id=person, is_blocked=True)
     other = await named(db, f"Other {person}", user_id=person)
     await named(db, "Wanted", user_id=await factories.user(db), is_blocked=True)
-    assert await listed(admin, id=wanted) == [wanted]
-    assert await listed(admin, user_id=person) == [wanted, other]
-    assert await listed(admin, name=person) == [wanted, other]
-    assert await listed(admin, name=person, is_blocked="true") == [wanted]
-    assert await listed(admin, name=person, is_blocked="false") == [other]
+    assert await listed(nhs, id=wanted) == [wanted]
+    assert await listed(nhs, user_id=person) == [wanted, other]
+    assert await listed(nhs, name=person) == [wanted, other]
+    assert await listed(nhs, name=person, is_blocked="true") == [wanted]
+    assert await listed(nhs, name=person, is_blocked="false") == [other]
 
 
-async def test_filters_hold_all_together(db: Db, admin: httpx.AsyncClient, person: UUID) -> None:
+async def test_filters_hold_all_together(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     wanted = await named(db, "Клініка", user_id=person, is_blocked=True)
     other = await named(db, "Клініка", user_id=person)
     every: dict[str, Any] = {"id": wanted, "user_id": person, "name": "клін", "is_blocked": "true"}
-    assert await listed(admin, **every) == [wanted]
+    assert await listed(nhs, **every) == [wanted]
     for changed in ({"id": other}, {"user_id": uuid4()}, {"name": "аптека"}, {"is_blocked": "false"}):
-        assert await listed(admin, **(every | changed)) == []
+        assert await listed(nhs, **(every | changed)) == []
 
 
 async def test_a_filter_narrows_ones_own_list_too(http: httpx.AsyncClient, db: Db) -> None:
@@ -283,10 +283,10 @@ async def test_a_filter_narrows_ones_own_list_too(http: httpx.AsyncClient, db: D
 
 @pytest.mark.parametrize(("spelling", "finds_blocked"), [("true", 1), ("1", 1), ("false", 0), ("0", 0)])
 async def test_a_truth_may_be_a_digit(
-    db: Db, admin: httpx.AsyncClient, person: UUID, spelling: str, finds_blocked: int
+    db: Db, nhs: httpx.AsyncClient, person: UUID, spelling: str, finds_blocked: int
 ) -> None:
     found = {1: await named(db, "blocked", user_id=person, is_blocked=True), 0: await named(db, "not", user_id=person)}
-    assert await listed(admin, user_id=person, is_blocked=spelling) == [found[finds_blocked]]
+    assert await listed(nhs, user_id=person, is_blocked=spelling) == [found[finds_blocked]]
 
 
 @pytest.mark.parametrize(
@@ -313,10 +313,10 @@ async def test_a_truth_may_be_a_digit(
     ],
 )
 async def test_a_name_is_found_by_any_part_in_any_case_letter_by_letter(
-    db: Db, admin: httpx.AsyncClient, person: UUID, part: str, names: tuple[str, str]
+    db: Db, nhs: httpx.AsyncClient, person: UUID, part: str, names: tuple[str, str]
 ) -> None:
     wanted, _noise = [await named(db, name, user_id=person) for name in names]
-    assert await listed(admin, user_id=person, name=part) == [wanted]
+    assert await listed(nhs, user_id=person, name=part) == [wanted]
 
 
 @pytest.mark.parametrize(
@@ -328,15 +328,15 @@ async def test_a_name_is_found_by_any_part_in_any_case_letter_by_letter(
         ("name", "\0", "string"), ("name", "Здоров\0я", "string"),
     ],
 )  # fmt: skip
-async def test_a_bad_filter_is_named(admin: httpx.AsyncClient, name: str, value: str, expected: str) -> None:
-    response = await admin.get(LIST, params={name: value})
+async def test_a_bad_filter_is_named(nhs: httpx.AsyncClient, name: str, value: str, expected: str) -> None:
+    response = await nhs.get(LIST, params={name: value})
     assert response.status_code == 422
     assert response.json()["error"] == refusal(name, cast(expected))
 
 
-async def test_all_bad_parameters_are_named_at_once(admin: httpx.AsyncClient) -> None:
+async def test_all_bad_parameters_are_named_at_once(nhs: httpx.AsyncClient) -> None:
     query = {"id": "x", "name": "fine", "is_blocked": "x", "page": "x", "page_size": "0", "unknown": "\0"}
-    response = await admin.get(LIST, params=query)
+    response = await nhs.get(LIST, params=query)
     assert response.status_code == 422
     entries = {entry["entry"]: entry["rules"] for entry in response.json()["error"]["invalid"]}
     assert entries == {
@@ -367,22 +367,22 @@ async def test_a_bad_filter_is_refused_before_ones_own_client_is_looked_for(http
         ("page=1&page_number=x", 422), ("is_blocked=true&is_blocked=x", 200), ("id=%00&name=%00&page=%00", 422),
     ],
 )  # fmt: skip
-async def test_a_strange_query_string_is_answered(admin: httpx.AsyncClient, query: str, status: int) -> None:
-    response = await get(admin, f"{LIST}?{query}")
+async def test_a_strange_query_string_is_answered(nhs: httpx.AsyncClient, query: str, status: int) -> None:
+    response = await get(nhs, f"{LIST}?{query}")
     assert response.status_code == status
     assert "?" not in response.json()["meta"]["url"]
 
 
-async def test_of_a_parameter_given_twice_the_first_counts(db: Db, admin: httpx.AsyncClient, person: UUID) -> None:
+async def test_of_a_parameter_given_twice_the_first_counts(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     first = await named(db, "first", user_id=person)
     await named(db, "second", user_id=person)
-    response = await admin.get(f"{LIST}?user_id={person}&name=first&name=second")
+    response = await nhs.get(f"{LIST}?user_id={person}&name=first&name=second")
     assert [row["id"] for row in response.json()["data"]] == [first]
 
 
-async def test_an_empty_filter_is_as_good_as_none(db: Db, admin: httpx.AsyncClient, person: UUID) -> None:
+async def test_an_empty_filter_is_as_good_as_none(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     made = [await named(db, name, user_id=person) for name in ("one", "two")]
-    assert await listed(admin, user_id=person, name="", id="", is_blocked="", page="", page_size="") == made
+    assert await listed(nhs, user_id=person, name="", id="", is_blocked="", page="", page_size="") == made
 
 
 # Pages
@@ -392,25 +392,25 @@ async def several(db: Db, person: UUID, count: int = 5) -> list[str]:
     return [await named(db, f"{number}", user_id=person) for number in range(count)]
 
 
-async def test_pages_follow_one_another(db: Db, admin: httpx.AsyncClient, person: UUID) -> None:
+async def test_pages_follow_one_another(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     made = await several(db, person)
     for number, part in enumerate([made[:2], made[2:4], made[4:], []], start=1):
-        response = await admin.get(LIST, params={"user_id": str(person), "page": number, "page_size": 2})
+        response = await nhs.get(LIST, params={"user_id": str(person), "page": number, "page_size": 2})
         body = response.json()
         assert [row["id"] for row in body["data"]] == part
         assert body["paging"] == {"page_number": number, "page_size": 2, "total_entries": 5, "total_pages": 3}
 
 
 async def test_page_number_says_the_same_as_page_which_goes_before_it(
-    db: Db, admin: httpx.AsyncClient, person: UUID
+    db: Db, nhs: httpx.AsyncClient, person: UUID
 ) -> None:
     made = await several(db, person)
-    assert await listed(admin, user_id=person, page_size=2, page_number=2) == made[2:4]
-    assert await listed(admin, user_id=person, page_size=2, page_number=2, page=1) == made[:2]
+    assert await listed(nhs, user_id=person, page_size=2, page_number=2) == made[2:4]
+    assert await listed(nhs, user_id=person, page_size=2, page_number=2, page=1) == made[:2]
 
 
-async def test_a_list_of_nothing_has_one_page(admin: httpx.AsyncClient) -> None:
-    response = await admin.get(LIST, params={"user_id": str(uuid4())})
+async def test_a_list_of_nothing_has_one_page(nhs: httpx.AsyncClient) -> None:
+    response = await nhs.get(LIST, params={"user_id": str(uuid4())})
     assert response.json()["data"] == []
     assert response.json()["paging"] == {"page_number": 1, "page_size": 50, "total_entries": 0, "total_pages": 1}
 
@@ -418,13 +418,13 @@ async def test_a_list_of_nothing_has_one_page(admin: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("asked", "given"), [("1", 1), ("499", 499), ("500", 500), ("501", 500), ("9" * 18, 500), ("%2B7", 7), ("007", 7)]
 )
-async def test_a_page_has_at_most_500_rows(admin: httpx.AsyncClient, asked: str, given: int) -> None:
-    response = await get(admin, f"{LIST}?page_size={asked}")
+async def test_a_page_has_at_most_500_rows(nhs: httpx.AsyncClient, asked: str, given: int) -> None:
+    response = await get(nhs, f"{LIST}?page_size={asked}")
     assert response.status_code == 200
     assert response.json()["paging"]["page_size"] == given
 
 
-async def test_the_largest_page_really_has_500_rows(db: Db, admin: httpx.AsyncClient) -> None:
+async def test_the_largest_page_really_has_500_rows(db: Db, nhs: httpx.AsyncClient) -> None:
     person, example = await factories.user(db), await factories.client(db)
     await db.execute(
         "INSERT INTO clients (name, client_type_id, user_id)"
@@ -432,15 +432,15 @@ async def test_the_largest_page_really_has_500_rows(db: Db, admin: httpx.AsyncCl
         person,
         example.id,
     )
-    assert len(await listed(admin, user_id=person)) == 50
-    assert len(await listed(admin, user_id=person, page_size=501)) == 500
-    assert len(await listed(admin, user_id=person, page_size=501, page=2)) == 1
+    assert len(await listed(nhs, user_id=person)) == 50
+    assert len(await listed(nhs, user_id=person, page_size=501)) == 500
+    assert len(await listed(nhs, user_id=person, page_size=501, page=2)) == 1
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "-0", str(-(10**17))])
-async def test_a_number_below_one_is_refused(admin: httpx.AsyncClient, value: str) -> None:
+async def test_a_number_below_one_is_refused(nhs: httpx.AsyncClient, value: str) -> None:
     for parameter in PAGING:
-        response = await admin.get(LIST, params={parameter: value})
+        response = await nhs.get(LIST, params={parameter: value})
         assert response.status_code == 422
         assert response.json()["error"] == refusal(parameter, TOO_SMALL)
 
@@ -450,25 +450,25 @@ async def test_a_number_below_one_is_refused(admin: httpx.AsyncClient, value: st
     ["x", "2abc", "1.0", "1e3", "0x1", "1_0", " 1", "1 ", "1\n", "\0", "٣", "\uff11", "²", "+", "-",
      "--1", "+-1", "-+1", "++1"],
 )  # fmt: skip
-async def test_what_is_no_whole_number_is_refused(admin: httpx.AsyncClient, value: str) -> None:
+async def test_what_is_no_whole_number_is_refused(nhs: httpx.AsyncClient, value: str) -> None:
     for parameter in PAGING:
-        response = await admin.get(LIST, params={parameter: value})
+        response = await nhs.get(LIST, params={parameter: value})
         assert response.status_code == 422
         assert response.json()["error"] == refusal(parameter, cast("integer"))
 
 
 @pytest.mark.parametrize("number", [2, 10**9, 2**31, 2**62, 2**63 - 1, 2**63])
-async def test_past_the_end_there_is_an_empty_list(admin: httpx.AsyncClient, number: int) -> None:
-    response = await admin.get(LIST, params={"page": str(number), "page_size": "500", "name": "🏥🏥"})
+async def test_past_the_end_there_is_an_empty_list(nhs: httpx.AsyncClient, number: int) -> None:
+    response = await nhs.get(LIST, params={"page": str(number), "page_size": "500", "name": "🏥🏥"})
     assert response.status_code == 200
     assert response.json()["data"] == []
     assert response.json()["paging"]["page_number"] == number
 
 
 @pytest.mark.parametrize("digits", [str(2**64), str(10**30), "9" * 5_000], ids=len)
-async def test_a_number_beyond_64_bits_is_refused(admin: httpx.AsyncClient, digits: str) -> None:
+async def test_a_number_beyond_64_bits_is_refused(nhs: httpx.AsyncClient, digits: str) -> None:
     for parameter in PAGING:
-        response = await admin.get(LIST, params={parameter: digits})
+        response = await nhs.get(LIST, params={parameter: digits})
         assert response.status_code == 422
         assert response.json()["error"] == refusal(parameter, cast("integer"))
 
@@ -488,33 +488,33 @@ async def walked(http: httpx.AsyncClient, *, page_size: int, **query: Any) -> li
 
 
 async def test_an_administrator_walks_through_all_in_the_order_of_their_making(
-    db: Db, admin: httpx.AsyncClient, person: UUID
+    db: Db, nhs: httpx.AsyncClient, person: UUID
 ) -> None:
     late, early = await several(db, person, 2)
     await db.execute("UPDATE clients SET inserted_at = '2001-01-01Z' WHERE id = $1", UUID(early))
     await db.execute("UPDATE clients SET inserted_at = '2099-01-01Z' WHERE id = $1", UUID(late))
     every = await db.fetch("SELECT id FROM clients ORDER BY inserted_at, id")
-    found = await walked(admin, page_size=50)
+    found = await walked(nhs, page_size=50)
     assert found == [str(row["id"]) for row in every]
     assert (found[0], found[-1]) == (early, late)
     await db.execute("UPDATE clients SET inserted_at = now() WHERE user_id = $1", person)
 
 
 async def test_clients_of_one_moment_are_in_the_order_of_their_ids(
-    db: Db, admin: httpx.AsyncClient, person: UUID
+    db: Db, nhs: httpx.AsyncClient, person: UUID
 ) -> None:
     made = await several(db, person, 9)
     await db.execute("UPDATE clients SET inserted_at = '2020-02-20Z' WHERE user_id = $1", person)
-    assert await walked(admin, page_size=2, user_id=person) == sorted(made)
+    assert await walked(nhs, page_size=2, user_id=person) == sorted(made)
 
 
 async def test_counting_stops_at_its_limit_and_says_so(
-    db: Db, admin: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
+    db: Db, nhs: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await several(db, person)
     monkeypatch.setattr(database, "COUNT_LIMIT", 4)
     query = {"user_id": str(person), "page_size": "2"}
-    response = await admin.get(LIST, params=query)
+    response = await nhs.get(LIST, params=query)
     assert response.json()["paging"] == {
         "page_number": 1,
         "page_size": 2,
@@ -522,15 +522,15 @@ async def test_counting_stops_at_its_limit_and_says_so(
         "total_pages": 2,
         "total_is_at_least": True,
     }
-    assert await walked(admin, page_size=2, user_id=person) == made
+    assert await walked(nhs, page_size=2, user_id=person) == made
 
 
 async def test_below_the_limit_the_number_is_exact_and_nothing_is_said(
-    db: Db, admin: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
+    db: Db, nhs: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await several(db, person, 3)
     monkeypatch.setattr(database, "COUNT_LIMIT", 4)
-    response = await admin.get(LIST, params={"user_id": str(person)})
+    response = await nhs.get(LIST, params={"user_id": str(person)})
     assert response.json()["paging"] == {"page_number": 1, "page_size": 50, "total_entries": 3, "total_pages": 1}
 
 

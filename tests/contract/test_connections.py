@@ -66,7 +66,7 @@ async def own(db: Db, **client: Any) -> tuple[factories.Connection, dict[str, st
 
 
 @pytest.fixture
-async def admin(db: Db) -> dict[str, str]:
+async def nhs(db: Db) -> dict[str, str]:
     return await caller(db, await factories.client(db, client_type="NHS"))
 
 
@@ -192,13 +192,13 @@ async def test_checks_come_in_the_order_of_the_contract(http: httpx.AsyncClient,
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "%7B%7D", "%00"])
 async def test_a_client_that_is_no_uuid_is_nobodys_own(
-    http: httpx.AsyncClient, db: Db, admin: dict[str, str], client_id: str
+    http: httpx.AsyncClient, db: Db, nhs: dict[str, str], client_id: str
 ) -> None:
     connection, headers = await own(db)
     for method in METHODS:
         path = method.path(client_id, connection.id)
         assert error_of(await http.request(method.verb, path, headers=headers)) == FORBIDDEN
-        assert error_of(await http.request(method.verb, path, headers=admin)) == NOT_FOUND
+        assert error_of(await http.request(method.verb, path, headers=nhs)) == NOT_FOUND
 
 
 @pytest.mark.parametrize("method", [SHOW, HISTORY, DELETE])
@@ -241,7 +241,7 @@ async def told(http: httpx.AsyncClient, question: tuple[str, str, Any], path: st
 
 @pytest.mark.parametrize("question", QUESTIONS)
 async def test_an_answer_never_tells_whether_anothers_connection_exists(
-    http: httpx.AsyncClient, db: Db, admin: dict[str, str], question: tuple[str, str, Any]
+    http: httpx.AsyncClient, db: Db, nhs: dict[str, str], question: tuple[str, str, Any]
 ) -> None:
     mine, headers = await own(db)
     foreign, _ = await own(db)
@@ -249,8 +249,8 @@ async def test_an_answer_never_tells_whether_anothers_connection_exists(
     for client_id, asking in (
         (foreign.client_id, headers),
         (mine.client_id, headers),
-        (mine.client_id, admin),
-        (uuid4(), admin),
+        (mine.client_id, nhs),
+        (uuid4(), nhs),
     ):
         existing, missing = [
             await told(http, question, f"/api/clients/{client_id}/connections/{connection_id}", asking)
@@ -288,8 +288,8 @@ async def test_only_connections_of_the_client_are_listed_not_those_that_it_uses(
     assert [row["id"] for row in response.json()["data"]] == [str(mine.id)]
 
 
-async def test_a_client_that_is_not_there_has_no_connections(http: httpx.AsyncClient, admin: dict[str, str]) -> None:
-    response = await http.get(f"/api/clients/{uuid4()}/connections", headers=admin)
+async def test_a_client_that_is_not_there_has_no_connections(http: httpx.AsyncClient, nhs: dict[str, str]) -> None:
+    response = await http.get(f"/api/clients/{uuid4()}/connections", headers=nhs)
     assert (response.status_code, response.json()["data"]) == (200, [])
 
 
@@ -745,7 +745,7 @@ async def test_past_the_end_of_a_deleted_ones_history_is_an_empty_page(http: htt
 
 
 async def test_the_history_of_a_deleted_connection_is_still_its_clients_alone(
-    http: httpx.AsyncClient, db: Db, admin: dict[str, str]
+    http: httpx.AsyncClient, db: Db, nhs: dict[str, str]
 ) -> None:
     connection, headers = await own(db)
     stranger, strangers_headers = await own(db)
@@ -753,8 +753,8 @@ async def test_the_history_of_a_deleted_connection_is_still_its_clients_alone(
     assert error_of(await HISTORY.call(http, connection, strangers_headers)) == FORBIDDEN
     elsewhere = HISTORY.path(stranger.client_id, connection.id)
     assert error_of(await http.get(elsewhere, headers=strangers_headers)) == NOT_FOUND
-    assert error_of(await http.get(elsewhere, headers=admin)) == NOT_FOUND
-    assert len(await events_of(http, connection, admin)) == 1
+    assert error_of(await http.get(elsewhere, headers=nhs)) == NOT_FOUND
+    assert len(await events_of(http, connection, nhs)) == 1
 
 
 @pytest.mark.parametrize("action", ["client.update", "user_role.create", "approval.update"])

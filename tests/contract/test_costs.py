@@ -13,10 +13,10 @@ import httpx
 import msgspec
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from mithril.app import create_app
 from support import factories, granting
 from support.factories import Db, bearer
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

@@ -8,20 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import Server
 from support import factories, granting, oauth_world
 from support.factories import Db, bearer
 from support.oauth_world import World, exchange, may_read, refresh, refusal
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 
 WRONG_CLIENT = (401, "invalid_client", "Invalid client id or secret.")
 WRONG_ADDRESS = (401, "access_denied", "The redirection URI provided does not match a pre-registered value.")
-
-
-@pytest.fixture
-async def world(db: Db) -> World:
-    return await oauth_world.make(db)
 
 
 @asynccontextmanager

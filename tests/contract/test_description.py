@@ -18,7 +18,6 @@ import pytest
 import schemathesis
 from starlette.routing import BaseRoute, Route
 
-from conftest import Server, running_server
 from mithril import app
 from mithril.connections import redirect_uris, routes
 from mithril.database import database
@@ -29,6 +28,7 @@ from mithril.web import query_parameters
 from mithril.web.bodies import Body
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 

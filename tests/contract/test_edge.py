@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

@@ -9,11 +9,11 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from mithril.throttling import service as throttling
 from support import oauth_world
 from support.factories import Db
 from support.oauth_world import World
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -48,11 +48,6 @@ async def http(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClien
 async def other(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=servers[1].url, headers=at("192.0.2.1")) as client:
         yield client
-
-
-@pytest.fixture
-async def world(db: Db) -> World:
-    return await oauth_world.make(db)
 
 
 def at(address: str) -> dict[str, str]:

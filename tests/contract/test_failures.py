@@ -4,10 +4,10 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-from conftest import Server
 from mithril.connections import service
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

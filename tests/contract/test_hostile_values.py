@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from test_sockets import exchange
 
-from conftest import Server, fresh_database, running_server
 from mithril.openapi import document as openapi_document
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server, fresh_database, running_server
+from support.sockets import exchange
 
 pytestmark = pytest.mark.anyio
 

@@ -14,10 +14,10 @@ import pytest
 import schemathesis
 from starlette.routing import Route
 
-from conftest import Server
 from mithril import app
 from mithril.openapi import document as openapi_document
 from support import described
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import argon2
 import httpx
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from mithril import security
 from mithril.users import service as users
 from support import factories, oauth_world
 from support.factories import Db
 from support.oauth_world import PASSWORD, World, authorize, invalid, login, refusal
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import running_server
 from support.factories import bearer
 from support.processes import serving
+from support.servers import running_server
 
 pytestmark = pytest.mark.anyio
 

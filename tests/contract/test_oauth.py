@@ -13,7 +13,6 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from conftest import Server, fresh_database, running_server
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
@@ -23,6 +22,7 @@ from mithril.snapshots import service as snapshots
 from support import factories, oauth_world
 from support.factories import Db, bearer
 from support.oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -39,11 +39,6 @@ def server(postgres: str) -> Iterator[Server]:
     """A server that can sign nonces."""
     with fresh_database(postgres) as url, running_server(database_url=url, jwt_secret=JWT_SECRET) as running:
         yield running
-
-
-@pytest.fixture
-async def world(db: Db) -> World:
-    return await oauth_world.make(db)
 
 
 async def expire(db: Db, value: str) -> None:

@@ -19,10 +19,10 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from oauthlib.oauth2 import InvalidGrantError
 from requests_oauthlib import OAuth2Session
 
-from conftest import Server
 from support import granting
 from support.factories import bearer
 from support.granting import SCOPE, Party
+from support.servers import Server
 
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 

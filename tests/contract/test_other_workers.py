@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import Server, running_server
 from support import administering, factories
 from support.factories import Db, bearer
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 

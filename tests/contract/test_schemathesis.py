@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.openapi import document as openapi_document
 from mithril.snapshots import service as snapshots
 from support.described import operations
+from support.servers import Server, fresh_database, running_server
 
 Operation: TypeAlias = tuple[str, str]
 Answer: TypeAlias = tuple[Operation, int]

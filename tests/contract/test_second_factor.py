@@ -16,13 +16,13 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-from conftest import Server, fresh_database, running_server
 from mithril import security
 from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
 from mithril.sms import messenger
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

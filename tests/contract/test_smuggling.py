@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import Server
 from support import factories
 from support.factories import Db
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

@@ -1,47 +1,16 @@
 """What no HTTP library would send: half requests, endless ones, and things that are not HTTP at all."""
 
-import json
-import socket
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from support import factories
 from support.factories import Db
+from support.servers import Server, fresh_database, running_server
+from support.sockets import connect, exchange, read
 
 pytestmark = pytest.mark.anyio
-
-
-def connect(server: Server) -> socket.socket:
-    parts = urlsplit(server.url)
-    assert parts.hostname
-    assert parts.port
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
-
-
-def read(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON body of one answer."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = connection.recv(65_536)
-        assert piece, f"closed after {received!r}"
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += connection.recv(65_536)
-    return int(status.split()[1]), headers, json.loads(body)
-
-
-def exchange(server: Server, request: bytes) -> tuple[int, dict[str, str], Any]:
-    with connect(server) as connection:
-        connection.sendall(request)
-        return read(connection)
 
 
 async def patch_head(db: Db, *lines: str) -> bytes:

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
-from conftest import Server, fresh_database, running_server, url_of
 from mithril.tokens import store as token_store
 from support import factories, granting
 from support.factories import Db, bearer
 from support.granting import CHALLENGE, SCOPE, VERIFIER, Party
+from support.servers import Server, fresh_database, running_server, url_of
 
 pytestmark = pytest.mark.anyio
 

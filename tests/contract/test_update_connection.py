@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server
 from support import factories
 from support.factories import Db, bearer
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
 

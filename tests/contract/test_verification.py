@@ -10,12 +10,12 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server, running_server
 from mithril.database.database import Database
 from mithril.tokens import store as tokens
 from support import factories
 from support.factories import Db, bearer
 from support.oauth_world import refusal
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 

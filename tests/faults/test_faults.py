@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from mithril.database.database import Connection
-from support.clusters import Cluster, children, folders, running
+from support.clusters import Cluster, children, folders, running, workers_of
 from support.processes import Process, run, serving
 from support.writing import connect_patiently, prove_nothing_is_lost, report, writing
 
@@ -27,26 +27,9 @@ WORKERS = ("--workers", "2")
 SECONDS = 10  # "within seconds"; on an idle machine it is below two
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with running() as cluster:
-        migrate(cluster.url)
-        yield cluster
-
-
 def migrate(url: str) -> None:
     migrated = run("migrate", "--database-url", url)
     assert migrated.returncode == 0, migrated.stderr
-
-
-def workers_of(process: Process) -> list[int]:
-    """The pids of its workers, without multiprocessing's own."""
-    found = []
-    for pid in children(process.popen.pid):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return sorted(found)
 
 
 async def in_thread(work: Callable[[], object]) -> None:

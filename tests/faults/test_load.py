@@ -3,17 +3,16 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from test_faults import workers_of
 
-from support.clusters import Cluster, running
-from support.processes import Process, run, serving
+from support.clusters import Cluster, workers_of
+from support.processes import Process, serving
 from support.writing import prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
@@ -23,13 +22,6 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 BODY = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
 MOST_MEGABYTES = 300  # of one worker; each of its connections may hold a body of 64 KiB
 MEASURED_SECONDS = 4
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with running() as cluster:
-        assert run("migrate", "--database-url", cluster.url).returncode == 0
-        yield cluster
 
 
 def megabytes(process: Process) -> float:

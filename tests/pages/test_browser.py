@@ -16,12 +16,12 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from conftest import Server, fresh_database, running_server
 from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.pages import texts
 from mithril.settings import Settings
 from mithril.snapshots import service as snapshots
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -6,7 +6,6 @@ import re
 import httpx
 import pytest
 
-from conftest import Server, running_server
 from support.cases import (
     ENTRANCES,
     HOSTILE,
@@ -14,18 +13,13 @@ from support.cases import (
     Case,
     consent_page,
     form_token,
-    make_case,
     sent_back,
     sign_in,
 )
 from support.factories import Db
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def case(db: Db) -> Case:
-    return await make_case(db)
 
 
 # Forged, doubled, oversized forms

@@ -10,17 +10,10 @@ import pytest
 from mithril.pages import texts
 from support.cases import (
     Case,
-    make_case,
     sign_in,
 )
-from support.factories import Db
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def case(db: Db) -> Case:
-    return await make_case(db)
 
 
 # Languages

@@ -9,7 +9,6 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from conftest import Server
 from mithril import security
 from mithril.pages import texts
 from support import factories
@@ -26,13 +25,9 @@ from support.cases import (
     sign_in,
 )
 from support.factories import Db
+from support.servers import Server
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def case(db: Db) -> Case:
-    return await make_case(db)
 
 
 # The way through

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from conftest import Server, running_server
 from mithril import errors
 from mithril.sms import messenger
 from support import factories
@@ -21,13 +20,9 @@ from support.cases import (
     sign_in,
 )
 from support.factories import Db
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def case(db: Db) -> Case:
-    return await make_case(db)
 
 
 # Signing in

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from test_redirect_uris import EDITS, ORIGINS, PATHS, QUERIES, SEEDS, as_written, edited, fuzzing, three
 
 from mithril.connections.redirect_uris import Policy, problems
+from support.fuzzed_uris import EDITS, ORIGINS, PATHS, QUERIES, SEEDS, as_written, edited, fuzzing, three
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

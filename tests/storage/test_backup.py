@@ -8,11 +8,11 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import _execute, running_server, url_of
 from mithril.database import embedded
 from support import factories, oauth_world
 from support.factories import bearer
 from support.processes import run
+from support.servers import execute, running_server, url_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -31,8 +31,8 @@ def content(url: str) -> str:
 @pytest.fixture
 def empty(postgres: str) -> str:
     """A database with nothing in it."""
-    asyncio.run(_execute(postgres, "DROP DATABASE IF EXISTS restored WITH (FORCE)"))
-    asyncio.run(_execute(postgres, "CREATE DATABASE restored"))
+    asyncio.run(execute(postgres, "DROP DATABASE IF EXISTS restored WITH (FORCE)"))
+    asyncio.run(execute(postgres, "CREATE DATABASE restored"))
     return url_of(postgres, "restored")
 
 

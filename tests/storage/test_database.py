@@ -11,10 +11,10 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import running_server
 from mithril.database import database, embedded
 from support import factories
 from support.factories import bearer
+from support.servers import running_server
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import fresh_database, running_server
 from mithril.audit import events
 from support import described, granting, plans
+from support.servers import fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

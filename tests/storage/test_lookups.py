@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 import pytest
 
 from mithril import errors, security
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.anyio
 
 MANY = 40
 NAME_OF_USER = Lookup("SELECT id, email FROM users WHERE id = $1 OR email = $2", "uuid", "text")
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Db]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from conftest import _execute, url_of
 from mithril.database import database
 from support import factories
+from support.servers import execute, url_of
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ def test_the_code_is_written_for_the_newest_revision() -> None:
 
 
 async def test_migrating_twice_and_at_once_does_it_once(postgres: str) -> None:
-    await _execute(postgres, "CREATE DATABASE migrated_at_once")
+    await execute(postgres, "CREATE DATABASE migrated_at_once")
     url = url_of(postgres, "migrated_at_once")
     program = str(Path(sys.executable).parent / "mithril")
     runs = [await asyncio.create_subprocess_exec(program, "migrate", "--database-url", url) for _ in range(3)]

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -12,13 +12,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from conftest import fresh_database
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database.database import Connection
 from mithril.snapshots import service as snapshots
 from mithril.snapshots.service import Counts, Report, SnapshotError
+from support.servers import fresh_database
 
 pytestmark = pytest.mark.anyio
 
@@ -78,13 +78,6 @@ def data() -> Data:
             }
         ],
     }
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import asyncpg
 import httpx
 import pytest
 
-from conftest import Server, fresh_database, running_server
 from mithril.cleanup import service, store
 from mithril.cleanup.service import Busy
 from mithril.database.database import Database
 from mithril.settings import Settings
 from support import factories, granting
 from support.factories import Db
+from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 

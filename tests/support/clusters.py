@@ -7,10 +7,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mithril.database import embedded
+from support.processes import Process
 
 # Small and quick to recover; what is written is on the disk before it is answered, as in production.
 OPTIONS = {
@@ -186,3 +187,13 @@ def children(parent: int) -> list[int]:
         if int(fields[1]) == parent:
             found.append(int(status.parent.name))
     return found
+
+
+def workers_of(process: Process) -> list[int]:
+    """The pids of the workers of a server, without multiprocessing's own."""
+    found = []
+    for pid in children(process.popen.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return sorted(found)

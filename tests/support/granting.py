@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from conftest import Server
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import authorize
 from support import factories
 from support.factories import Db
+from support.servers import Server
 
 SCOPE = "connection:read connection:write"
 PASSWORD = "Test-Password-1"

@@ -1,0 +1,68 @@
+"""A fresh database for whoever asks, and a real server over real sockets in this process."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import msgspec
+import uvicorn
+
+from mithril.server import supervisor
+from mithril.settings import Settings
+
+TEMPLATE = "mithril_template"
+_names = (f"test_{number}" for number in itertools.count(1))
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a running server answers, and where its data is."""
+
+    url: str
+    internal_url: str
+    database_url: str
+    settings: Settings
+
+
+@contextmanager
+def fresh_database(postgres: str, *, template: str = TEMPLATE) -> Iterator[str]:
+    name = next(_names)
+    asyncio.run(execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield url_of(postgres, name)
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def running_server(**changes: object) -> Iterator[Server]:
+    """A server in a thread of this process, on free ports; `changes` are settings."""
+    settings = msgspec.convert({"log_level": "error", "log_format": "json", **changes}, Settings)
+    sockets = [supervisor.bind("127.0.0.1", 0), supervisor.bind("127.0.0.1", 0)]
+    public, internal = (listener.getsockname()[1] for listener in sockets)
+    settings = msgspec.structs.replace(settings, port=public, internal_port=internal)
+    running = uvicorn.Server(supervisor.configuration(settings))
+    thread = threading.Thread(target=running.run, args=(sockets,))
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive(), "the server did not start"
+            threading.Event().wait(0.01)
+        yield Server(f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}", settings.database_url, settings)
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def url_of(postgres: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return postgres.replace("/mithril?", f"/{name}?")
+
+
+async def execute(url: str, statement: str) -> None:
+    """Run one statement on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
