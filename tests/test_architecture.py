@@ -27,6 +27,7 @@ FLOORS = [
     ["web", "database.embedded", "connections.redirect_uris", "connections.redirect_uri_hosts"],
     ["audit.events"],
     ["database", "sms", "logs"],
+    ["refusals"],
     ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", ""],
 ]
 NEIGHBOURLY = {6, 7}

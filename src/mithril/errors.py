@@ -1,11 +1,12 @@
-"""The whole error family on one page: what each refusal is called on the wire.
+"""What every refusal is made of: one class for each status and shape, and what the log keeps.
 
     MithrilError                      500  internal_error
     ├── RequestMalformed              400  request_malformed
-    ├── AccessDenied                  401  access_denied
-    ├── Unauthorized                  401  its own type, such as invalid_grant
+    ├── AccessDenied                  401  access_denied, with a Bearer challenge
+    ├── Unauthorized                  401  its own type, such as invalid_grant; counted against the caller
+    │   └── OtpRefused                401  of a one-time password
     ├── Forbidden                     403  forbidden
-    │   └── ScopeMissing              403  forbidden
+    │   └── ScopeMissing              403  forbidden, with the scope in the challenge
     ├── NotFound                      404  not_found
     ├── MethodNotAllowed              405  method_not_allowed
     ├── RequestTimeout                408  request_timeout
@@ -16,16 +17,21 @@
     ├── ContentTypeInvalid            415  content_type_invalid
     ├── ValidationFailed              422  validation_failed
     ├── Unprocessable                 422  request_malformed
-    ├── TooManyRequests               429  otp_timeout
-    ├── TooManyAttempts               429  too_many_requests
+    ├── TooManyMessages               429  otp_timeout
+    ├── TooManyFailures               429  too_many_requests
     ├── HeadersTooLarge               431  headers_too_large
-    └── ServiceUnavailable            503  service_unavailable
-        ├── AtCapacity                503  service_unavailable
-        └── MessageNotSent            503  internal_error
+    ├── ServiceUnavailable            503  service_unavailable
+    │   ├── AtCapacity                503  service_unavailable
+    │   └── MessageNotSent            503  internal_error
+    ├── ProtocolError                 400  an error of RFC 6749, on the standard routes only
+    ├── AuthorizationError            303  an error of RFC 6749, sent to the client's redirect URI
+    └── PageError                     400  a page: there is no redirect URI that could be trusted
 
-Services raise these; `web.edge` alone turns them into an answer. `detail` is for the log and never sent.
+Whatever a rule refuses for a reason of its own has a name in `refusals`, where its words are. Services raise these;
+the edge alone turns them into an answer. `detail` is for the log and never sent.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,7 +39,7 @@ import msgspec
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One violated rule of one entry (contract of the 422 answer)."""
+    """One violated rule of one entry, as the 422 answer lists it."""
 
     rule: str | None
     description: str
@@ -50,17 +56,27 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 class MithrilError(Exception):
-    """A refusal with its place in the envelope; never raised as such."""
+    """A refusal with its place in the envelope; by itself, an error of our own."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
     message: str | None = None
+    """What the caller reads; None where the contract has no message."""
+    oauth_error: ClassVar[str] = ""
+    """The error code of RFC 6749 on the standard routes; empty where the status decides."""
+    page: ClassVar[str] = ""
+    """The key of the text on the sign-in pages; empty where the status decides."""
 
     def __init__(self, message: str | None = None, *, detail: str = "") -> None:
         """`message` replaces the one of the class; `detail` goes to the log only."""
         super().__init__(message or self.message or self.type)
         self.message = message or self.message
         self.detail = detail
+
+    @property
+    def name(self) -> str:
+        """The name of the refusal as the log has it, such as `client_blocked`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -71,6 +87,29 @@ class MithrilError(Exception):
     def invalid(self) -> list[Any]:
         """What exactly is wrong with the request; empty where the envelope has no such list."""
         return []
+
+
+class Standing(NamedTuple):
+    """What is left to a caller of one quota of refusals."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    remaining: int
+    seconds_left: int
+
+
+def rate_limit_headers(standings: Sequence[Standing]) -> Mapping[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-11: quota `q` in window `w`; `r` remain for `t` seconds."""
+    policies = ", ".join(f'"{each.name}";q={each.limit};w={each.window_seconds}' for each in standings)
+    limits = ", ".join(f'"{each.name}";r={each.remaining};t={each.seconds_left}' for each in standings)
+    return {"ratelimit-policy": policies, "ratelimit": limits}
+
+
+def bearer_challenge(**parameters: str | None) -> str:
+    """The value of WWW-Authenticate for the Bearer scheme (RFC 6750 section 3)."""
+    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+    return f"Bearer {pairs}".rstrip()
 
 
 class RequestMalformed(MithrilError):
@@ -104,7 +143,7 @@ class AccessDenied(MithrilError):
     def __init__(self, message: str | None = None, *, error: str | None = None, description: str = "") -> None:
         """`error`: an RFC 6750 code; `description`: a sentence for the developer who reads the header."""
         super().__init__(message, detail=description)
-        self.challenge = _challenge(error=error, error_description=description if error else None)
+        self.challenge = bearer_challenge(error=error, error_description=description if error else None)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -113,14 +152,19 @@ class AccessDenied(MithrilError):
 
 
 class Unauthorized(MithrilError):
-    """A login, a grant or a token is refused; the type and the message are the contract's (contract.md 2.3)."""
+    """A login, a grant or a token is refused. Its subclasses say which; each counts against the caller."""
 
     status = 401
+    oauth_error = "invalid_grant"
 
-    def __init__(self, type_: str, message: str, *, detail: str = "") -> None:
-        """`type_`: such as `invalid_grant`."""
-        super().__init__(message, detail=detail)
-        self.type = type_  # type: ignore[misc]
+
+class OtpRefused(Unauthorized):
+    """A one-time password opens nothing. `is_failure`: it may have been a guess, and counts against the user."""
+
+    def __init__(self, *, is_failure: bool = True, detail: str = "") -> None:
+        """Source of the count: contract.md 3.2.3, row 9."""
+        super().__init__(detail=detail)
+        self.is_failure = is_failure
 
 
 class Forbidden(MithrilError):
@@ -139,7 +183,7 @@ class ScopeMissing(Forbidden):
     def __init__(self, scope: str, *, lacking: str) -> None:
         """`lacking`: who lacks it, in words."""
         super().__init__(detail=f"{lacking} lacks the scope {scope}")
-        self.challenge = _challenge(error="insufficient_scope", error_description=self.detail, scope=scope)
+        self.challenge = bearer_challenge(error="insufficient_scope", error_description=self.detail, scope=scope)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -263,11 +307,12 @@ class Unprocessable(MithrilError):
         return [{"entry_type": "request", "rules": [{"rule": "json"}]}]
 
 
-class TooManyRequests(MithrilError):
-    """Too often in too short a time."""
+class TooManyMessages(MithrilError):
+    """Too many one-time passwords were sent to this user."""
 
     status = 429
     type = "otp_timeout"
+    page = "code_pause"
     message = "Sending OTP timeout. Try later."
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 60) -> None:
@@ -281,28 +326,12 @@ class TooManyRequests(MithrilError):
         return {"retry-after": str(self.retry_after_seconds)}
 
 
-class Standing(NamedTuple):
-    """What is left to a caller of one quota of refusals."""
-
-    name: str
-    limit: int
-    window_seconds: int
-    remaining: int
-    seconds_left: int
-
-
-def rate_limit_headers(standings: Sequence[Standing]) -> Mapping[str, str]:
-    """The fields of draft-ietf-httpapi-ratelimit-headers-11: quota `q` in window `w`; `r` remain for `t` seconds."""
-    policies = ", ".join(f'"{each.name}";q={each.limit};w={each.window_seconds}' for each in standings)
-    limits = ", ".join(f'"{each.name}";r={each.remaining};t={each.seconds_left}' for each in standings)
-    return {"ratelimit-policy": policies, "ratelimit": limits}
-
-
-class TooManyAttempts(MithrilError):
-    """Too many refusals of one caller; nothing more is tried until their time is over."""
+class TooManyFailures(MithrilError):
+    """Too many refusals of one caller; nothing more is tried until the window ends."""
 
     status = 429
     type = "too_many_requests"
+    page = "too_many"
     message = "Too many failed attempts. Try again later."
 
     def __init__(self, standings: Sequence[Standing]) -> None:
@@ -331,6 +360,7 @@ class ServiceUnavailable(MithrilError):
     status = 503
     type = "service_unavailable"
     message = "Service is temporarily unavailable. Try again later."
+    page = "unavailable"
     retry_after_seconds = 1
 
     @property
@@ -356,6 +386,37 @@ class MessageNotSent(ServiceUnavailable):
     message = "SMS not sent. Try later"
 
 
-def _challenge(**parameters: str | None) -> str:
-    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
-    return f"Bearer {pairs}".rstrip()
+class ProtocolError(MithrilError):
+    """A refusal in the words of RFC 6749 section 5.2; the message is its `error_description`.
+
+    Descriptions are ASCII without quotes and backslashes, as the RFC wants them.
+    """
+
+    status = 400
+    type = "request_malformed"
+    oauth_error = "invalid_request"
+
+
+class AuthorizationError(MithrilError):
+    """An error that the client gets at its redirect URI (RFC 6749 section 4.1.2.1).
+
+    Raised only when client and redirect URI are known to be right; the message is its `error_description`.
+    """
+
+    status = 303
+    type = "request_malformed"
+    oauth_error = "invalid_request"
+
+
+class PageError(MithrilError):
+    """An authorization request that is explained on a page, for want of a redirect URI that can be trusted."""
+
+    status = 400
+    type = "request_malformed"
+    message = "The request for authorization cannot be answered."
+    page = "unreadable"
+
+    def __init__(self, **values: str) -> None:
+        """`values`: what the page names; they are shown and never logged."""
+        super().__init__(detail=self.page)
+        self.values = values

@@ -5,7 +5,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.approvals import service
 from mithril.approvals.store import Approval
 from mithril.identifiers import parse_uuid
@@ -112,7 +112,7 @@ def _person(request: Request) -> UUID:
     """Whom X-Consumer-Id names. Raises Unauthorized without it, RequestMalformed where it is no UUID."""
     named = requests.header(request, "x-consumer-id")
     if not named:
-        raise errors.Unauthorized("access_denied", "Missing header x-consumer-id")
+        raise refusals.ConsumerIdMissing
     user_id = parse_uuid(named)
     if user_id is None:
         raise errors.RequestMalformed("X-Consumer-Id is no UUID")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import errors, refusals, security
 from mithril.audit import events, rows
 from mithril.audit.events import Actor, Event
 from mithril.audit.rows import Document
@@ -183,9 +183,9 @@ def _check_api_key(connection: Connection, api_key_client_id: UUID | None, *, wa
     if connection.consumer_id == connection.client_id:
         return
     if not was_sent:
-        raise errors.AccessDenied("api-key header not set", description="no API-key header")
+        raise refusals.ApiKeyMissing(description="no API-key header")
     if api_key_client_id is None:
         description = "The API-key is not that of a client that is known and not blocked."
-        raise errors.AccessDenied("invalid api-key header", error="invalid_token", description=description)
+        raise refusals.ApiKeyUnknown(error="invalid_token", description=description)
     if api_key_client_id != connection.consumer_id:
         raise errors.Forbidden(detail="the API-key belongs to another consumer than the connection's")

@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors, metrics
+from mithril import metrics, refusals
 from mithril.web import envelope, requests, routing
 
 
@@ -19,7 +19,7 @@ async def live(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """200 when requests can be served, else 503: send them elsewhere for now."""
     if not await requests.resources(request).database.is_current():
-        raise errors.ServiceUnavailable("The database has an older schema: run `mithril migrate`.")
+        raise refusals.SchemaOutdated
     return envelope.answer(request, {"status": "ready"})
 
 

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors
+from mithril import refusals
 from mithril.identifiers import parse_uuid
 from mithril.oauth import token_view, trusted_session
 from mithril.web import admin, requests, routing, wrapped_bodies
@@ -32,7 +32,7 @@ def _text(fields: Document, name: str) -> str:
     """Raises Unprocessable for what is missing, blank or no text."""
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise errors.Unprocessable("invalid params")
+        raise refusals.ParametersInvalid
     return value
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import errors
+from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
@@ -14,7 +14,6 @@ from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users import store as user_store
 
-WRONG_ADDRESS = "The redirection URI provided does not match a pre-registered value."
 AUTHORIZATION_CODE = "authorization_code"
 
 
@@ -29,9 +28,9 @@ async def check_client(database: Database, client_id: UUID) -> Client:
     """The client that asks. Raises Unauthorized (rows 4 and 5)."""
     client = await store.find_client(database, client_id)
     if client is None:
-        raise errors.Unauthorized("access_denied", "Invalid client id.")
+        raise refusals.ClientUnknown
     if client.is_blocked:
-        raise errors.Unauthorized("access_denied", "Client is blocked.")
+        raise refusals.ClientBlocked
     return client
 
 
@@ -39,7 +38,7 @@ async def check_address(database: Database, client: Client, redirect_uri: str) -
     """The client's connection with exactly that address (row 7). Raises Unauthorized."""
     link = await store.find_link_by_address(database, client.id, redirect_uri)
     if link is None:
-        raise errors.Unauthorized("access_denied", WRONG_ADDRESS)
+        raise refusals.RedirectUriNotRegistered
     return Asked(client, link)
 
 
@@ -47,7 +46,7 @@ async def check_user(database: Database, user_id: UUID) -> None:
     """Raises Unauthorized (row 6)."""
     user = await user_store.find_user(database, user_id)
     if user is None:
-        raise errors.Unauthorized("access_denied", "User not found.")
+        raise refusals.UserUnknown
     users.check_not_blocked(user)
 
 
@@ -62,7 +61,7 @@ async def granted_scope(
     is_trusted = str(client.id) in {trusted.lower() for trusted in settings.trusted_client_ids}
     wanted = scopes.joined((scope or "").split()) or (allowed if is_trusted else "")
     if not wanted:
-        raise errors.Unprocessable(scopes.EMPTY)
+        raise refusals.ScopeEmpty
     scopes.check_client_type(client, wanted)
     scopes.check_roles(allowed, wanted)
     return wanted
@@ -93,7 +92,7 @@ async def approve(
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await store.hold_person(transaction, user_id)
         if await store.hold_link(transaction, asked.link.id) != asked.link:
-            raise errors.Unauthorized("access_denied", WRONG_ADDRESS)
+            raise refusals.RedirectUriNotRegistered
         before = await store.find_approval(transaction, user_id, client_id=asked.client.id)
         approved = scopes.joined(scope.split(), before.scope.split() if before else ())
         if before is None or not set(scope.split()) <= set(before.scope.split()):

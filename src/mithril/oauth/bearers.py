@@ -3,7 +3,7 @@
 What a bearer token may do at the API is decided in `access`, which tells all of these apart for nobody.
 """
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import store
 from mithril.tokens import store as token_store
@@ -16,22 +16,22 @@ async def find(database: Database, value: str) -> Token:
     """The token of that value, of any kind, living or not. Raises Unauthorized."""
     token = await token_store.find_token(database, value)
     if token is None:
-        raise errors.Unauthorized("token_invalid", "Invalid token.")
+        raise refusals.TokenInvalid
     return token
 
 
 def check_living(token: Token) -> None:
     """Raises Unauthorized for a token that is expired, ended or used up."""
     if token.is_expired or token.is_used:
-        raise errors.Unauthorized("token_expired", "Token expired.")
+        raise refusals.TokenExpired
 
 
 async def check_people(database: Database, token: Token) -> None:
     """Raises Unauthorized when the token's person or client is gone or blocked: blocking must bite."""
     user = await user_store.find_user(database, token.user_id)
     if user is None:
-        raise errors.Unauthorized("access_denied", "User not found.")
+        raise refusals.UserUnknown
     users.check_not_blocked(user)
     client = await store.find_client(database, token.client_id)
     if client is None or client.is_blocked:
-        raise errors.Unauthorized("access_denied", "Client is blocked.")
+        raise refusals.ClientBlocked

@@ -6,13 +6,11 @@ Where the credentials stand in a request is not known here (`forms`), nor how a 
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import client_secret, store
 from mithril.oauth.store import Client, Link
-
-BLOCKED = "unauthorized_client"
 
 
 class Authenticated(NamedTuple):
@@ -36,7 +34,7 @@ async def authenticate(database: Database, client_id: str, *, secret: str | None
     """
     caller = await _identify(database, client_id, secret=secret)
     if caller.client.is_blocked:
-        raise errors.Unauthorized(BLOCKED, "Client is blocked.")
+        raise refusals.AuthenticatedClientBlocked
     return caller
 
 
@@ -46,7 +44,7 @@ async def _identify(database: Database, client_id: str, *, secret: str | None) -
     known = parse_uuid(client_id)
     client = await store.find_client(database, known) if known else None
     if client is None or not client.is_public:
-        raise errors.Unauthorized("invalid_client", "Invalid client id or secret.")
+        raise refusals.ClientSecretWrong
     return Authenticated(client, None)
 
 

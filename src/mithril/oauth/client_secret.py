@@ -1,12 +1,10 @@
 """A client proves itself by the secret of one of its connections (contract.md 3.2.2, row 2; RFC 6749 section 2.3.1)."""
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.oauth.store import Client, Link
-
-WRONG_SECRET = "Invalid client id or secret."
 
 
 async def authenticate(database: Database, client_id: str, *, client_secret: str) -> tuple[Client, Link]:
@@ -18,7 +16,7 @@ async def authenticate(database: Database, client_id: str, *, client_secret: str
     link = await store.find_link_by_secret(database, known, client_secret) if known else None
     client = await store.find_client(database, known) if link else None
     if link is None or client is None:
-        raise errors.Unauthorized("invalid_client", WRONG_SECRET)
+        raise refusals.ClientSecretWrong
     return client, link
 
 
@@ -31,5 +29,5 @@ async def hold(transaction: PooledConnection, link: Link | None) -> Link | None:
         return None
     held = await store.hold_link(transaction, link.id)
     if held is None:
-        raise errors.Unauthorized("invalid_client", WRONG_SECRET)
+        raise refusals.ClientSecretWrong
     return held

@@ -6,10 +6,10 @@ from base64 import urlsafe_b64encode
 from hmac import compare_digest
 from typing import NamedTuple
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, store
-from mithril.oauth.authorize import AUTHORIZATION_CODE, WRONG_ADDRESS
+from mithril.oauth.authorize import AUTHORIZATION_CODE
 from mithril.oauth.store import Client, Link
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
@@ -53,7 +53,7 @@ async def redeem(
             return await _issue(transaction, settings, token, through=present)
         # The transaction is kept although the request is refused: whoever stole the code loses the tokens.
         await token_store.end_family(transaction, token.id)
-    raise errors.Unauthorized("access_denied", "Token has already been used.")
+    raise refusals.TokenUsed
 
 
 def check_verifier(token: Token, code_verifier: str | None, *, is_public: bool) -> None:
@@ -62,7 +62,7 @@ def check_verifier(token: Token, code_verifier: str | None, *, is_public: bool) 
     if challenge is None and code_verifier is None and not is_public:
         return
     if challenge is None or not VERIFIER.fullmatch(code_verifier or "") or not _proves(code_verifier, challenge):
-        raise errors.Unauthorized("invalid_grant", "Token not found or expired.", detail="PKCE does not match")
+        raise refusals.GrantInvalid(detail="PKCE does not match")
 
 
 def _proves(code_verifier: str | None, challenge: str) -> bool:
@@ -77,13 +77,13 @@ async def check_people(transaction: PooledConnection, client: Client, token: Tok
     them, come one after the other: else what one issues could escape the other, which does not see it yet.
     """
     if client.is_blocked:
-        raise errors.Unauthorized("access_denied", "Client is blocked.")
+        raise refusals.ClientBlocked
     user = await user_store.find_user(transaction, token.user_id)
     if user is None:
-        raise errors.Unauthorized("access_denied", "User not found.")
+        raise refusals.UserUnknown
     users.check_not_blocked(user)
     if await store.find_approval(transaction, token.user_id, client_id=client.id) is None:
-        raise errors.Unauthorized("access_denied", "Resource owner revoked access for the client.")
+        raise refusals.ApprovalRevoked
 
 
 async def _check(
@@ -92,15 +92,15 @@ async def _check(
     """Rows 3 to 8 in their order; the code, and the connection through which it is redeemed."""
     token = await token_store.find_token(transaction, code)
     if token is None or token.name != AUTHORIZATION_CODE:
-        raise errors.Unauthorized("token_not_found", "Token not found.")
+        raise refusals.TokenNotFound
     if token.client_id != client.id:
-        raise errors.Unauthorized("invalid_grant", "Token not found or expired.")
+        raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
-        raise errors.Unauthorized("token_expired", "Token expired.")
+        raise refusals.TokenExpired
     present = link or await _issued_through(transaction, token)
     addresses = {redirect_uri, token.details.get("redirect_uri"), present.redirect_uri}
     if len(addresses) > 1 or (token.is_for_moved_address and not token.is_used):
-        raise errors.Unauthorized("invalid_client", WRONG_ADDRESS)
+        raise refusals.RedirectUriMismatch
     await check_people(transaction, client, token)
     return token, present
 
@@ -108,7 +108,7 @@ async def _check(
 async def _issued_through(transaction: PooledConnection, token: Token) -> Link:
     link = await store.hold_link(transaction, token.connection_id)
     if link is None:
-        raise errors.Unauthorized("invalid_client", WRONG_ADDRESS)
+        raise refusals.RedirectUriMismatch
     return link
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, errors
+from mithril import access, refusals
 from mithril.access import Caller, protected
 from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
@@ -56,10 +56,10 @@ def by_grant_type(grants: Mapping[str, Grant]) -> routing.Handler:
         fields = await wrapped_bodies.read_wrapped(request, "token")
         grant_type = fields.get("grant_type")
         if wrapped_bodies.is_blank(grant_type):
-            raise errors.Unprocessable("Request must include grant_type.")
+            raise refusals.GrantTypeMissing
         grant = grants.get(grant_type) if isinstance(grant_type, str) else None
         if grant is None:
-            raise errors.Unauthorized("invalid_grant", "Grant type not allowed.")
+            raise refusals.GrantTypeNotAllowed
         return await grant(request, fields)
 
     return dispatch
@@ -134,7 +134,7 @@ async def authorize_app_of_user(request: Request) -> Response:
     """The same on the internal listener, for a front end that names the person by X-Consumer-Id."""
     consumer_id = requests.header(request, "x-consumer-id")
     if not consumer_id:
-        raise errors.Unauthorized("access_denied", "Missing header x-consumer-id")
+        raise refusals.ConsumerIdMissing
     fields = await wrapped_bodies.read_wrapped(request, "app")
     given = APP_OF_USER.cast({**fields, "user_id": consumer_id})
     user_id = UUID(given["user_id"])

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, errors
+from mithril import access, errors, refusals
 from mithril.audit.events import Actor
 from mithril.errors import Invalid
 from mithril.oauth import bearers, password_change, second_factor, token_view
@@ -96,10 +96,10 @@ def _bearer(request: Request) -> str:
     """Raises Unauthorized: here a missing header and a wrong one have names of their own (contract.md 2.3)."""
     values = request.headers.getlist("authorization")
     if len(values) != 1 or values[0].partition(" ")[0].lower() != "bearer":
-        raise errors.Unauthorized("access_denied", "Authorization header required.")
+        raise refusals.BearerMissing
     credentials = access.BEARER.fullmatch(values[0])
     if credentials is None:
-        raise errors.Unauthorized("token_invalid", "Invalid token.")
+        raise refusals.TokenInvalid
     return credentials[1]
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.requests import Request
 
-from mithril.oauth.protocol_errors import ProtocolError
+from mithril import errors, refusals
 from mithril.web import bodies
 
 MEDIA_TYPE = re.compile(r"application/x-www-form-urlencoded(?:\s*;\s*charset=\"?utf-8\"?)?\s*;?", re.IGNORECASE)
@@ -38,9 +38,9 @@ async def read(request: Request) -> Form:
     """
     media_types = request.headers.getlist("content-type")
     if len(media_types) != 1 or not MEDIA_TYPE.fullmatch(media_types[0].strip()):
-        raise ProtocolError.invalid_request("Send the parameters as application/x-www-form-urlencoded.")
+        raise errors.ProtocolError("Send the parameters as application/x-www-form-urlencoded.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ProtocolError.invalid_request("Compressed request bodies are not accepted.")
+        raise errors.ProtocolError("Compressed request bodies are not accepted.")
     return parse(await bodies.read_bytes(request))
 
 
@@ -49,9 +49,9 @@ def parse(body: bytes) -> Form:
     try:
         pairs = _pairs(body.decode("ascii"))
     except ValueError:
-        raise ProtocolError.invalid_request("The form is malformed.") from None
+        raise errors.ProtocolError("The form is malformed.") from None
     if len(dict(pairs)) != len(pairs):
-        raise ProtocolError.invalid_request("A parameter is there more than once.")
+        raise errors.ProtocolError("A parameter is there more than once.")
     return {name: value for name, value in pairs if value}
 
 
@@ -65,7 +65,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def required(form: Form, name: str) -> str:
     """The value of a parameter. Raises ProtocolError when it is missing."""
     if name not in form:
-        raise ProtocolError.invalid_request(f"The parameter {name} is missing.")
+        raise errors.ProtocolError(f"The parameter {name} is missing.")
     return form[name]
 
 
@@ -77,21 +77,21 @@ def credentials(request: Request, form: Form) -> Credentials:
     headers = request.headers.getlist("authorization")
     if not headers:
         if "client_id" not in form:
-            raise ProtocolError.invalid_client("The client must authenticate.")
+            raise refusals.ClientCredentialsInvalid("The client must authenticate.")
         return Credentials(form["client_id"], form.get("client_secret"))
     given = _from_header(headers)
     if "client_secret" in form or form.get("client_id", given.client_id) != given.client_id:
-        raise ProtocolError.invalid_request("Send the client credentials in one place: the header or the body.")
+        raise errors.ProtocolError("Send the client credentials in one place: the header or the body.")
     return given
 
 
 def _from_header(headers: list[str]) -> Credentials:
     basic = BASIC.fullmatch(headers[0]) if len(headers) == 1 else None
     if basic is None:
-        raise ProtocolError.invalid_client("The Authorization header must be one of the Basic scheme.")
+        raise refusals.ClientCredentialsInvalid("The Authorization header must be one of the Basic scheme.")
     try:
         text = base64.b64decode(basic[1], validate=True).decode("utf-8")
         client_id, _, secret = (unquote_plus(part, errors="strict") for part in text.partition(":"))
     except (binascii.Error, UnicodeDecodeError):
-        raise ProtocolError.invalid_client("The credentials in the Authorization header are malformed.") from None
+        raise refusals.ClientCredentialsInvalid("The credentials in the Authorization header are malformed.") from None
     return Credentials(client_id, secret or None)

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
 from mithril.oauth.store import Client
@@ -20,11 +20,11 @@ async def check_client(database: Database, client_id: UUID | None) -> Client:
     """The client through which somebody logs in. Raises Unauthorized (rows 2 and 3; blocking must bite)."""
     client = await store.find_client(database, client_id)
     if client is None:
-        raise errors.Unauthorized("invalid_client", "Invalid client id.")
+        raise refusals.LoginClientUnknown
     if client.is_blocked:
-        raise errors.Unauthorized("access_denied", "Client is blocked.")
+        raise refusals.ClientBlocked
     if "password" not in client.allowed_grant_types:
-        raise errors.Unauthorized("access_denied", "Client is not allowed to issue login token.")
+        raise refusals.LoginNotAllowed
     return client
 
 
@@ -41,7 +41,7 @@ async def identify(
     """The person who logs in (rows 4 to 8). Raises Unauthorized, Forbidden."""
     user = await users.authenticate(database, settings, email=email, password=password, network_address=network_address)
     if client.type_name == CABINET and not user.tax_id:
-        raise errors.Forbidden("User is not registered")
+        raise refusals.UserNotRegistered
     if not is_changing_password:
         users.check_password_age(user, settings)
     return user
@@ -51,8 +51,7 @@ def check_scope(client: Client, scope: str, *, is_changing_password: bool) -> No
     """Rows 9 and 10. Raises Unprocessable, Unauthorized."""
     scopes.check_client_type(client, scope)
     if is_changing_password and scope.split() != [CHANGE_PASSWORD_SCOPE]:
-        message = "Allowed scopes for the token are user:change_password."
-        raise errors.Unauthorized("access_denied", message)
+        raise refusals.PasswordScopeWrong
 
 
 async def start_session(

@@ -1,11 +1,9 @@
 """Logout: a person's session with one client ends (ESOZ API-009-001-001-0326)."""
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import store
 from mithril.tokens import store as token_store
-
-INVALID = "Invalid access token"
 
 
 async def log_out(database: Database, access_token: str) -> None:
@@ -17,7 +15,7 @@ async def log_out(database: Database, access_token: str) -> None:
         token = await token_store.find_token(transaction, access_token)
         if token is None or token.name != token_store.ACCESS_TOKEN or token.is_expired:
             description = "The access token is unknown or expired."
-            raise errors.AccessDenied(INVALID, error="invalid_token", description=description)
+            raise refusals.SessionUnknown(error="invalid_token", description=description)
         # The same lock that the grants take: nothing is issued for this session behind our back.
         await store.find_approval(transaction, token.user_id, client_id=token.client_id)
         await token_store.end_token(transaction, token.id)

@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
@@ -32,7 +32,7 @@ async def issue(database: Database, settings: Settings, *, client_id: UUID) -> s
     if client is None:
         raise errors.NotFound
     if client.is_blocked:
-        raise errors.Unauthorized("access_denied", "Client is blocked")
+        raise refusals.NonceClientBlocked
     key = _key(settings)
     lives_seconds = settings.jwt_login_ttl * SECONDS_PER_MINUTE
     nonce = str(await store.add_nonce(database, client_id=client_id, lives_seconds=lives_seconds))
@@ -68,5 +68,5 @@ def _key(settings: Settings) -> OctKey:
     if settings.jwt_secret:
         return OctKey.import_key(settings.jwt_secret)
     if not settings.demo:
-        raise errors.ServiceUnavailable("Nonces are not available here.", detail="MITHRIL_JWT_SECRET is not set")
+        raise refusals.NoncesUnavailable(detail="MITHRIL_JWT_SECRET is not set")
     return OctKey.import_key(hashlib.sha512(b"nonces of a demo " + settings.database_url.encode()).digest())

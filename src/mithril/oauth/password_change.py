@@ -3,7 +3,7 @@
 The rules of passwords themselves are in `users.passwords`.
 """
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.errors import Invalid
@@ -18,7 +18,7 @@ from mithril.users.store import Person
 def check_kind(token: Token) -> None:
     """Raises Unauthorized for a token that is not for changing a password."""
     if token.name != CHANGE_PASSWORD_TOKEN:
-        raise errors.Unauthorized("token_invalid_type", "Invalid token type.")
+        raise refusals.TokenKindWrong
 
 
 async def update_password(database: Database, *, token: Token, password: str, actor: Actor) -> Person:
@@ -36,5 +36,5 @@ async def update_password(database: Database, *, token: Token, password: str, ac
         await user_store.lock_user(transaction, token.user_id)
         # Used up first: of many requests at once exactly one gets past this line.
         if not await token_store.replace_token(transaction, token.id):
-            raise errors.Unauthorized("token_expired", "Token expired.", detail="used at the same moment")
+            raise refusals.TokenExpired(detail="used at the same moment")
         return await passwords.change(transaction, token.user_id, password_hash=password_hash, actor=actor)

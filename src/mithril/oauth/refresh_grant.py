@@ -1,6 +1,6 @@
 """Another access token for a refresh token (contract.md 3.2.2; RFC 6749 section 6, RFC 9700 section 4.14)."""
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, scopes, store
 from mithril.oauth.code_grant import REFRESH_TOKEN, Grant, check_people
@@ -38,19 +38,19 @@ async def refresh(
         # The transaction is kept although the request is refused: one of the two who had it may be a thief, and
         # which one nobody can tell, so an honest client that repeats a lost answer signs in again.
         await token_store.end_family(transaction, token.family_id or token.id)
-    raise errors.Unauthorized("access_denied", "Token has already been used.")
+    raise refusals.TokenUsed
 
 
 async def _check(transaction: PooledConnection, client: Client, link: Link | None, refresh_token: str) -> Token:
     token = await token_store.find_token(transaction, refresh_token)
     if token is None or token.name != REFRESH_TOKEN:
-        raise errors.Unauthorized("token_not_found", "Token not found.")
+        raise refusals.TokenNotFound
     if token.client_id != client.id or (link is not None and token.connection_id not in (None, link.id)):
-        raise errors.Unauthorized("invalid_grant", "Token not found or expired.")
+        raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
-        raise errors.Unauthorized("token_expired", "Token expired.")
+        raise refusals.TokenExpired
     if link is None and token.connection_id and await store.hold_link(transaction, token.connection_id) is None:
-        raise errors.Unauthorized("token_not_found", "Token not found.", detail="ended with its connection")
+        raise refusals.TokenNotFound(detail="ended with its connection")
     await check_people(transaction, client, token)
     return token
 
@@ -59,12 +59,11 @@ async def _issue(
     transaction: PooledConnection, settings: Settings, client: Client, token: Token, *, scope: str | None
 ) -> token_store.Issued:
     if not set((scope or "").split()) <= set((token.scope or "").split()):
-        raise errors.Unauthorized("invalid_scope", "The scope is wider than what was granted.")
+        raise refusals.ScopeWidened
     roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
     left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([scope] if scope else []))
     if not left:
-        message = "Resource owner revoked access for the client."
-        raise errors.Unauthorized("access_denied", message, detail="no scope is left")
+        raise refusals.ApprovalRevoked(detail="no scope is left")
     return await tokens.issue(
         transaction,
         token_store.ACCESS_TOKEN,

@@ -1,6 +1,6 @@
 """A client gives a token back (RFC 7009)."""
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import client_authentication, store
 from mithril.oauth.client_authentication import Authenticated
@@ -21,7 +21,7 @@ async def revoke(database: Database, *, caller: Authenticated, token: str) -> No
         if found is None or found.name not in REVOCABLE:
             return
         if not client_authentication.sees(caller, client_id=found.client_id, connection_id=found.connection_id):
-            raise errors.Unauthorized("invalid_grant", "The token was issued to another client.")
+            raise refusals.TokenOfAnotherClient
         # The same lock that the grants take (see code_grant.check_people): nothing is issued behind our back.
         await store.find_approval(transaction, found.user_id, client_id=found.client_id)
         await token_store.end_token(transaction, found.id)

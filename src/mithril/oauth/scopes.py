@@ -3,14 +3,10 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from mithril import errors
+from mithril import refusals
 from mithril.database.database import Source
 from mithril.oauth import store
 from mithril.oauth.store import Client
-
-NOT_OF_THE_TYPE = "Scope is not allowed by client type."
-NOT_OF_THE_ROLES = "User requested scope that is not allowed by role based access policies."
-EMPTY = "Requested scope is empty. Scope not passed or user has no roles or global roles."
 
 
 def joined(*scopes: Iterable[str]) -> str:
@@ -22,7 +18,7 @@ def check_client_type(client: Client, scope: str) -> None:
     """Raises Unprocessable unless the client's type allows all of `scope`."""
     lacking = set(scope.split()) - set(client.type_scope.split())
     if lacking:
-        raise errors.Unprocessable(NOT_OF_THE_TYPE, detail=f"not of the type: {joined(sorted(lacking))}")
+        raise refusals.ScopeNotOfClientType(detail=f"not of the type: {joined(sorted(lacking))}")
 
 
 async def role_scope(source: Source, user_id: UUID, *, client_id: UUID) -> str:
@@ -35,7 +31,7 @@ def check_roles(allowed: str, scope: str) -> None:
     """Raises Unprocessable unless the roles allow all of `scope`."""
     lacking = set(scope.split()) - set(allowed.split())
     if lacking:
-        raise errors.Unprocessable(NOT_OF_THE_ROLES, detail=f"not of the roles: {joined(sorted(lacking))}")
+        raise refusals.ScopeNotOfRoles(detail=f"not of the roles: {joined(sorted(lacking))}")
 
 
 def narrowed(scope: str, *bounds: str) -> str:

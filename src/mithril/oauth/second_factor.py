@@ -15,7 +15,7 @@ A session is an access token, or a change-password token where that is what the 
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import errors, refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import bearers
@@ -38,7 +38,6 @@ CHANGE_PASSWORD_TOKEN = "change_password_token"
 SESSION_SCOPE = "app:authorize"
 REQUEST_OTP, REQUEST_FACTOR, APPROVE_FACTOR = "REQUEST_OTP", "REQUEST_FACTOR", "APPROVE_FACTOR"
 ASKED, ASKED_TYPE = "request_authentication_factor", "request_authentication_factor_type"
-NOT_SET = "Factor not set"
 
 
 class Begun(NamedTuple):
@@ -69,7 +68,7 @@ async def begin(
 ) -> Begun | None:
     """What a right password gives a person with an active factor; None for a person without one.
 
-    Raises TooManyRequests, MessageNotSent; then nothing is stored and older sessions live on.
+    Raises TooManyMessages, MessageNotSent; then nothing is stored and older sessions live on.
     """
     factor = await factors.find_factor(database, user.id)
     if factor is None:
@@ -82,7 +81,7 @@ async def begin(
 async def refresh(database: Database, settings: Settings, *, bearer: str, messenger: Messenger) -> Begun:
     """Another code, for another token in place of the one that is presented.
 
-    Raises Unauthorized, Conflict, TooManyRequests, MessageNotSent; the presented token then lives on.
+    Raises Unauthorized, Conflict, TooManyMessages, MessageNotSent; the presented token then lives on.
     """
     token = await _present(database, bearer)
     phone = _phone(await factors.find_factor(database, token.user_id))
@@ -108,13 +107,13 @@ async def init_factor(
 ) -> Begun:
     """Asks for a code that was sent to another phone: the first one of a person, or a new one.
 
-    `token` must have passed `bearers`. Raises NotFound, Unauthorized, TooManyRequests, MessageNotSent.
+    `token` must have passed `bearers`. Raises NotFound, Unauthorized, TooManyMessages, MessageNotSent.
     """
     factor = await factors.find_factor(database, token.user_id, kind=kind)
     if factor is None:
         raise errors.NotFound(detail="no active factor")
     if token.name != (ACCESS_TOKEN if factor.phone else TWO_FACTOR_TOKEN) or not _may_name_phone(token):
-        raise errors.Unauthorized("token_invalid_type", "Invalid token type.")
+        raise refusals.TokenKindWrong
     # The session that comes of it may do what the one before it could, and no more.
     scope = {"scope_request": token.scope} if token.name == ACCESS_TOKEN and token.scope else {}
     details = {**token.details, **scope, ASKED: phone, ASKED_TYPE: kind}
@@ -125,7 +124,7 @@ async def init_factor(
 def check_initiated(token: Token) -> None:
     """Raises Unauthorized for a token that did not come from `init_factor`."""
     if token.name != TWO_FACTOR_TOKEN or not {ASKED, ASKED_TYPE} <= token.details.keys():
-        raise errors.Unauthorized("access_denied", "Invalid token type. Init factor at first")
+        raise refusals.FactorNotInitiated
 
 
 async def approve_factor(
@@ -153,7 +152,7 @@ async def _present(database: Database, bearer: str) -> Token:
     token = await bearers.find(database, bearer)
     await bearers.check_people(database, token)
     if token.name != TWO_FACTOR_TOKEN:
-        raise errors.Unauthorized("access_denied", "Invalid token type")
+        raise refusals.TokenNotTwoFactor
     bearers.check_living(token)
     return token
 
@@ -161,7 +160,7 @@ async def _present(database: Database, bearer: str) -> Token:
 def _phone(factor: Factor | None) -> str:
     """Rows 7 and 8: a factor that was taken away meanwhile is as good as one that was never set."""
     if factor is None or factor.phone is None:
-        raise errors.Conflict(NOT_SET)
+        raise refusals.FactorNotSet
     return factor.phone
 
 
@@ -185,7 +184,7 @@ async def _store(
     await users.hold_unblocked(transaction, wanted.user_id)
     before = wanted.replaces
     if before is not None and not await token_store.replace_token(transaction, before.id):
-        raise errors.Unauthorized("token_expired", "Token expired.", detail="ended while the message went out")
+        raise refusals.TokenExpired(detail="ended while the message went out")
     issued = await tokens.issue(
         transaction,
         TWO_FACTOR_TOKEN,
@@ -211,21 +210,18 @@ async def _try(
     """Raises Unauthorized; a failure is counted for the person, who is blocked at the last one."""
     try:
         return await codes.try_code(database, settings, key=codes.key_of(token.id, phone), holder=holder, code=code)
-    except codes.Refused as refusal:
+    except errors.OtpRefused as refusal:
         if refusal.is_failure:
             await users.count_refused_code(database, settings, token.user_id, actor=_by(actor, token))
-        raise errors.Unauthorized(refusal.type, refusal.message) from None
+        raise
 
 
 async def _use(transaction: PooledConnection, settings: Settings, token: Token, code_id: UUID) -> None:
     """Uses up code and token; of many requests at once exactly one gets past this. Raises Unauthorized."""
     await users.forget_refused_codes(transaction, token.user_id)
-    try:
-        await codes.use_code(transaction, settings, code_id)
-    except codes.Refused as refusal:
-        raise errors.Unauthorized(refusal.type, refusal.message, detail="used at the same moment") from None
+    await codes.use_code(transaction, settings, code_id)
     if not await token_store.replace_token(transaction, token.id):
-        raise errors.Unauthorized(*codes.INVALID, detail="ended at the same moment")
+        raise refusals.OtpInvalid(is_failure=False, detail="revoked at the same moment")
 
 
 async def _open_session(

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.oauth import (
     client_authentication,
     code_grant,
@@ -25,7 +25,6 @@ from mithril.oauth.authorize import AUTHORIZATION_CODE
 from mithril.oauth.client_authentication import Authenticated
 from mithril.oauth.code_grant import REFRESH_TOKEN, Grant
 from mithril.oauth.forms import Form
-from mithril.oauth.protocol_errors import ProtocolError
 from mithril.throttling import service as throttling
 from mithril.tokens.store import ACCESS_TOKEN, Living
 from mithril.web import requests, routing
@@ -44,7 +43,7 @@ async def issue_token(request: Request, caller: Authenticated, form: Form) -> Re
     grant = GRANTS.get(forms.required(form, "grant_type"))
     if grant is None:
         description = f"The grant type must be one of {', '.join(GRANTS)}."
-        raise ProtocolError("unsupported_grant_type", description)
+        raise refusals.GrantTypeUnsupported(description)
     issued = await grant(request, caller, form)
     content = {
         "access_token": issued.access.value,
@@ -90,7 +89,7 @@ async def revoke(request: Request, caller: Authenticated, form: Form) -> Respons
 async def introspect(request: Request, caller: Authenticated, form: Form) -> Response:
     """The introspection endpoint (RFC 7662), for clients that have proved who they are."""
     if caller.link is None:
-        raise ProtocolError.invalid_client("Introspection needs the secret of a connection.")
+        raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
     value = forms.required(form, "token")
     token = await introspection.introspect(requests.resources(request).database, caller=caller, token=value)
     content = {"active": False} if token is None else introspection_view(token, issuer=requests.origin(request.scope))
@@ -148,13 +147,10 @@ def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
         request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
         form = await forms.read(request)
         caller = await _authenticate(request, form)
-        try:
-            if caller.is_proven:
-                return await handler(request, caller, form)
-            async with throttling.limited(request, client_id=str(caller.client.id)):
-                return await handler(request, caller, form)
-        except errors.Unauthorized as refusal:
-            raise protocol_errors.translated(refusal) from refusal
+        if caller.is_proven:
+            return await handler(request, caller, form)
+        async with throttling.limited(request, client_id=str(caller.client.id)):
+            return await handler(request, caller, form)
 
     return [routing.route(path, handle, "POST"), Route(path, endpoint=routing.Endpoint(_refuse_method))]
 
@@ -162,13 +158,8 @@ def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
 async def _authenticate(request: Request, form: Form) -> Authenticated:
     given = forms.credentials(request, form)
     database = requests.resources(request).database
-    try:
-        async with throttling.limited(request, client_id=given.client_id):
-            caller = await client_authentication.authenticate(database, given.client_id, secret=given.secret)
-    except errors.Unauthorized as refusal:
-        if refusal.type == protocol_errors.INVALID_CLIENT:
-            raise ProtocolError.invalid_client(refusal.message or "") from refusal
-        raise protocol_errors.translated(refusal) from refusal
+    async with throttling.limited(request, client_id=given.client_id):
+        caller = await client_authentication.authenticate(database, given.client_id, secret=given.secret)
     request.scope["caller_log"] = {"client_id": str(caller.client.id)}
     return caller
 

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
@@ -12,9 +12,6 @@ from mithril.otp import store
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import store as user_store
 from mithril.users.store import FACTOR_ROWS, Person
-
-DISABLED = "user authentication factor already disabled"
-ENABLED = "user authentication factor already enabled"
 
 
 class OfPerson(NamedTuple):
@@ -65,7 +62,7 @@ async def set_active(database: Database, user_id: UUID, factor_id: UUID, *, is_a
     """Enables or disables it. Raises NotFound, and Conflict where it is so already."""
     async with database.transaction() as transaction:
         if (await _hold(transaction, user_id, factor_id)).is_active == is_active:
-            raise errors.Conflict(ENABLED if is_active else DISABLED)
+            raise refusals.FactorAlreadyEnabled if is_active else refusals.FactorAlreadyDisabled
         await rows.update(transaction, FACTOR_ROWS, {"is_active": is_active}, row_id=factor_id, actor=actor)
         return await _get(transaction, user_id, factor_id)
 

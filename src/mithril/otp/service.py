@@ -9,10 +9,11 @@ Whose session a code opens is decided in `oauth.second_factor`.
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import errors, refusals, security
 from mithril.database.database import Database, PooledConnection
 from mithril.otp import store
 from mithril.otp.store import OpenCode
@@ -22,11 +23,10 @@ from mithril.throttling import store as throttling
 from mithril.users import service as users
 
 PLACE_OF_CODE = "<otp.code>"
-INVALID = ("otp_invalid", "Invalid OTP code.")
-# Why a code that cannot be tried any more is refused, by its status.
-CLOSED = {
-    "EXPIRED": ("otp_expired", "OTP expired."),
-    "UNVERIFIED": ("otp_reached_max_attempts", "Reached max OTP verify attempts"),
+# Why a one-time password that cannot be tried any more is refused, by its status.
+CLOSED: Mapping[str, type[errors.OtpRefused]] = {
+    "EXPIRED": refusals.OtpExpired,
+    "UNVERIFIED": refusals.OtpAttemptsExceeded,
 }
 
 
@@ -37,15 +37,6 @@ class Sent(NamedTuple):
     code_hash: str
 
 
-class Refused(Exception):
-    """The code opens nothing; `type` and `message` are what the caller is told."""
-
-    def __init__(self, type_: str, message: str, *, is_failure: bool = True) -> None:
-        """As in `errors.Unauthorized`. `is_failure`: to be counted for the person, for it may have been a guess."""
-        super().__init__(message)
-        self.type, self.message, self.is_failure = type_, message, is_failure
-
-
 async def send(
     database: Database, settings: Settings, *, messenger: Messenger, user_id: UUID, phone: str, holder: str
 ) -> Sent:
@@ -53,7 +44,7 @@ async def send(
 
     Every send is counted before it is tried, so that none gets past the limit, and taken back when it fails.
     Holds no database connection while the message is on its way, so that a slow SMS service stops nobody else.
-    Raises TooManyRequests, MessageNotSent. Source: contract.md 3.10.
+    Raises TooManyMessages, MessageNotSent. Source: contract.md 3.10.
     """
     key = users.message_counter(user_id)
     await _count_send(database, settings, key)
@@ -84,22 +75,22 @@ async def keep(
 async def try_code(database: Database, settings: Settings, *, key: str, holder: str, code: str) -> UUID:
     """The id of the code that was tried and is right; `use_code` must yet find that nobody was faster.
 
-    A wrong try is counted, and committed, by the statement that decides what it is told. Raises Refused; where there
+    A wrong try is counted, and committed, by the statement that decides what it is told. Raises OtpRefused; where there
     is no code, or one that opened its session meanwhile, nobody has failed.
     """
     found = await store.find_open(database, key, max_attempts=settings.otp_max_attempts)
     if found is not None and await _is_right(found, holder, code.zfill(settings.otp_length)):
         return found.id
     if found is not None and await store.count_attempt(database, found.id, max_attempts=settings.otp_max_attempts):
-        raise Refused(*INVALID)
+        raise refusals.OtpInvalid
     status = await store.close_code(database, key, max_attempts=settings.otp_max_attempts)
-    raise Refused(*CLOSED.get(status or "", INVALID), is_failure=found is not None or status in CLOSED)
+    raise CLOSED.get(status or "", refusals.OtpInvalid)(is_failure=found is not None or status in CLOSED)
 
 
 async def use_code(transaction: PooledConnection, settings: Settings, code_id: UUID) -> None:
-    """Uses up a code that was right: of many at once exactly one gets past this. Raises Refused, nobody has failed."""
+    """Uses up a code that was right: of many at once exactly one gets past this. Raises OtpRefused."""
     if not await store.use_code(transaction, code_id, max_attempts=settings.otp_max_attempts):
-        raise Refused(*INVALID, is_failure=False)
+        raise refusals.OtpInvalid(is_failure=False, detail="used at the same moment")
 
 
 def key_of(token_id: UUID, phone: str) -> str:
@@ -121,7 +112,7 @@ def text_of(code: str, settings: Settings) -> str:
 async def _count_send(database: Database, settings: Settings, key: str) -> None:
     counted = await throttling.count(database, [key], within_seconds=60 * settings.otp_send_timeout)
     if counted[key].times > settings.otp_send_counter_max:
-        raise errors.TooManyRequests(retry_after_seconds=60 * settings.otp_send_timeout)
+        raise errors.TooManyMessages(retry_after_seconds=60 * settings.otp_send_timeout)
 
 
 async def _is_right(tried: OpenCode, holder: str, code: str) -> bool:

@@ -5,8 +5,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mithril import errors
 from mithril.pages import cookies
-from mithril.pages.questions import Question, SentBack
+from mithril.pages.questions import Question
 from mithril.web import requests
 
 SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.12)
@@ -17,10 +18,10 @@ def give_code(request: Request, question: Question, code: str) -> Response:
     return _to_client(request, question, {"code": code})
 
 
-def send_back(request: Request, question: Question, refusal: SentBack) -> Response:
+def send_back(request: Request, question: Question, refusal: errors.MithrilError) -> Response:
     """To the client, with an error (RFC 6749 section 4.1.2.1)."""
-    request.scope["refusal"] = refusal.error
-    return _to_client(request, question, {"error": refusal.error, "error_description": refusal.description})
+    request.scope["refusal"] = refusal.name
+    return _to_client(request, question, {"error": refusal.oauth_error, "error_description": refusal.message or ""})
 
 
 def next_step(request: Request) -> Response:

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril import errors
 from mithril.oauth import authorize, store
 from mithril.pages import visits
-from mithril.pages.questions import Question, SentBack
+from mithril.pages.questions import Question
 from mithril.users.store import User
 from mithril.web import requests
 
@@ -21,13 +20,10 @@ class Wanted(NamedTuple):
 
 
 async def wanted(request: Request, question: Question, user: User) -> Wanted:
-    """Raises SentBack when client type or roles do not allow it, or nothing is asked for."""
+    """Raises ScopeRefused when client type or roles do not allow it, or nothing is asked for."""
     settings, database, _ = requests.resources(request)
     client = question.asked.client
-    try:
-        scope = await authorize.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
-    except errors.Unprocessable as refusal:
-        raise SentBack("invalid_scope", str(refusal.message)) from None
+    scope = await authorize.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
     async with database.transaction() as transaction:
         approval = await store.find_approval(transaction, user.id, client_id=client.id)
     before = set(approval.scope.split()) if approval else set()

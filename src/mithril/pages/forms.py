@@ -7,12 +7,12 @@ known here.
 import asyncio
 import re
 from collections import Counter
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.web import requests
 
 MAX_BYTES = 8_192
@@ -21,20 +21,6 @@ MEDIA_TYPE = re.compile(r"application/x-www-form-urlencoded(?:\s*;\s*charset=\"?
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # PostgreSQL takes no NUL, and no value that we ask for has any of the others.
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-class Unanswerable(errors.MithrilError):
-    """A request that is explained to the person, because there is no address to send them back to."""
-
-    status: ClassVar[int] = 400
-    type: ClassVar[str] = "request_malformed"
-    message = "The request for authorization cannot be answered."
-
-    def __init__(self, reason: str, **values: str) -> None:
-        """`reason`: which of the texts explains it; `values`: what it names, shown and never logged."""
-        super().__init__(detail=reason)
-        self.reason = reason
-        self.values = values
 
 
 class Fields(NamedTuple):
@@ -51,16 +37,16 @@ class Fields(NamedTuple):
 def parse(text: str, *, is_strict: bool = False) -> Fields:
     """The fields of a query or a body. `is_strict`: every field must have its `=`.
 
-    Raises Unanswerable for bad escapes, bad UTF-8, control characters, or too many fields.
+    Raises PageError for bad escapes, bad UTF-8, control characters, or too many fields.
     """
     try:
         pairs = parse_qsl(
             text, keep_blank_values=True, strict_parsing=is_strict, errors="strict", max_num_fields=MAX_FIELDS
         )
     except ValueError:
-        raise Unanswerable("unreadable") from None
+        raise refusals.PageUnreadable from None
     if BAD_ESCAPE.search(text) or any(CONTROL.search(part) for pair in pairs for part in pair):
-        raise Unanswerable("unreadable")
+        raise refusals.PageUnreadable
     counts = Counter(name for name, _ in pairs)
     values = {name: value for name, value in pairs if value}
     return Fields(values, frozenset(name for name, count in counts.items() if count > 1))
@@ -69,7 +55,7 @@ def parse(text: str, *, is_strict: bool = False) -> Fields:
 async def read(request: Request) -> Fields:
     """The fields of the form in the body.
 
-    Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, Unanswerable, and ClientDisconnect.
+    Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, PageError, and ClientDisconnect.
     """
     if not MEDIA_TYPE.fullmatch((requests.header(request, "content-type") or "").strip()):
         raise errors.ContentTypeInvalid("Send the form as application/x-www-form-urlencoded.")
@@ -81,9 +67,9 @@ async def read(request: Request) -> Fields:
     try:
         fields = parse(body.decode("ascii"), is_strict=True)
     except UnicodeDecodeError:
-        raise Unanswerable("unreadable") from None
+        raise refusals.PageUnreadable from None
     if fields.doubled:
-        raise Unanswerable("doubled", parameter=", ".join(sorted(fields.doubled)))
+        raise refusals.PageParameterDoubled(parameter=", ".join(sorted(fields.doubled)))
     return fields
 
 

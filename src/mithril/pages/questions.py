@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.identifiers import parse_uuid
 from mithril.oauth import authorize, scopes
 from mithril.oauth.authorize import Asked
 from mithril.pages import forms
-from mithril.pages.forms import Fields, Unanswerable
+from mithril.pages.forms import Fields
 from mithril.web import requests
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
@@ -27,16 +27,6 @@ class Entrance(NamedTuple):
     path: str
     style: str  # the style sheet, relative to the path
     is_standard: bool  # speaks plain RFC 6749: `response_type` is required, and the answer names its issuer
-
-
-class SentBack(Exception):
-    """An error for the client, to its address. Raised only when client and address are known to be right."""
-
-    def __init__(self, error: str, description: str) -> None:
-        """`error`: a code of RFC 6749 section 4.1.2.1; `description`: for the client's developer."""
-        super().__init__(error)
-        self.error = error
-        self.description = description
 
 
 class Question(NamedTuple):
@@ -63,47 +53,45 @@ class Question(NamedTuple):
 
 
 async def read(request: Request, entrance: Entrance) -> Question:
-    """The question in the query of `request`. Raises Unanswerable for a wrong client or address."""
+    """The question in the query of `request`. Raises PageError for a wrong client or address."""
     fields = forms.parse(request.scope["query_string"].decode("latin-1"))
     client_id, redirect_uri = _required(fields, "client_id"), _required(fields, "redirect_uri")
     database = requests.resources(request).database
     identifier = parse_uuid(client_id)
     if identifier is None:
-        raise Unanswerable("unknown_client", client_id=client_id)
+        raise refusals.PageClientUnknown(client_id=client_id)
     try:
         client = await authorize.check_client(database, identifier)
-    except errors.Unauthorized as refusal:
-        reason = "blocked_client" if "blocked" in str(refusal.message) else "unknown_client"
-        raise Unanswerable(reason, client_id=client_id) from None
+    except refusals.ClientUnknown:
+        raise refusals.PageClientUnknown(client_id=client_id) from None
+    except refusals.ClientBlocked:
+        raise refusals.PageClientBlocked(client_id=client_id) from None
     try:
         asked = await authorize.check_address(database, client, redirect_uri)
-    except errors.Unauthorized:
-        raise Unanswerable("wrong_address", client=client.name, redirect_uri=redirect_uri) from None
+    except refusals.RedirectUriNotRegistered:
+        raise refusals.PageRedirectUriUnknown(client=client.name, redirect_uri=redirect_uri) from None
     return Question(entrance, fields, asked)
 
 
 def check(question: Question) -> None:
-    """Raises SentBack for whatever else is wrong with the question."""
+    """Raises AuthorizationError, ScopeRefused for whatever else is wrong with the question."""
     if question.fields.doubled:
-        raise SentBack("invalid_request", "A parameter is sent more than once.")
+        raise errors.AuthorizationError("A parameter is sent more than once.")
     _check_response_type(question)
     _check_challenge(question)
     if question.scope is None:
         return
     if not SCOPE.fullmatch(question.scope.strip(" ")):
-        raise SentBack("invalid_scope", "The scope has characters that no scope has.")
-    try:
-        scopes.check_client_type(question.asked.client, question.scope)
-    except errors.Unprocessable as refusal:
-        raise SentBack("invalid_scope", str(refusal.message)) from None
+        raise refusals.ScopeMalformed
+    scopes.check_client_type(question.asked.client, question.scope)
 
 
 def _required(fields: Fields, name: str) -> str:
     if name in fields.doubled:
-        raise Unanswerable("doubled", parameter=name)
+        raise refusals.PageParameterDoubled(parameter=name)
     value = fields.get(name)
     if value is None:
-        raise Unanswerable("missing", parameter=name)
+        raise refusals.PageParameterMissing(parameter=name)
     return value
 
 
@@ -111,19 +99,19 @@ def _check_response_type(question: Question) -> None:
     """RFC 6749 section 3.1.1; the older entrance takes it for granted."""
     response_type = question.fields.get("response_type")
     if response_type is None and question.entrance.is_standard:
-        raise SentBack("invalid_request", "response_type is missing: send response_type=code.")
+        raise errors.AuthorizationError("response_type is missing: send response_type=code.")
     if response_type not in (None, "code"):
-        raise SentBack("unsupported_response_type", "The only supported response_type is code.")
+        raise refusals.ResponseTypeUnsupported
 
 
 def _check_challenge(question: Question) -> None:
     """RFC 7636 section 4.4.1; a missing method would mean `plain`, which is not accepted (RFC 9700 section 2.1.1)."""
     challenge, method = question.code_challenge, question.fields.get("code_challenge_method")
     if challenge is None and (question.asked.client.is_public or method is not None):
-        raise SentBack("invalid_request", "code_challenge is missing: this request needs PKCE (S256).")
+        raise errors.AuthorizationError("code_challenge is missing: this request needs PKCE (S256).")
     if challenge is None:
         return
     if method != "S256":
-        raise SentBack("invalid_request", "The only supported code_challenge_method is S256.")
+        raise errors.AuthorizationError("The only supported code_challenge_method is S256.")
     if not S256_CHALLENGE.fullmatch(challenge):
-        raise SentBack("invalid_request", "code_challenge is not a SHA-256 digest in base64url.")
+        raise errors.AuthorizationError("code_challenge is not a SHA-256 digest in base64url.")

@@ -14,7 +14,6 @@ from starlette.types import Scope
 
 from mithril import errors, security
 from mithril.pages import cookies, texts
-from mithril.pages.forms import Unanswerable
 from mithril.pages.questions import Question
 
 HTML = "text/html; charset=utf-8"
@@ -48,7 +47,7 @@ def form_page(request: Request, question: Question, template: str, *, status: in
 
 def refusal(scope: Scope, error: errors.MithrilError) -> Response:
     """The page that explains an error; `web.edge` calls it for the routes of the pages."""
-    known = error.reason if isinstance(error, Unanswerable) else str(error.status)
+    known = error.page if isinstance(error, errors.PageError) else str(error.status)
     values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
     return _page(Request(scope), "error.html", values, status=error.status, targets="'none'")
 

@@ -7,11 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors
-from mithril.otp import service as codes
+from mithril import errors, refusals
 from mithril.pages import answers, consent, cookies, forms, questions, rendering, second_factor, texts, visits
-from mithril.pages.forms import Fields, Unanswerable
-from mithril.pages.questions import Entrance, Question, SentBack
+from mithril.pages.forms import Fields
+from mithril.pages.questions import Entrance, Question
 from mithril.pages.visits import Visit
 from mithril.throttling import service as throttling
 from mithril.users import service as users
@@ -21,8 +20,6 @@ from mithril.web import conditional, requests, routing
 SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
 MAX_EMAIL = 254
-PROBLEMS = {users.WRONG: "wrong", users.TOO_MANY: "too_many"}
-PROBLEMS_BY_TYPE = {"user_blocked": "blocked", "password_expired": "expired"}
 
 Handler = Callable[[Request, Question, Fields], Awaitable[Response]]
 
@@ -38,7 +35,7 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
         try:
             questions.check(question)
             return await handler(request, question, fields)
-        except SentBack as refusal:
+        except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
             return answers.send_back(request, question, refusal)
 
     return routing.route(entrance.path, shown, method)
@@ -83,8 +80,10 @@ async def _sign_in(request: Request, question: Question, fields: Fields) -> Resp
         users.check_password_age(user, settings)
         waiting = await second_factor.begin(request, question, user)
     except errors.MithrilError as refusal:
-        request.scope["refusal"] = refusal.detail or refusal.type
-        response = await _sign_in_form(request, question, email=email, problem=_problem(refusal), status=refusal.status)
+        request.scope["refusal"] = refusal.name
+        response = await _sign_in_form(
+            request, question, email=email, problem=refusal.page or "wrong", status=refusal.status
+        )
         response.headers.update(refusal.headers)
         return response
     except second_factor.PhoneMissing:
@@ -102,8 +101,8 @@ async def _confirm(request: Request, question: Question, fields: Fields, visit: 
         return await _switch(request, visit)
     try:
         is_right = await second_factor.confirm(request, question, visit, fields.get("code") or "")
-    except codes.Refused as refusal:
-        over = refusal.type != codes.INVALID[0] or await visits.find(request, question) is None
+    except errors.OtpRefused as refusal:
+        over = not isinstance(refusal, refusals.OtpInvalid) or await visits.find(request, question) is None
         problem = "code_over" if over else "code_wrong"
         return await _form(request, question, problem=problem, status=401, signs_in_anew=over)
     if not is_right:
@@ -114,8 +113,8 @@ async def _confirm(request: Request, question: Question, fields: Fields, visit: 
 async def _send_again(request: Request, question: Question, visit: Visit) -> Response:
     try:
         waiting = await second_factor.begin(request, question, visit.user, replaces=visit)
-    except (errors.TooManyRequests, errors.ServiceUnavailable) as refusal:
-        return await _form(request, question, problem=_problem(refusal), status=refusal.status)
+    except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
+        return await _form(request, question, problem=refusal.page or "wrong", status=refusal.status)
     except second_factor.PhoneMissing:
         waiting = None
     if waiting is None:
@@ -143,14 +142,14 @@ async def _decide(request: Request, question: Question, fields: Fields, visit: V
     if decision == "switch":
         return await _switch(request, visit)
     if decision not in ("allow", "deny"):
-        raise Unanswerable("unreadable")
+        raise refusals.PageUnreadable
     wanted = await consent.wanted(request, question, visit.user)
     if decision == "allow" and fields.get("scope") != wanted.scope:
         return await _form(request, question, problem="changed", status=409)
     if not await visits.end(request, visit):
         return await _form(request, question, problem="visit_over", status=401)
     if decision == "deny":
-        raise SentBack("access_denied", "The person did not allow it.")
+        raise refusals.AuthorizationDenied
     return answers.give_code(request, question, await consent.allow(request, question, visit.user, wanted.scope))
 
 
@@ -201,16 +200,6 @@ async def _consent_form(request: Request, question: Question, visit: Visit, *, p
 
 def _described(request: Request, scope: str) -> dict[str, str | None]:
     return {"name": scope, "words": texts.scope_words(scope, rendering.language(request))}
-
-
-def _problem(refusal: errors.MithrilError) -> str:
-    if refusal.status == errors.ServiceUnavailable.status:
-        return "unavailable"
-    if isinstance(refusal, errors.TooManyAttempts):
-        return "too_many"
-    if refusal.status == errors.TooManyRequests.status:
-        return "code_pause"
-    return PROBLEMS_BY_TYPE.get(refusal.type) or PROBLEMS.get(refusal.message or "", "wrong")
 
 
 ROUTES = [

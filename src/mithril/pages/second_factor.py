@@ -6,7 +6,7 @@ API: it ends none of the person's tokens.
 
 from starlette.requests import Request
 
-from mithril import security
+from mithril import errors, security
 from mithril.otp import service as codes
 from mithril.otp import store as factors
 from mithril.pages import visits
@@ -29,7 +29,7 @@ class PhoneMissing(Exception):
 async def begin(request: Request, question: Question, user: User, *, replaces: Visit | None = None) -> Issued | None:
     """Sends a code, and begins a visit that waits for it; None for a person without an active factor.
 
-    `replaces`: the waiting visit whose code did not arrive. Raises PhoneMissing, TooManyRequests, MessageNotSent;
+    `replaces`: the waiting visit whose code did not arrive. Raises PhoneMissing, TooManyMessages, MessageNotSent;
     then nothing is stored.
     """
     settings, database, messenger = requests.resources(request)
@@ -52,7 +52,7 @@ async def begin(request: Request, question: Question, user: User, *, replaces: V
 async def confirm(request: Request, question: Question, visit: Visit, code: str) -> bool:
     """Whether the code is right; then it and the waiting visit are used up.
 
-    A failure is counted for the person, who is blocked at the last one. Raises `otp.service.Refused`.
+    A failure is counted for the person, who is blocked at the last one. Raises OtpRefused.
     """
     settings, database, _ = requests.resources(request)
     factor = await factors.find_factor(database, visit.user.id)
@@ -61,7 +61,7 @@ async def confirm(request: Request, question: Question, visit: Visit, code: str)
     try:
         key = codes.key_of(visit.id, factor.phone)
         code_id = await codes.try_code(database, settings, key=key, holder=visit.value, code=code)
-    except codes.Refused as refusal:
+    except errors.OtpRefused as refusal:
         if refusal.is_failure:
             actor = visits.actor(request, question, visit.user)
             await users.count_refused_code(database, settings, visit.user.id, actor=actor)

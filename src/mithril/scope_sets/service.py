@@ -3,15 +3,13 @@
 from typing import Any
 from uuid import UUID
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
 from mithril.database.database import Condition, Database, Listed, Page, Violation
 from mithril.scope_sets import store
 from mithril.scope_sets.store import Kind, NamedScope
-
-IN_USE = "It is in use."
 
 
 async def list_named(database: Database, kind: Kind, filters: dict[str, Any], *, page: Page) -> Listed[NamedScope]:
@@ -52,6 +50,6 @@ async def remove_named(database: Database, kind: Kind, row_id: UUID, *, actor: A
         async with database.transaction() as transaction:
             removed = await rows.delete(transaction, kind.audited, [Condition("t.id = {}", row_id)], actor=actor)
     except Violation:
-        raise errors.Conflict(IN_USE) from None
+        raise refusals.ScopeSetInUse from None
     if not removed:
         raise errors.NotFound

@@ -51,7 +51,7 @@ _over: WeakKeyDictionary[Database, dict[str, Over]] = WeakKeyDictionary()
 async def limited(request: Request, *, client_id: str | None = None) -> AsyncIterator[None]:
     """Counts it against the caller when what is done inside is refused as `Unauthorized`.
 
-    `client_id`: who the caller says to be. Raises TooManyAttempts, before anything
+    `client_id`: who the caller says to be. Raises TooManyFailures, before anything
     is done for a caller who has used up a quota, and in place of a refusal that goes beyond it.
     """
     settings, database, _ = requests.resources(request)
@@ -65,7 +65,7 @@ async def limited(request: Request, *, client_id: str | None = None) -> AsyncIte
         _remember(_over.setdefault(database, {}), quotas, counted)
         standings = [_standing(quota, window, counted[key]) for key, quota in quotas.items()]
         if any(counted[key].times > quota.limit for key, quota in quotas.items()):
-            raise errors.TooManyAttempts(standings) from None
+            raise errors.TooManyFailures(standings) from None
         request.scope[requests.REFUSAL_HEADERS] = errors.rate_limit_headers(standings)
         raise
 
@@ -104,7 +104,7 @@ def _check(over: dict[str, Over], quotas: dict[str, Quota], window: int) -> None
         standings = [
             _standing(each.quota, window, Counted(each.quota.limit, int(each.until - now) + 1)) for each in found
         ]
-        raise errors.TooManyAttempts(standings)
+        raise errors.TooManyFailures(standings)
 
 
 def _remember(over: dict[str, Over], quotas: dict[str, Quota], counted: dict[str, Counted]) -> None:

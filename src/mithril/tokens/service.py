@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import refusals, security
 from mithril.database.database import PooledConnection
 from mithril.tokens import store
 from mithril.tokens.store import Issued
@@ -45,7 +45,7 @@ async def issue(
         lives_seconds=lives_seconds,
     )
     if issued is None:
-        raise errors.Unauthorized("access_denied", "Access denied", detail="client or person blocked meanwhile")
+        raise refusals.IssueDenied(detail="client or person blocked meanwhile")
     return issued
 
 

@@ -5,18 +5,15 @@ as contract.md 3.5.1 has it.
 """
 
 import enum
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
 
-from mithril import errors, security
+from mithril import errors, refusals, security
 from mithril.database.database import Database
 from mithril.tokens import store
 from mithril.tokens.store import KeyHolder, Owner, Presented
-
-FAILED = "Authentication failed."
 
 
 class Fault(enum.Enum):
@@ -36,18 +33,18 @@ class Fault(enum.Enum):
 
 
 # What a gateway is told. A token of another kind is as good as none: a refresh token is no bearer token.
-REFUSALS: Mapping[Fault, Callable[..., errors.MithrilError]] = {
+REFUSALS: Mapping[Fault, type[errors.MithrilError]] = {
     Fault.UNKNOWN: errors.NotFound,
     Fault.OTHER_KIND: errors.NotFound,
-    Fault.EXPIRED: partial(errors.Unauthorized, "invalid_grant", "Token expired or client approval was revoked."),
-    Fault.CLIENT_BLOCKED: partial(errors.Unauthorized, "invalid_client", FAILED),
-    Fault.USER_BLOCKED: partial(errors.Unauthorized, "invalid_user", FAILED),
-    Fault.NO_ACCESS_TYPE: partial(errors.Unauthorized, "access_denied", "Client settings must contain access_type."),
-    Fault.KEY_MISSING: partial(errors.Unprocessable, "API-KEY header required."),
-    Fault.KEY_UNKNOWN: partial(errors.Unprocessable, "API-KEY header is invalid."),
-    Fault.NO_BROKER: partial(errors.Unprocessable, "Incorrect broker settings."),
-    Fault.BROKER_BLOCKED: partial(errors.Unauthorized, "invalid_client", FAILED),
-    Fault.OTHER_BROKER: partial(errors.Unprocessable, "API-KEY header is invalid."),
+    Fault.EXPIRED: refusals.AccessTokenExpired,
+    Fault.CLIENT_BLOCKED: refusals.TokenClientBlocked,
+    Fault.USER_BLOCKED: refusals.TokenUserBlocked,
+    Fault.NO_ACCESS_TYPE: refusals.AccessTypeMissing,
+    Fault.KEY_MISSING: refusals.ApiKeyRequired,
+    Fault.KEY_UNKNOWN: refusals.ApiKeyInvalid,
+    Fault.NO_BROKER: refusals.BrokerSettingsInvalid,
+    Fault.BROKER_BLOCKED: refusals.BrokerBlocked,
+    Fault.OTHER_BROKER: refusals.ApiKeyInvalid,
 }
 
 

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import errors, refusals, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
@@ -20,7 +20,6 @@ from mithril.tokens import store as token_store
 from mithril.users import passwords, service, store
 from mithril.users.store import Person, User
 
-BLOCKED, UNBLOCKED = "user already blocked", "user already unblocked"
 MISMATCH = Rule("password", "password does not match password in field current_password", [])
 # What a person is not without: a blank one is an empty one.
 NEVER_NULL = ("tax_id", "person_id")
@@ -98,7 +97,7 @@ async def block(database: Database, user_id: UUID, *, reason: str | None, actor:
     async with database.transaction() as transaction:
         before = await _lock(transaction, user_id)
         if before.is_blocked:
-            raise errors.Conflict(BLOCKED)
+            raise refusals.UserAlreadyBlocked
         columns = {"is_blocked": True, "block_reason": reason}
         await rows.update(transaction, store.BLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=True)
@@ -110,7 +109,7 @@ async def unblock(database: Database, user_id: UUID, *, reason: str | None, acto
     async with database.transaction() as transaction:
         before = await _lock(transaction, user_id)
         if not before.is_blocked:
-            raise errors.Conflict(UNBLOCKED)
+            raise refusals.UserAlreadyUnblocked
         columns = {"is_blocked": False, "block_reason": reason}
         await rows.update(transaction, store.UNBLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=False)

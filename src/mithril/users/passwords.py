@@ -7,7 +7,7 @@ import asyncio
 import re
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.errors import Rule
@@ -57,7 +57,7 @@ async def change(transaction: PooledConnection, user_id: UUID, *, password_hash:
     """
     changed = await store.change_password(transaction, user_id, password_hash=password_hash, actor=actor)
     if changed is None:
-        raise errors.Unauthorized("access_denied", "User not found.")
+        raise refusals.UserUnknown
     await store.forget_passwords(transaction, user_id, kept=KEPT)
     await token_store.end_all(transaction, user_id)
     return changed

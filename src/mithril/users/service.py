@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from mithril import errors, security
+from mithril import refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.settings import Settings
@@ -13,10 +13,8 @@ from mithril.tokens import store as token_store
 from mithril.users import store
 from mithril.users.store import User
 
-WRONG = "Identity, password combination is wrong."
 TOO_MANY_CODES = "Passed invalid OTP more than USER_OTP_ERROR_MAX"
 LONGEST_EMAIL = 255
-TOO_MANY = "You reached login attempts limit. Try again later"
 
 
 async def authenticate(
@@ -40,14 +38,15 @@ async def authenticate(
     limits = {person: settings.max_failed_logins, place: settings.max_failed_logins_per_address}
     window = 60 * settings.max_failed_logins_period
     if await throttling.is_exhausted(database, limits, within_seconds=window):  # costs no hash
-        raise _locked_out()
+        raise refusals.LoginAttemptsExceeded
     user = await store.find_user_by_email(database, email)
     known_hash = user.password_hash if user else None
     if not await asyncio.to_thread(_is_password, password, known_hash) or user is None:
         counted = await throttling.count(database, list(limits), within_seconds=window)
-        raise _locked_out() if any(counted[key].times > most for key, most in limits.items()) else _wrong()
+        is_over = any(counted[key].times > most for key, most in limits.items())
+        raise refusals.LoginAttemptsExceeded if is_over else refusals.PasswordWrong
     if not await throttling.forget(database, limits, within_seconds=window, key=person):
-        raise _locked_out()
+        raise refusals.LoginAttemptsExceeded
     check_not_blocked(user)
     return user
 
@@ -62,18 +61,10 @@ def message_counter(user_id: UUID) -> str:
     return f"otp-send:{user_id}"
 
 
-def _locked_out() -> errors.Unauthorized:
-    return errors.Unauthorized("access_denied", TOO_MANY, detail="too many failed attempts")
-
-
-def _wrong() -> errors.Unauthorized:
-    return errors.Unauthorized("access_denied", WRONG)
-
-
 def check_not_blocked(user: User) -> None:
     """Raises Unauthorized for a blocked person."""
     if user.is_blocked:
-        raise errors.Unauthorized("user_blocked", "User blocked.")
+        raise refusals.UserBlocked
 
 
 async def hold_unblocked(transaction: PooledConnection, user_id: UUID) -> None:
@@ -83,7 +74,7 @@ async def hold_unblocked(transaction: PooledConnection, user_id: UUID) -> None:
     """
     user = await store.hold_user(transaction, user_id)
     if user is None:
-        raise errors.Unauthorized("access_denied", "User not found.")
+        raise refusals.UserUnknown
     check_not_blocked(user)
 
 
@@ -104,13 +95,13 @@ async def count_refused_code(database: Database, settings: Settings, user_id: UU
 async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> None:
     """A right code makes the wrong ones before it forgotten. Raises Unauthorized for who is blocked meanwhile."""
     if not await store.forget_refused_codes(transaction, user_id):
-        raise errors.Unauthorized("user_blocked", "User blocked.")
+        raise refusals.UserBlocked
 
 
 def check_password_age(user: User, settings: Settings) -> None:
     """Raises Unauthorized when the password is older than it may be (contract.md 3.2.3, row 8)."""
     if datetime.now(UTC) - user.password_set_at >= timedelta(days=settings.password_expiration_days):
-        raise errors.Unauthorized("password_expired", f"The password expired for user: {user.id}")
+        raise refusals.PasswordExpired(user.id)
 
 
 def _is_password(password: str, known_hash: str | None) -> bool:

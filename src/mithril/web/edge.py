@@ -122,8 +122,8 @@ class Edge:
                 detail=refusal.detail,
                 exc_info=error if refusal.status == errors.MithrilError.status else None,
             )
-        elif refusal.detail:
-            scope["refusal"] = refusal.detail
+        else:
+            scope["refusal"] = f"{refusal.name}: {refusal.detail}" if refusal.detail else refusal.name
         return refusal
 
     def _translated(self, scope: Scope, error: Exception) -> errors.MithrilError:
