@@ -104,6 +104,22 @@ def test_every_component_is_used() -> None:
     assert {f"#/components/{kind}/{name}" for kind in kinds for name in DOCUMENT["components"][kind]} == used
 
 
+@pytest.mark.parametrize("described", [document.load(), document.load_internal()], ids=["public", "internal"])
+def test_no_description_is_cut_at_a_comma(described: dict[str, Any]) -> None:
+    """In YAML's braces the rest of it would become a keyword without a value."""
+    schemas = [node["schema"] for node in nodes(described["paths"]) if "schema" in node]
+    for node in nodes([schemas, described["components"]["schemas"]]):
+        assert None not in node.values(), node
+
+
+def test_every_component_of_the_files_is_in_one_of_the_documents() -> None:
+    def names(described: dict[str, Any]) -> set[tuple[str, str]]:
+        return {(kind, name) for kind, named in described["components"].items() for name in named}
+
+    written = names(document.merged("public")) | names(document.merged("internal"))
+    assert written == names(document.load()) | names(document.load_internal())
+
+
 # It is complete
 
 
@@ -570,7 +586,7 @@ async def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(h
 
 @pytest.mark.parametrize(
     "name",
-    ["docs.html", "openapi.yaml", "swagger-ui.js", "..%2Fopenapi.yaml", "%2e%2e/openapi.yaml", "%00", ""],
+    ["docs.html", "public.yaml", "swagger-ui.js", "..%2Fpublic.yaml", "%2e%2e/public.yaml", "%00", ""],
 )
 def test_no_other_file_is_served(server: Server, name: str) -> None:
     request = f"GET /docs/{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -3,7 +3,7 @@
 
 const METHODS = ["get", "put", "post", "delete", "patch"];
 
-// A person decides about these parameters; why a program should not is said in openapi.yaml.
+// A user decides about these parameters. Why a program should not is said in public/connections.yaml.
 function withConditionalParameters(description) {
   const operations = Object.values(description.paths).flatMap((path) => METHODS.map((method) => path[method] ?? {}));
   for (const operation of operations) {

@@ -1,11 +1,11 @@
 """The API descriptions, one document for each listener, completed with what has its source in the code.
 
-What the methods do is written in `openapi.yaml`, for the public listener, and in `internal.yaml` and the files of the
-folder `internal`, whose components are those of the public one and their own. How they are served is in `routes`.
+Each document is merged from `public.yaml` or `internal.yaml`, from the files of the folder of that name, one for each
+tag, and from what both listeners have: `service.yaml` and the folder `components`. `completion` adds what the files
+leave out; `routes` serves the result.
 """
 
 import functools
-from collections.abc import Iterator
 from importlib import resources as package_files
 from typing import Any, Final
 
@@ -18,7 +18,15 @@ from mithril.openapi import completion, files
 
 # The published schemas of request bodies, in files that the routes read too.
 BODIES: Final = {
-    "mithril.connections": ("connection_update.json", "redirect_uri_check.json", "refresh_secret.json"),
+    "mithril.approvals": ("approval.json",),
+    "mithril.clients": ("client.json",),
+    "mithril.connections": (
+        "connection_put.json",
+        "connection_update.json",
+        "redirect_uri_check.json",
+        "refresh_secret.json",
+    ),
+    "mithril.gateway": ("token_verify.json",),
     "mithril.oauth": (
         "app_authorize.json",
         "authorize_2fa.json",
@@ -27,20 +35,14 @@ BODIES: Final = {
         "nonce.json",
         "refresh_grant.json",
     ),
-}
-INTERNAL_BODIES: Final = {
-    "mithril.approvals": ("approval.json",),
-    "mithril.clients": ("client.json",),
-    "mithril.connections": ("connection_put.json",),
-    "mithril.gateway": ("token_verify.json",),
     "mithril.otp": ("factor.json",),
-    "mithril.user_roles": ("global_user_role.json", "user_role.json"),
     "mithril.scope_sets": ("named_scope.json",),
     "mithril.tokens": ("token.json",),
+    "mithril.user_roles": ("global_user_role.json", "user_role.json"),
     "mithril.users": ("block.json", "password_change.json", "user.json"),
 }
-# On both listeners alike.
-SHARED_PATHS: Final = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}")
+FOLDER: Final = package_files.files("mithril.openapi")
+SHARED: Final = ("components/headers", "components/parameters", "components/responses", "components/schemas", "service")
 Document = dict[str, Any]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where PyYAML was built with it
@@ -48,81 +50,63 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fa
 
 @functools.cache
 def render(public_url: str) -> files.File:
-    """The document as JSON; `public_url` is where callers find the server, empty: where they found the document."""
+    """Return the public document as JSON.
+
+    `public_url` is where callers find the server; if it is empty, they find it where they found the document.
+    """
     servers = [{"url": public_url.rstrip("/") or "/"}]
     return files.file(msgspec.json.encode(load() | {"servers": servers}), "application/json")
 
 
 @functools.cache
 def render_internal() -> files.File:
-    """The internal listener's document as JSON."""
+    """Return the internal listener's document as JSON."""
     return files.file(msgspec.json.encode(load_internal() | {"servers": [{"url": "/"}]}), "application/json")
 
 
 def load() -> Document:
-    """The public document without its servers. Takes about ten milliseconds."""
-    return _read("openapi.yaml")
+    """Return the public document without its servers."""
+    return _load("public")
 
 
 def load_internal() -> Document:
-    """The internal document without its servers: with the answers that every method may give, and no more
-    components than it uses.
-    """
-    folder = package_files.files("mithril.openapi").joinpath("internal")
-    parts = [_read(f"internal/{name}") for name in sorted(file.name for file in folder.iterdir())]
-    document, public = completion.completed(completion.merged(_read("internal.yaml"), parts)), load()
-    document["paths"] |= {path: public["paths"][path] for path in SHARED_PATHS}
-    own, theirs = document["components"], public["components"]
-    document["components"] = {kind: theirs.get(kind, {}) | own.get(kind, {}) for kind in theirs | own}
-    return _without_unused(document)
+    """Return the internal document without its servers."""
+    return _load("internal")
+
+
+def merged(listener: str) -> Document:
+    """Return the files of the document of `public` or `internal` as one document, before anything is completed."""
+    own = sorted(file.name.removesuffix(".yaml") for file in FOLDER.joinpath(listener).iterdir())
+    names = (*(f"{listener}/{name}" for name in own), *SHARED)
+    return completion.merged(_read(listener), [_read(name) for name in names])
+
+
+def _load(listener: str) -> Document:
+    return completion.without_unused(completion.completed(merged(listener)))
 
 
 def _read(name: str) -> Document:
-    text = package_files.files("mithril.openapi").joinpath(name).read_bytes()
-    written = yaml.load(text, Loader=_LOADER)  # noqa: S506 -- a safe loader, whichever of the two it is
-    document: Document = _completed(written, _sources())
+    """Return a fresh copy of one file, which completion may change."""
+    document: Document = _filled(_parsed(name), _sources())
     return document
 
 
-def _without_unused(document: Document) -> Document:
-    """The document without the components that nothing refers to, directly or through others."""
-    components = document["components"]
-    wanted, used = list(_references(document["paths"])), set()
-    while wanted:
-        reference = wanted.pop()
-        if reference not in used:
-            used.add(reference)
-            kind, name = reference.removeprefix("#/components/").split("/")
-            wanted.extend(_references(components[kind][name]))
-    kept = {
-        kind: {name: each for name, each in named.items() if f"#/components/{kind}/{name}" in used}
-        for kind, named in components.items()
-        if kind != "securitySchemes"
-    }
-    schemes = {name for rule in document["security"] for name in rule}
-    kept["securitySchemes"] = {name: each for name, each in components["securitySchemes"].items() if name in schemes}
-    return document | {"components": {kind: named for kind, named in kept.items() if named}}
+@functools.cache
+def _parsed(name: str) -> Document:
+    text = FOLDER.joinpath(f"{name}.yaml").read_bytes()
+    written: Document = yaml.load(text, Loader=_LOADER)  # noqa: S506 -- a safe loader, whichever of the two it is
+    return written
 
 
-def _references(node: Any) -> Iterator[str]:  # noqa: ANN401 -- JSON may be anything
-    if isinstance(node, dict):
-        if isinstance(node.get("$ref"), str):
-            yield node["$ref"]
-        for child in node.values():
-            yield from _references(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _references(child)
-
-
+@functools.cache
 def _sources() -> dict[str, object]:
-    """What stands in for a `$ref` of this name."""
-    packages = [*BODIES.items(), *INTERNAL_BODIES.items()]
-    paths = [package_files.files(package).joinpath(name) for package, names in packages for name in names]
+    """Return what stands in for a `$ref` of this name."""
+    paths = [package_files.files(package).joinpath(name) for package, names in BODIES.items() for name in names]
     bodies = {path.name: msgspec.json.decode(path.read_bytes()) for path in paths}
     return {
         **{name: _of_new(schema) for name, schema in bodies.items()},
         **{f"changes/{name}": _of_changes(schema) for name, schema in bodies.items()},
+        **{f"examples/{name}": example for name, example in _parsed("components/examples").items()},
         "accepted_pattern": redirect_uris.ACCEPTED_PATTERN,
         "files": sorted(files.NAMES),
         "reasons": list(redirect_uris.DESCRIPTIONS),
@@ -131,13 +115,13 @@ def _sources() -> dict[str, object]:
 
 
 def _of_new(schema: Document) -> Document:
-    """The schema for callers: what has a default need not be given, though the server wants it to be there then."""
+    """Return the schema for callers: they may leave out what has a default, though the server requires it then."""
     required = [name for name in schema.get("required", ()) if "default" not in schema["properties"][name]]
     return schema | ({"required": required} if required else {})
 
 
 def _of_changes(schema: Document) -> Document:
-    """The schema of a change, in which what is not given stays as it is: nothing is required, nothing has a default."""
+    """Return the schema of a change: what is left out stays as it is, so nothing is required or has a default."""
     properties = {
         name: {keyword: value for keyword, value in each.items() if keyword != "default"}
         for name, each in schema.get("properties", {}).items()
@@ -145,11 +129,14 @@ def _of_changes(schema: Document) -> Document:
     return {keyword: value for keyword, value in schema.items() if keyword != "required"} | {"properties": properties}
 
 
-def _completed(node: Any, sources: dict[str, object]) -> Any:  # noqa: ANN401 -- YAML may be anything
+def _filled(node: Any, sources: dict[str, object]) -> Any:  # noqa: ANN401 -- YAML may be anything
+    """Return a copy in which each `$ref` to a source is replaced by it; what stands beside the `$ref` overrides it."""
     if isinstance(node, list):
-        return [_completed(child, sources) for child in node]
+        return [_filled(child, sources) for child in node]
     if not isinstance(node, dict):
         return node
-    if node.get("$ref") in sources:
-        return sources[node["$ref"]]
-    return {key: _completed(child, sources) for key, child in node.items()}
+    children = {key: _filled(child, sources) for key, child in node.items()}
+    source = sources.get(node.get("$ref", ""))
+    if isinstance(source, dict):
+        return source | {key: child for key, child in children.items() if key != "$ref"}
+    return children if source is None else source

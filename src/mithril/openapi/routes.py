@@ -1,6 +1,6 @@
 """The API description as JSON, and as a page for people on which requests can be tried out.
 
-The page loads nothing from any other host. What it describes is in `openapi.yaml`.
+The page loads nothing from any other host. What it describes is put together in `document`.
 """
 
 from collections.abc import Mapping
