@@ -1,1 +1,1 @@
-"""The API description, written first, and the page that shows it."""
+"""The API descriptions of both listeners, and the page that shows them."""

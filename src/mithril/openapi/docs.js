@@ -1,5 +1,5 @@
-// Shows openapi.json with Swagger UI. What is typed here stays in this tab, and nothing is sent to another host:
-// without `validatorUrl: null` Swagger UI would ask validator.swagger.io about the description.
+// Shows openapi.json with Swagger UI. What a user types stays in this tab, and nothing is sent to another host:
+// without `validatorUrl: null` Swagger UI would send the description to validator.swagger.io.
 
 const METHODS = ["get", "put", "post", "delete", "patch"];
 

@@ -1,6 +1,6 @@
-"""The files of the page `/docs`: Swagger UI from its package, and what is our own.
+"""The files of the page `/docs`: those of Swagger UI, from its package, and those of this package.
 
-There are these and no others: a name from outside is looked up in `NAMES`, and never becomes part of a path.
+No other file is served: the name in a request is looked up in `NAMES` and never becomes part of a path.
 """
 
 import functools
@@ -20,7 +20,7 @@ _TAG_LENGTH = 32
 
 
 class File(NamedTuple):
-    """What a browser gets."""
+    """A file as it is sent to a browser."""
 
     content: bytes
     media_type: str
@@ -28,19 +28,19 @@ class File(NamedTuple):
 
 
 def file(content: bytes, media_type: str) -> File:
-    """`content` with its strong validator, a digest (RFC 9110 section 8.8.3)."""
+    """Return the content with its strong entity tag, a digest (RFC 9110 section 8.8.3)."""
     return File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:_TAG_LENGTH]}"')
 
 
 @functools.cache
 def read(name: str) -> File:
-    """The page or one of `NAMES`, never a name from outside. Kept in memory from its first use."""
+    """Return the page or one of `NAMES`, and keep it in memory. The name must not be one of a request."""
     folder = _swagger_ui() if name in SWAGGER_UI else package_files.files("mithril.openapi")
     return file(folder.joinpath(name).read_bytes(), _MEDIA_TYPES[PurePath(name).suffix])
 
 
 def _swagger_ui() -> Path:
-    """Where the package has its files; it is never imported, because its Python wants web frameworks."""
+    """Return the folder of the package's files. The package is never imported, because it needs web frameworks."""
     spec = find_spec("swagger_ui")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("swagger-ui-py")

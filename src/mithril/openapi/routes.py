@@ -1,6 +1,6 @@
-"""The API description as JSON, and as a page for people on which requests can be tried out.
+"""Serves the API description as JSON, and as a page that can send requests.
 
-The page loads nothing from any other host. What it describes is put together in `document`.
+The page loads nothing from any other host. The description is built in `document`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from mithril import errors
 from mithril.openapi import document, files
 from mithril.web import conditional, requests, routing
 
-# Swagger UI needs the images that are inside its style sheet, and to call the server that it came from; no more.
+# Swagger UI loads the images in its style sheet and calls the server that it came from. It needs nothing else.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,22 +22,22 @@ KEPT_FOR_AN_HOUR = {"cache-control": "public, max-age=3600"}
 
 
 async def describe(request: Request) -> Response:
-    """The description, for programs."""
+    """Answer with the description of the public listener, as JSON."""
     return _answer(request, document.render(requests.resources(request).settings.public_url), REVALIDATED)
 
 
 async def describe_internal(request: Request) -> Response:
-    """The description of the internal listener, for programs."""
+    """Answer with the description of the internal listener, as JSON."""
     return _answer(request, document.render_internal(), REVALIDATED)
 
 
 async def show(request: Request) -> Response:
-    """The page."""
+    """Answer with the page."""
     return _answer(request, files.read(files.PAGE), REVALIDATED | {"content-security-policy": PAGE_POLICY})
 
 
 async def show_file(request: Request) -> Response:
-    """A script, a style sheet or the icon of the page."""
+    """Answer with a script, a style sheet or the icon of the page."""
     name = request.path_params["file"]
     if name not in files.NAMES:
         raise errors.NotFound
@@ -45,7 +45,7 @@ async def show_file(request: Request) -> Response:
 
 
 def _answer(request: Request, file: files.File, headers: Mapping[str, str]) -> Response:
-    """The file, or 304 to a browser that has it (RFC 9110 section 13.1.2)."""
+    """Return an answer with the file, or 304 to a browser that has it (RFC 9110 section 13.1.2)."""
     headers = {"etag": file.entity_tag, **headers}
     if conditional.is_known(request, file.entity_tag):
         return Response(status_code=304, headers=headers)
