@@ -25,6 +25,7 @@ FLOORS = [
     ["rule", "web.bodies", "web.query_parameters"],
     ["store"],
     ["web", "database.embedded", "connections.redirect_uris", "connections.redirect_uri_hosts"],
+    ["validation"],
     ["audit.events"],
     ["database", "sms", "logs"],
     ["refusals"],

@@ -21,8 +21,8 @@ from mithril.settings import Settings
 from mithril.tokens import verification
 from mithril.tokens.store import Presented
 from mithril.tokens.verification import Fault
-from mithril.web import requests, routing
-from mithril.web.bodies import Body, Document
+from mithril.validation.bodies import Body, Document
+from mithril.web import bodies, requests, routing
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)  # RFC 6750 section 2.1
 
@@ -67,7 +67,7 @@ def protected(
             caller.require_scope(scope)
         if "client_id" in request.path_params:
             caller.require_client(request.path_params["client_id"])
-        document = await body.read(request) if body is not None else {}
+        document = await bodies.read(request, body) if body is not None else {}
         return await handler(request, caller, document)
 
     return routing.route(path, checked, method)

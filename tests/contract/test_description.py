@@ -24,8 +24,8 @@ from mithril.database import database
 from mithril.health import routes as health_routes
 from mithril.openapi import document, files
 from mithril.pages import routes as pages_routes
+from mithril.validation.bodies import Body
 from mithril.web import query_parameters
-from mithril.web.bodies import Body
 from support import factories
 from support.factories import Db, bearer
 from support.servers import Server, running_server

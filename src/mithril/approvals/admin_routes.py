@@ -9,8 +9,10 @@ from mithril import errors, refusals
 from mithril.approvals import service
 from mithril.approvals.store import Approval
 from mithril.identifiers import parse_uuid
+from mithril.validation import fields as validation
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
 CLIENT, CLIENT_NAME = "client-", "client_name-"
 
@@ -27,7 +29,7 @@ def _client_names(text: str) -> list[str]:
     return [item for item in query_parameters.words(text) if item.startswith(CLIENT_NAME)]
 
 
-APPROVAL = Changeset("mithril.approvals", "approval.json")
+APPROVAL = Fields("mithril.approvals", "approval.json")
 FILTERS = Filters(client_ids=_clients, client_names=_client_names)
 FILTERS_OF_A_PERSON = Filters(client_id=query_parameters.uuid)
 CONSTRAINTS = {
@@ -61,7 +63,7 @@ async def add(request: Request) -> Response:
     user_id = _person(request)
     columns = APPROVAL.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await service.add(database, user_id, columns, actor=actor)
     return admin.answer_created(request, view(added), location=f"{PATH}/{added.id}")
 
@@ -71,7 +73,7 @@ async def change(request: Request) -> Response:
     user_id, approval_id = _person(request), admin.identifier(request)
     columns = APPROVAL.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         changed = await service.change(database, approval_id, columns, user_id=user_id, actor=actor)
     return envelope.answer(request, view(changed))
 

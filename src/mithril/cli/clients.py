@@ -27,7 +27,7 @@ from mithril.clients.store import FullClient
 from mithril.database.database import Database
 from mithril.scope_sets.store import CLIENT_TYPES
 from mithril.settings import Settings
-from mithril.web import wrapped_bodies
+from mithril.validation import fields as validation
 
 app = typer.Typer(help="Clients: legal entities, medical information systems, and tools.", no_args_is_help=True)
 COLUMNS = ("id", "name", "client_type_name", "access_type", "is_blocked", "inserted_at")
@@ -97,7 +97,7 @@ async def create(
         "priv_settings": _priv_settings({"access_type": "BROKER"}, access_type, broker_scope),
     }
     actor = session.actor("client create")
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         if client_id is None:
             added = await service.add_client(opened, CLIENT.new(fields), actor=actor)
         else:
@@ -183,7 +183,7 @@ async def find(opened: Database, client_id: UUID) -> FullClient:
 
 async def _change(opened: Database, client_id: UUID, fields: dict[str, Any], *, what: str, as_json: bool) -> None:
     given = {name: value for name, value in fields.items() if value is not None}
-    with output.named(NOUN, client_id), wrapped_bodies.constraints(CONSTRAINTS):
+    with output.named(NOUN, client_id), validation.constraints(CONSTRAINTS):
         changed = await service.put_client(
             opened,
             client_id,

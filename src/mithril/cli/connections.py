@@ -15,7 +15,7 @@ from mithril.connections.routes import detailed_view
 from mithril.connections.store import Connection
 from mithril.database.database import Database
 from mithril.settings import Settings
-from mithril.web import wrapped_bodies
+from mithril.validation import fields as validation
 
 app = typer.Typer(help="Connections: a client, its consumer, an address and a secret.", no_args_is_help=True)
 COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
@@ -70,7 +70,7 @@ async def create(
     """Connect a client and a consumer. The secret is printed now, and never again."""
     await clients.find(opened, client_id)
     columns = _judged(redirect_uri, chosen, demo=demo)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         connection, secret = await service.put_connection(
             opened,
             client_id,

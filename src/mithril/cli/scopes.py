@@ -12,7 +12,7 @@ from mithril.scope_sets import service
 from mithril.scope_sets.admin_routes import NAMED_SCOPE, view
 from mithril.scope_sets.store import CLIENT_TYPES, ROLES, Kind, NamedScope
 from mithril.settings import Settings
-from mithril.web import wrapped_bodies
+from mithril.validation import fields as validation
 
 COLUMNS = ("id", "name", "scope")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")]
@@ -67,7 +67,7 @@ def _group(kind: Kind, about: str) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         columns, actor = NAMED_SCOPE.new({"name": name, "scope": scope}), session.actor(f"{noun} create")
-        with wrapped_bodies.constraints(constraints):
+        with validation.constraints(constraints):
             added = await service.add_named(opened, kind, columns, actor=actor)
         output.print_one(view(added), as_json=as_json)
 
@@ -83,7 +83,7 @@ def _group(kind: Kind, about: str) -> typer.Typer:
     ) -> None:
         fields = changes(name=new_name, scope=scope)
         row, actor = await find(opened, kind, name), session.actor(f"{noun} change")
-        with wrapped_bodies.constraints(constraints):
+        with validation.constraints(constraints):
             changed = await service.change_named(opened, kind, row.id, NAMED_SCOPE.changes(fields), actor=actor)
         output.print_one(view(changed), as_json=as_json)
 

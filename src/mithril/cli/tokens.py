@@ -14,7 +14,7 @@ from mithril.settings import Settings
 from mithril.tokens import records
 from mithril.tokens.admin_routes import CONSTRAINTS, TOKEN, view
 from mithril.tokens.store import Record
-from mithril.web import wrapped_bodies
+from mithril.validation import fields as validation
 
 app = typer.Typer(help="Tokens: what people's programs carry.", no_args_is_help=True)
 COLUMNS = ("id", "name", "user_id", "client_id", "scope", "expires_at")
@@ -86,7 +86,7 @@ async def change(
 ) -> None:
     """Make a token end sooner, or later."""
     fields = TOKEN.changes({"expires_at": int(datetime.now(UTC).timestamp()) + expires_in})
-    with output.named(NOUN, token_id), wrapped_bodies.constraints(CONSTRAINTS):
+    with output.named(NOUN, token_id), validation.constraints(CONSTRAINTS):
         changed = await records.change(opened, token_id, fields, actor=session.actor("token change"))
     output.print_one(_fields(changed, as_json=as_json), as_json=as_json)
 

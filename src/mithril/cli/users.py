@@ -35,7 +35,7 @@ from mithril.user_roles.store import GlobalRole, UserRole
 from mithril.users import accounts, person_view
 from mithril.users.admin_routes import CONSTRAINTS, USER
 from mithril.users.store import Person
-from mithril.web import wrapped_bodies
+from mithril.validation import fields as validation
 from mithril.web.query_parameters import LARGEST_SIZE
 
 app = typer.Typer(help="People: who they are, and which roles they have.", no_args_is_help=True)
@@ -111,7 +111,7 @@ async def create(
         "settings": user_settings or {},
     }
     account = accounts.new_account(USER.new(_given(fields)), chosen)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await accounts.add(opened, account, actor=session.actor("user create"))
     output.print_one(person_view.view(added), as_json=as_json)
 
@@ -207,7 +207,7 @@ async def grant(
     _check_place(client, everywhere=everywhere)
     person, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
     actor = session.actor("user grant")
-    with wrapped_bodies.constraints(ROLE_CONSTRAINTS):
+    with validation.constraints(ROLE_CONSTRAINTS):
         if client is None:
             given: UserRole | GlobalRole = await user_roles.give_global_role(
                 opened, person.id, role_id=wanted.id, actor=actor
@@ -267,7 +267,7 @@ async def _change(
 ) -> None:
     account = accounts.changed_account(USER.changes(fields), chosen)
     person, actor = await find(opened, user), session.actor(f"user {what}")
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         changed = await accounts.change(opened, person.id, account, actor=actor)
     output.print_one(person_view.view(changed), as_json=as_json)
 

@@ -10,9 +10,11 @@ from starlette.responses import Response
 from mithril.clients import routes, service
 from mithril.clients.store import FullClient
 from mithril.errors import Rule
+from mithril.validation import fields as validation
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
 LIST = "/admin/clients"
 ONE = f"{LIST}/{{id}}"
@@ -39,7 +41,7 @@ def judge_priv_settings(fields: Document) -> Iterator[tuple[str, Rule]]:
         yield "$.priv_settings", Rule(None, "access_type is invalid.", [])
 
 
-CLIENT = Changeset("mithril.clients", "client.json", rules=judge_priv_settings)
+CLIENT = Fields("mithril.clients", "client.json", rules=judge_priv_settings)
 
 
 async def list_(request: Request) -> Response:
@@ -68,7 +70,7 @@ async def add(request: Request) -> Response:
     """A new one; which id it gets is not the caller's to say (PUT is for that)."""
     columns = CLIENT.new(await wrapped_bodies.read_wrapped(request, "client"))
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await service.add_client(database, columns, actor=actor)
     return admin.answer_created(request, view(added), location=f"{LIST}/{added.id}")
 
@@ -79,7 +81,7 @@ async def put(request: Request) -> Response:
     fields = await wrapped_bodies.read_wrapped(request, "client")
     database, actor = requests.resources(request).database, admin.actor(request)
     new, changes = partial(CLIENT.new, fields), partial(CLIENT.changes, fields)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         client = await service.put_client(database, client_id, new=new, changes=changes, actor=actor)
     return envelope.answer(request, view(client))
 

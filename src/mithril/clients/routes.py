@@ -8,8 +8,8 @@ from mithril.access import Caller, protected
 from mithril.clients import service
 from mithril.clients.store import Client
 from mithril.identifiers import parse_uuid
+from mithril.validation.bodies import Document
 from mithril.web import envelope, query_parameters, requests
-from mithril.web.bodies import Document
 
 FILTERS = query_parameters.Query(
     id=query_parameters.uuid,

@@ -18,24 +18,26 @@ from mithril.errors import Rule
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.tokens import verification
-from mithril.web import admin, conditional, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.validation import fields as validation
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields
+from mithril.web import admin, bodies, conditional, envelope, query_parameters, requests, routing, wrapped_bodies
+from mithril.web.wrapped_bodies import Filters
 
 LIST = "/admin/clients/{client_id}/connections"
 ONE = f"{LIST}/{{id}}"
 FILTERS = Filters(id=query_parameters.uuid, consumer_id=query_parameters.uuid, redirect_uri=query_parameters.text)
-CONNECTION_PUT = Changeset("mithril.connections", "connection_put.json")
+CONNECTION_PUT = Fields("mithril.connections", "connection_put.json")
 CONSTRAINTS = {"connections_consumer_id_fkey": "$.consumer_id"}
 HTTPS = re.compile(r"https://.+", re.DOTALL)
 NOT_HTTPS = Rule("format", "has invalid format", [r"~r/^https:\/\/.+/"])
-NO_UUID = Rule("cast", "is invalid", [wrapped_bodies.CASTS["uuid"]])
+NO_UUID = Rule("cast", "is invalid", [validation.CASTS["uuid"]])
 
 
 async def list_(request: Request) -> Response:
     """Those of one client. A client that is no UUID is told as a bad filter (contract.md 3.4)."""
     client_id = parse_uuid(request.path_params["client_id"])
-    wrapped_bodies.refuse([("$.client_id", NO_UUID)] if client_id is None else [])
+    validation.refuse([("$.client_id", NO_UUID)] if client_id is None else [])
     filters, page = FILTERS.read(request)
     found = await service.list_connections(
         requests.resources(request).database, filters, client_id=client_id, page=page
@@ -61,7 +63,7 @@ async def put(request: Request) -> Response:
     """
     fields = await wrapped_bodies.read_bare(request)
     settings, database, _ = requests.resources(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         connection, secret = await service.put_connection(
             database,
             parse_uuid(request.path_params["client_id"]),
@@ -84,7 +86,7 @@ async def update(request: Request) -> Response:
     client_id, connection_id = admin.identifier(request, "client_id"), admin.identifier(request)
     database = requests.resources(request).database
     try:
-        document = await routes.CONNECTION_UPDATE.read(request)
+        document = await bodies.read(request, routes.CONNECTION_UPDATE)
     except errors.ValidationFailed:
         await service.get_connection(database, connection_id, client_id=client_id)
         raise
@@ -104,7 +106,7 @@ async def update(request: Request) -> Response:
 async def refresh_secret(request: Request) -> Response:
     """Another secret, shown here only. The API-key says who asks, where it is another's connection."""
     client_id, connection_id = admin.identifier(request, "client_id"), admin.identifier(request)
-    document = await routes.REFRESH_SECRET.read(request)
+    document = await bodies.read(request, routes.REFRESH_SECRET)
     connection, secret = await service.refresh_secret(
         requests.resources(request).database,
         connection_id,
@@ -138,7 +140,7 @@ def _judged(settings: Settings, columns: partial[Document]) -> Document:
         is_https = HTTPS.fullmatch(judged["redirect_uri"])
         found = {routes.ENTRY: [] if is_https else [NOT_HTTPS]}
         routes.judge_redirect_uri(judged, found, settings)
-        wrapped_bodies.refuse((entry, rule) for entry, rules in found.items() for rule in rules)
+        validation.refuse((entry, rule) for entry, rules in found.items() for rule in rules)
     return judged
 
 

@@ -15,8 +15,8 @@ from mithril.connections.store import Connection
 from mithril.errors import Rule
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
+from mithril.validation.bodies import Body, Document
 from mithril.web import conditional, envelope, query_parameters, requests
-from mithril.web.bodies import Body, Document
 
 LIST = "/api/clients/{client_id}/connections"
 ONE = f"{LIST}/{{connection_id}}"

@@ -19,10 +19,10 @@ from starlette.responses import Response
 from mithril import access
 from mithril.tokens import verification
 from mithril.tokens.store import Presented
+from mithril.validation.fields import Fields
 from mithril.web import envelope, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset
 
-TOKEN = Changeset("mithril.gateway", "token_verify.json")
+TOKEN = Fields("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 

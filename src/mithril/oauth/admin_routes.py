@@ -6,8 +6,8 @@ from starlette.responses import Response
 from mithril import refusals
 from mithril.identifiers import parse_uuid
 from mithril.oauth import token_view, trusted_session
+from mithril.validation.bodies import Document
 from mithril.web import admin, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
 
 
 async def issue_access(request: Request) -> Response:

@@ -31,19 +31,19 @@ from mithril.oauth import (
 from mithril.oauth.store import Client, Link
 from mithril.throttling import service as throttling
 from mithril.tokens.store import Issued
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields, is_blank
 from mithril.web import envelope, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
-from mithril.web.wrapped_bodies import Changeset
 
 REQUEST_APPS = "REQUEST_APPS"
 PASSWORD, CHANGE_PASSWORD = "password", "change_password"
 
-LOGIN = Changeset("mithril.oauth", "login_password.json")
-CODE = Changeset("mithril.oauth", "code_grant.json")
-REFRESH = Changeset("mithril.oauth", "refresh_grant.json")
-APP = Changeset("mithril.oauth", "app_authorize.json")
-APP_OF_USER = Changeset("mithril.oauth", "app_authorize_internal.json")
-NONCE = Changeset("mithril.oauth", "nonce.json")
+LOGIN = Fields("mithril.oauth", "login_password.json")
+CODE = Fields("mithril.oauth", "code_grant.json")
+REFRESH = Fields("mithril.oauth", "refresh_grant.json")
+APP = Fields("mithril.oauth", "app_authorize.json")
+APP_OF_USER = Fields("mithril.oauth", "app_authorize_internal.json")
+NONCE = Fields("mithril.oauth", "nonce.json")
 
 # Gets what the body wraps in `token`, not yet held against any schema.
 Grant = Callable[[Request, Document], Awaitable[Response]]
@@ -55,7 +55,7 @@ def by_grant_type(grants: Mapping[str, Grant]) -> routing.Handler:
     async def dispatch(request: Request) -> Response:
         fields = await wrapped_bodies.read_wrapped(request, "token")
         grant_type = fields.get("grant_type")
-        if wrapped_bodies.is_blank(grant_type):
+        if is_blank(grant_type):
             raise refusals.GrantTypeMissing
         grant = grants.get(grant_type) if isinstance(grant_type, str) else None
         if grant is None:

@@ -16,17 +16,17 @@ from mithril.oauth import bearers, password_change, second_factor, token_view
 from mithril.throttling import service as throttling
 from mithril.tokens.store import Token
 from mithril.users import person_view, phones
+from mithril.validation.bodies import Document
+from mithril.validation.fields import MESSAGE, Fields
 from mithril.web import envelope, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
-from mithril.web.wrapped_bodies import Changeset
 
 ACTIONS = "/oauth/users/actions"
 REQUEST_APPS = "REQUEST_APPS"
 DIGITS = re.compile(r"[0-9]{1,20}")
 
-OTP = Changeset("mithril.oauth", "authorize_2fa.json")
-FACTOR = Changeset("mithril.oauth", "init_factor.json")
-PASSWORD = Changeset("mithril.oauth", "update_password.json")
+OTP = Fields("mithril.oauth", "authorize_2fa.json")
+FACTOR = Fields("mithril.oauth", "init_factor.json")
+PASSWORD = Fields("mithril.oauth", "update_password.json")
 
 
 async def authorize_2fa(request: Request, fields: Document) -> Response:
@@ -88,7 +88,7 @@ async def update_password(request: Request) -> Response:
     try:
         person = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
     except errors.ValidationFailed as refusal:
-        raise errors.ValidationFailed(refusal.invalid, message=wrapped_bodies.MESSAGE) from None
+        raise errors.ValidationFailed(refusal.invalid, message=MESSAGE) from None
     return envelope.answer(request, person_view.view(person))
 
 
@@ -121,7 +121,7 @@ def _factor(fields: Document) -> Document:
     if isinstance(given.get("factor"), str) and given["factor"].strip() and not phones.is_phone(given["factor"]):
         invalid = [Invalid("$.factor", [phones.INVALID]), *invalid]
     if invalid:
-        raise errors.ValidationFailed(invalid, message=wrapped_bodies.MESSAGE)
+        raise errors.ValidationFailed(invalid, message=MESSAGE)
     return given
 
 

@@ -8,10 +8,12 @@ from mithril.otp import factors
 from mithril.otp.factors import OfPerson
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import fields, person_view, phones
+from mithril.validation import fields as validation
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
-FACTOR = Changeset("mithril.otp", "factor.json", rules=fields.problems)
+FACTOR = Fields("mithril.otp", "factor.json", rules=fields.problems)
 FILTERS = Filters(type=query_parameters.text, is_active=query_parameters.boolean)
 CODE_FILTERS = Filters(key=query_parameters.text, status=query_parameters.text, active=query_parameters.boolean)
 CONSTRAINTS = {"authentication_factors_user_id_type_index": "$.user_id"}
@@ -40,7 +42,7 @@ async def add(request: Request) -> Response:
     user_id = admin.identifier(request, "user_id")
     columns = FACTOR.new(await wrapped_bodies.read_bare(request))
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await factors.add_factor(database, user_id, columns, actor=actor)
     location = PATH.format(user_id=user_id) + f"/{added.factor.id}"
     return admin.answer_created(request, view(added), location=location)

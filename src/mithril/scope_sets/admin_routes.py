@@ -6,10 +6,12 @@ from starlette.routing import Route
 
 from mithril.scope_sets import service, store
 from mithril.scope_sets.store import Kind, NamedScope
+from mithril.validation import fields as validation
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
-NAMED_SCOPE = Changeset("mithril.scope_sets", "named_scope.json")
+NAMED_SCOPE = Fields("mithril.scope_sets", "named_scope.json")
 FILTERS = Filters(name=query_parameters.text, scope=query_parameters.words)
 
 
@@ -43,7 +45,7 @@ class Methods:
         """A new one."""
         columns = NAMED_SCOPE.new(await wrapped_bodies.read_wrapped(request, self.wrapper))
         database, actor = requests.resources(request).database, admin.actor(request)
-        with wrapped_bodies.constraints(self.constraints):
+        with validation.constraints(self.constraints):
             added = await service.add_named(database, self.kind, columns, actor=actor)
         return admin.answer_created(request, view(added), location=f"{self.path}/{added.id}")
 
@@ -52,7 +54,7 @@ class Methods:
         row_id = admin.identifier(request)
         columns = NAMED_SCOPE.changes(await wrapped_bodies.read_wrapped(request, self.wrapper))
         database, actor = requests.resources(request).database, admin.actor(request)
-        with wrapped_bodies.constraints(self.constraints):
+        with validation.constraints(self.constraints):
             changed = await service.change_named(database, self.kind, row_id, columns, actor=actor)
         return envelope.answer(request, view(changed))
 

@@ -14,10 +14,12 @@ from mithril import errors
 from mithril.database.database import Database
 from mithril.tokens import records
 from mithril.tokens.store import Record
+from mithril.validation import fields as validation
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
-TOKEN = Changeset("mithril.tokens", "token.json")
+TOKEN = Fields("mithril.tokens", "token.json")
 OF_ANYBODY: dict[str, query_parameters.Parser] = {
     "name": query_parameters.text,
     "value": str,
@@ -50,7 +52,7 @@ async def show(request: Request) -> Response:
 async def add(request: Request) -> Response:
     """A new one, of any kind, with the value that the caller has made."""
     fields = TOKEN.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await records.add(_database(request), fields, actor=admin.actor(request))
     data = view(added) | {"value": fields["value"]}
     return admin.answer_created(request, data, location=f"{PATH}/{added.id}")
@@ -60,7 +62,7 @@ async def change(request: Request) -> Response:
     """Other fields; the rest stays."""
     token_id = admin.identifier(request)
     fields = TOKEN.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         changed = await records.change(_database(request), token_id, fields, actor=admin.actor(request))
     return envelope.answer(request, view(changed))
 

@@ -8,9 +8,11 @@ from starlette.responses import Response
 from mithril.errors import Rule
 from mithril.user_roles import routes, service
 from mithril.user_roles.store import GlobalRole, UserRole
+from mithril.validation import fields as validation
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.bodies import Document
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
 USER_ROLES = "/admin/users/{user_id}/roles"
 GLOBAL_ROLES = "/admin/users/{user_id}/global_roles"
@@ -23,8 +25,8 @@ FILTERS = Filters(
 TAKEN_BY = {"role_name": query_parameters.text, "role_id": query_parameters.uuid, "client_id": query_parameters.uuid}
 TAKE_FILTERS = Filters(**TAKEN_BY)
 PAGES = Filters()
-USER_ROLE = Changeset("mithril.user_roles", "user_role.json")
-GLOBAL_USER_ROLE = Changeset("mithril.user_roles", "global_user_role.json")
+USER_ROLE = Fields("mithril.user_roles", "user_role.json")
+GLOBAL_USER_ROLE = Fields("mithril.user_roles", "global_user_role.json")
 CONSTRAINTS = {
     "user_roles_user_id_role_id_client_id_index": "$.user_roles",
     "user_roles_user_id_fkey": "$.user_id",
@@ -68,7 +70,7 @@ async def give(request: Request) -> Response:
     columns = USER_ROLE.new(await wrapped_bodies.read_wrapped(request, "user_role"))
     _check_user(columns, user_id)
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         given = await service.give_role(database, user_id, columns, actor=actor)
     location = f"/admin/users/{user_id}/roles/{given.id}"
     return admin.answer_created(request, view(given) | {"scope": given.scope}, location=location)
@@ -82,7 +84,7 @@ async def take(request: Request) -> Response:
     """
     user_id = admin.identifier(request, "user_id")
     empty = (name for name in TAKEN_BY if "" in request.query_params.getlist(name))
-    wrapped_bodies.refuse((f"$.{name}", wrapped_bodies.REQUIRED) for name in empty)
+    validation.refuse((f"$.{name}", validation.REQUIRED) for name in empty)
     filters, _ = TAKE_FILTERS.read(request)
     database, actor = requests.resources(request).database, admin.actor(request)
     await service.take_roles(database, filters | {"user_id": user_id}, actor=actor)
@@ -117,7 +119,7 @@ async def give_global(request: Request) -> Response:
     columns = GLOBAL_USER_ROLE.new(await wrapped_bodies.read_wrapped(request, "global_user_role"))
     _check_user(columns, user_id)
     database, actor = requests.resources(request).database, admin.actor(request)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         given = await service.give_global_role(database, user_id, role_id=UUID(columns["role_id"]), actor=actor)
     location = f"/admin/users/{user_id}/global_roles/{given.id}"
     return admin.answer_created(request, global_view(given), location=location)
@@ -152,7 +154,7 @@ def global_view(role: GlobalRole) -> dict[str, object]:
 def _check_user(columns: Document, user_id: UUID) -> None:
     """Raises ValidationFailed for a body that names another person than the path."""
     if UUID(columns.get("user_id", str(user_id))) != user_id:
-        wrapped_bodies.refuse([("$.user_id", Rule("inclusion", "is invalid", [str(user_id)]))])
+        validation.refuse([("$.user_id", Rule("inclusion", "is invalid", [str(user_id)]))])
 
 
 ROUTES = [

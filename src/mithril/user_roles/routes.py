@@ -6,8 +6,8 @@ from starlette.responses import Response
 from mithril.access import Caller, protected
 from mithril.user_roles import store
 from mithril.user_roles.store import UserRole
+from mithril.validation.bodies import Document
 from mithril.web import envelope, requests
-from mithril.web.bodies import Document
 
 
 async def list_own(request: Request, caller: Caller, _: Document) -> Response:

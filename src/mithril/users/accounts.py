@@ -14,13 +14,15 @@ from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
-from mithril.errors import Invalid, Rule
+from mithril.errors import Rule
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
 from mithril.users import passwords, service, store
 from mithril.users.store import Person, User
+from mithril.validation import fields as validation
 
 MISMATCH = Rule("password", "password does not match password in field current_password", [])
+WRONG_PASSWORD = ("$.current_password", MISMATCH)
 # What a person is not without: a blank one is an empty one.
 NEVER_NULL = ("tax_id", "person_id")
 
@@ -70,7 +72,8 @@ async def change(database: Database, user_id: UUID, account: Account, *, actor: 
     """The state after the change. Raises NotFound, ValidationFailed for a used password, Violation as `add`."""
     password_hash = None
     if account.password is not None:
-        _refuse({"$.password": await passwords.judge(database, user_id, account.password)})
+        broken = await passwords.judge(database, user_id, account.password)
+        validation.refuse(("$.password", rule) for rule in broken)
         password_hash = await passwords.hashed(account.password)
     is_blocked = account.columns.get("is_blocked")
     async with database.transaction() as transaction:
@@ -122,13 +125,13 @@ async def change_password(database: Database, user_id: UUID, *, present: str, pa
     if user is None:
         raise errors.NotFound
     is_right = await asyncio.to_thread(_is_password, present, user)
-    broken = await passwords.judge(database, user_id, password)
-    _refuse({"$.current_password": [] if is_right else [MISMATCH], "$.password": broken})
+    broken = [("$.password", rule) for rule in await passwords.judge(database, user_id, password)]
+    validation.refuse(broken if is_right else [WRONG_PASSWORD, *broken])
     password_hash = await passwords.hashed(password)
     async with database.transaction() as transaction:
         locked = await _lock(transaction, user_id)
         if locked.password_hash != user.password_hash:  # changed while it was compared
-            _refuse({"$.current_password": [MISMATCH]})
+            validation.refuse([WRONG_PASSWORD])
         return await passwords.change(transaction, user_id, password_hash=password_hash, actor=actor)
 
 
@@ -178,13 +181,6 @@ def _wants_factor(fields: Document, settings: Settings) -> bool:
 
 def _is_password(password: str, user: User) -> bool:
     return user.password_hash is not None and security.is_password(password, user.password_hash)
-
-
-def _refuse(found: dict[str, list[Rule]]) -> None:
-    """Raises ValidationFailed where any rule is broken."""
-    invalid = [Invalid(entry, rules) for entry, rules in found.items() if rules]
-    if invalid:
-        raise errors.ValidationFailed(invalid)
 
 
 def _found(person: Person | None) -> Person:

@@ -4,12 +4,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril.users import accounts, fields, person_view
+from mithril.validation import fields as validation
+from mithril.validation.fields import Fields
 from mithril.web import admin, bodies, envelope, query_parameters, requests, routing, wrapped_bodies
-from mithril.web.wrapped_bodies import Changeset, Filters
+from mithril.web.wrapped_bodies import Filters
 
-USER = Changeset("mithril.users", "user.json", rules=fields.problems)
-BLOCK = Changeset("mithril.users", "block.json")
-PASSWORD_CHANGE = Changeset("mithril.users", "password_change.json", rules=fields.problems_of_change)
+USER = Fields("mithril.users", "user.json", rules=fields.problems)
+BLOCK = Fields("mithril.users", "block.json")
+PASSWORD_CHANGE = Fields("mithril.users", "password_change.json", rules=fields.problems_of_change)
 FILTERS = Filters(
     id=query_parameters.uuid,
     ids=query_parameters.uuids,
@@ -40,7 +42,7 @@ async def add(request: Request) -> Response:
     given = USER.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
     settings, database, _ = requests.resources(request)
     account = accounts.new_account(given, settings)
-    with wrapped_bodies.constraints(CONSTRAINTS):
+    with validation.constraints(CONSTRAINTS):
         added = await accounts.add(database, account, actor=admin.actor(request))
     return admin.answer_created(request, person_view.view(added), location=f"{PATH}/{added.id}")
 
@@ -51,7 +53,7 @@ async def change(request: Request) -> Response:
     given = USER.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
     settings, database, _ = requests.resources(request)
     account = accounts.changed_account(given, settings)
-    with wrapped_bodies.constraints(CONSTRAINTS), wrapped_bodies.worded():
+    with validation.constraints(CONSTRAINTS):
         changed = await accounts.change(database, user_id, account, actor=admin.actor(request))
     return envelope.answer(request, person_view.view(changed))
 
@@ -69,8 +71,7 @@ async def change_password(request: Request) -> Response:
     given = PASSWORD_CHANGE.cast(await wrapped_bodies.read_wrapped(request, WRAPPER))
     database, actor = requests.resources(request).database, admin.actor(request)
     present, password = given["current_password"], given["password"]
-    with wrapped_bodies.worded():
-        changed = await accounts.change_password(database, user_id, present=present, password=password, actor=actor)
+    changed = await accounts.change_password(database, user_id, present=present, password=password, actor=actor)
     return envelope.answer(request, person_view.view(changed))
 
 

@@ -1,23 +1,19 @@
-"""JSON request bodies: read within limits, parsed strictly, held against their published JSON Schema.
+"""JSON request bodies: read within limits, parsed strictly, held against their schema (`validation.bodies`).
 
 The order of checks is part of the contract: content type (415), size (413), JSON (400), schema and rules of the
-fields (422, all violations at once). Which schema a route wants is said in its `routes`.
+fields (422, all violations at once). Which schema a route wants is said in its noun's `fields`.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from importlib import resources as package_files
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from mithril import errors
-from mithril.errors import Invalid, Rule
-from mithril.settings import Settings
+from mithril.validation.bodies import Body, Document
 from mithril.web import requests
 
 MAX_BYTES = 65_536
@@ -27,44 +23,18 @@ _TOKEN = r"[a-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = rf'(?:charset="?utf-?8"?|(?!charset=){_TOKEN}=(?:{_TOKEN}|"[^"\\]*"))'
 MEDIA_TYPE = re.compile(rf"application/json(?:\s*;(?:\s*{_PARAMETER})?)*", re.IGNORECASE)
 
-Document = dict[str, Any]
-# Judges what JSON Schema cannot. Gets a document in which the field may be missing or of any type, and the
-# violations of the schema so far, by entry; changes them in place.
-FieldRules = Callable[[Any, dict[str, list[Rule]], Settings], None]
 
+async def read(request: Request, body: Body) -> Document:
+    """Return the document in the body of `request`, which meets the schema and the rules of `body`.
 
-class Body:
-    """What a route expects in the body: one published JSON Schema, and rules that go further."""
-
-    def __init__(self, package: str, name: str, *, rules: FieldRules | None = None, is_optional: bool = False) -> None:
-        """`package` and `name`: where the schema's file is. `is_optional`: no body is as good as `{}`."""
-        self._is_optional = is_optional
-        self.schema = msgspec.json.decode(package_files.files(package).joinpath(name).read_bytes())
-        self._validator = jsonschema_rs.validator_for(self.schema, validate_formats=False)
-        self._rules = rules
-
-    async def read(self, request: Request) -> Document:
-        """The document in the body of `request`.
-
-        Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, RequestMalformed, ValidationFailed in this
-        order, and ClientDisconnect.
-        """
-        if self._is_optional and not has_body(request):
-            return {}
-        document: Document = await read_json(request)
-        self.check(document, requests.resources(request).settings)
-        return document
-
-    def check(self, document: Any, settings: Settings) -> None:  # noqa: ANN401 -- JSON may be anything
-        """Raises ValidationFailed, with every violation, the schema's before those of the rules."""
-        found: dict[str, list[Rule]] = {}
-        for entry, rule in _schema_violations(self._validator, document):
-            found.setdefault(entry, []).append(rule)
-        if self._rules is not None:
-            self._rules(document, found, settings)
-        invalid = [Invalid(entry, rules) for entry, rules in found.items() if rules]
-        if invalid:
-            raise errors.ValidationFailed(invalid)
+    Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, RequestMalformed, ValidationFailed in this
+    order, and ClientDisconnect.
+    """
+    if body.is_optional and not has_body(request):
+        return {}
+    document: Document = await read_json(request)
+    body.check(document, requests.resources(request).settings)
+    return document
 
 
 async def read_json(request: Request) -> Any:  # noqa: ANN401 -- JSON may be anything
@@ -151,46 +121,3 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> Document:
     if len(document) != len(pairs):
         raise errors.RequestMalformed("an object has the same name twice")
     return document
-
-
-# How a violation of each keyword is called on the wire (contract.md 2.5): rule, description, its parameters.
-_TYPE_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-_KEYWORDS: Mapping[str, tuple[str, str, str]] = {
-    "pattern": ("format", 'string does not match pattern "{pattern}"', "pattern"),
-    "enum": ("inclusion", "value is not allowed in enum", "values"),
-    "minimum": (
-        "number",
-        "expected the value to be >= {greater_than_or_equal_to}",
-        "greater_than_or_equal_to",
-    ),
-    "maximum": ("number", "expected the value to be <= {less_than_or_equal_to}", "less_than_or_equal_to"),
-    "minLength": ("length", "expected value to have a minimum length of {min}", "min"),
-    "maxLength": ("length", "expected value to have a maximum length of {max}", "max"),
-}
-
-
-def _schema_violations(validator: Any, document: Any) -> Iterable[tuple[str, Rule]]:  # noqa: ANN401
-    for error in validator.iter_errors(document):
-        path = "$" + "".join(f".[{p}]" if isinstance(p, int) else f".{p}" for p in error.instance_path)
-        yield from _translated(path, error)
-
-
-def _translated(path: str, error: Any) -> Iterable[tuple[str, Rule]]:  # noqa: ANN401 -- jsonschema_rs's kinds
-    keyword, kind = error.kind.name, error.kind
-    if keyword == "required":
-        text = f"required property {kind.property} was not present"
-        yield f"{path}.{kind.property}", Rule("required", text, {"property": kind.property})
-    elif keyword == "additionalProperties":
-        for name in kind.unexpected:
-            # The value stays out: it may be a secret, sent by mistake.
-            text = "schema does not allow additional properties"
-            yield f"{path}.{name}", Rule("schema", text, {"properties": [name]})
-    elif keyword == "type":
-        expected, actual = ", ".join(kind.types), _TYPE_NAMES.get(type(error.instance), "null")
-        text = f"type mismatch. Expected {expected} but got {actual}"
-        yield path, Rule("cast", text, {"expected": expected, "actual": actual})
-    elif keyword in _KEYWORDS:
-        rule, text, parameter = _KEYWORDS[keyword]
-        yield path, Rule(rule, text.format(**{parameter: kind.value}), {parameter: kind.value})
-    else:
-        yield path, Rule("schema", "value does not match the schema")

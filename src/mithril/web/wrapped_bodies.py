@@ -1,143 +1,29 @@
-"""Request bodies and filters of the routes whose errors speak as the original's changesets (contract.md 2.4).
+"""How a request carries the fields of `validation.fields`: in a body, mostly inside a wrapper, or as filters."""
 
-Unlike those of `bodies`, these fields mostly live inside a wrapper such as `{"token": {…}}`, unknown ones are
-ignored, blank ones count as not given, and a 422 names them relative to the wrapper, in alphabetical order.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib import resources as package_files
-from typing import Any
-
-import jsonschema_rs
-import msgspec
 from starlette.requests import Request
 
 from mithril import errors
-from mithril.database.database import Violation
 from mithril.errors import Invalid, Rule
+from mithril.validation.bodies import Document
+from mithril.validation.fields import CASTS, MESSAGE
 from mithril.web import bodies, query_parameters
-from mithril.web.bodies import Document
-
-REQUIRED = Rule("required", "can't be blank", [])
-MESSAGE = (
-    "Validation failed. You can find validators description at our API Manifest: "
-    "http://docs.apimanifest.apiary.io/#introduction/interacting-with-api/errors."
-)
-# What the wire calls the types and formats that are not plain JSON types.
-CASTS = {"uuid": "Elixir.Ecto.UUID", "uuids": "Elixir.Core.Ecto.CommaParamsUUID", "object": "map"}
-NOT_TEXT = Rule("cast", "is invalid", ["string"])
-TAKEN = Rule(None, "has already been taken", [])
-MISSING = Rule(None, "does not exist", [])
-# Judges what JSON Schema cannot. Gets the fields that are given, whose values may be of any type.
-FieldRules = Callable[[Document], Iterable[tuple[str, Rule]]]
-
-
-def _no_rules(_: Document) -> Iterable[tuple[str, Rule]]:
-    return ()
-
-
-class Changeset:
-    """The fields that a route or a grant expects: one published JSON Schema, and rules that go further."""
-
-    def __init__(self, package: str, name: str, *, rules: FieldRules = _no_rules) -> None:
-        """`package` and `name`: where the schema's file is."""
-        self.schema = msgspec.json.decode(package_files.files(package).joinpath(name).read_bytes())
-        self._validator = jsonschema_rs.validator_for(self.schema, validate_formats=True)
-        self._rules = rules
-
-    def cast(self, fields: Document) -> Document:
-        """The fields without the blank ones. Raises ValidationFailed with every violation."""
-        given = {name: value for name, value in fields.items() if not is_blank(value)}
-        refuse([*_violations(self._validator, given), *self._rules(given)])
-        return given
-
-    def new(self, fields: Document) -> Document:
-        """The columns of a new row: the known fields, with the schema's defaults for those that are not given.
-
-        An explicit null is no value, even where there is a default. Raises ValidationFailed with every violation.
-        """
-        defaults = {name: each["default"] for name, each in self._properties.items() if "default" in each}
-        known = {name: value for name, value in fields.items() if name in self._properties}
-        given = {name: value for name, value in {**defaults, **known}.items() if not is_blank(value)}
-        empty = {name: value for name, value in defaults.items() if known.get(name) == ""}
-        return self._checked(empty | given)
-
-    def changes(self, fields: Document) -> Document:
-        """The columns of an existing row that change: the known fields that are given, blank ones as None.
-
-        Raises ValidationFailed with every violation, among them a required field that is given blank.
-        """
-        known = {name: value for name, value in fields.items() if name in self._properties}
-        given = {name: value for name, value in known.items() if not is_blank(value)}
-        blank = known.keys() - given.keys()
-        unchanged = {f"$.{name}" for name in self.schema.get("required", ()) if name not in known}
-        return dict.fromkeys(blank) | self._checked(given, excused=unchanged)
-
-    @property
-    def _properties(self) -> Document:
-        properties: Document = self.schema["properties"]
-        return properties
-
-    def _checked(self, given: Document, *, excused: Iterable[str] = ()) -> Document:
-        nul = ((f"$.{name}", NOT_TEXT) for name, value in given.items() if _has_nul(value))
-        found = (
-            (entry, rule)
-            for entry, rule in _violations(self._validator, given)
-            if rule is not REQUIRED or entry not in excused
-        )
-        refuse([*found, *nul, *self._rules(given)])
-        return given
 
 
 class Filters(query_parameters.Query):
-    """The query parameters of a list whose errors speak as changesets do (contract.md 2.4)."""
+    """The query parameters of a list of administration; their violations are worded as those of fields."""
 
     message = MESSAGE
 
     def invalid(self, name: str, rule: Rule) -> Invalid:
-        """As of a field of a body."""
+        """Return the violation as one of a field in a body."""
         if rule.rule == "cast" and isinstance(rule.params, dict):
             expected = rule.params["expected"]
             rule = Rule("cast", rule.description, [CASTS.get(expected, expected)])
         return Invalid(f"$.{name}", [rule])
 
 
-def refuse(violations: Iterable[tuple[str, Rule]]) -> None:
-    """Raises ValidationFailed with all of these rules by entry; returns where there are none."""
-    found: dict[str, list[Rule]] = {}
-    for entry, rule in violations:
-        found.setdefault(entry, []).append(rule)
-    if found:
-        raise errors.ValidationFailed([Invalid(entry, found[entry]) for entry in sorted(found)], message=MESSAGE)
-
-
-@contextmanager
-def constraints(entries: Mapping[str, str]) -> Iterator[None]:
-    """Tells a refusal of the database as one of a field; `entries`: the field's entry by the constraint's name.
-
-    Raises ValidationFailed (contract.md 2.4), and Violation for a constraint that has no entry.
-    """
-    try:
-        yield
-    except Violation as violation:
-        entry = entries.get(violation.constraint or "")
-        if entry is None:
-            raise
-        refuse([(entry, TAKEN if violation.kind == "unique" else MISSING)])
-
-
-@contextmanager
-def worded() -> Iterator[None]:
-    """Tells what a rule of a service refuses in the words of this module. Raises ValidationFailed."""
-    try:
-        yield
-    except errors.ValidationFailed as refusal:
-        raise errors.ValidationFailed(refusal.invalid, message=MESSAGE) from None
-
-
 async def read_wrapped(request: Request, wrapper: str) -> Document:
-    """The object that the body wraps, as in `{"token": {…}}`.
+    """Return the object that the body wraps, as in `{"token": {…}}`.
 
     Raises what `bodies.read_json` raises, and RequestMalformed when there is no such object.
     """
@@ -149,51 +35,9 @@ async def read_wrapped(request: Request, wrapper: str) -> Document:
 
 
 async def read_bare(request: Request) -> Document:
-    """The fields of a body that has no wrapper; none where it is no object. Raises what `bodies.read_json` raises."""
+    """Return the fields of a body without a wrapper, or none where it is not an object.
+
+    Raises what `bodies.read_json` raises.
+    """
     document = await bodies.read_json(request)
     return document if isinstance(document, dict) else {}
-
-
-def is_blank(value: object) -> bool:
-    """Whether a field of that value counts as not given."""
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _has_nul(value: object) -> bool:
-    """Whether there is a character in it that PostgreSQL has no text with."""
-    if isinstance(value, dict):
-        return any(_has_nul(part) for pair in value.items() for part in pair)
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\0" in value
-
-
-def _violations(validator: Any, given: Document) -> Iterator[tuple[str, Rule]]:  # noqa: ANN401
-    for error in validator.iter_errors(given):
-        path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.instance_path)
-        if error.kind.name == "required":
-            yield f"{path}.{error.kind.property}", REQUIRED
-        else:
-            yield path, _rule(error.kind)
-
-
-# How a violation of a limit is called: rule, description, its parameter.
-_LIMITS: Mapping[str, tuple[str, str, str]] = {
-    "minLength": ("length", "should be at least {} character(s)", "min"),
-    "maxLength": ("length", "should be at most {} character(s)", "max"),
-    "minimum": ("number", "must be greater than or equal to {}", "greater_than_or_equal_to"),
-    "maximum": ("number", "must be less than or equal to {}", "less_than_or_equal_to"),
-}
-
-
-def _rule(kind: Any) -> Rule:  # noqa: ANN401 -- jsonschema_rs's kinds
-    if kind.name == "type":
-        return Rule("cast", "is invalid", [CASTS.get(name, name) for name in kind.types if name != "null"])
-    if kind.name == "format":
-        return Rule("cast", "is invalid", [CASTS.get(kind.format, kind.format)])
-    if kind.name == "enum":
-        return Rule("inclusion", "is invalid", list(kind.options))
-    if kind.name in _LIMITS:
-        rule, text, parameter = _LIMITS[kind.name]
-        return Rule(rule, text.format(kind.limit), {parameter: kind.limit})
-    return Rule("format", "has invalid format", [f"~r/{kind.pattern}/"] if kind.name == "pattern" else [])
