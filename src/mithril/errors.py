@@ -33,7 +33,7 @@ the edge alone turns them into an answer. `detail` is for the log and never sent
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
@@ -420,3 +420,16 @@ class PageError(MithrilError):
         """`values`: what the page names; they are shown and never logged."""
         super().__init__(detail=self.page)
         self.values = values
+_Found = TypeVar("_Found")
+
+
+def found(value: _Found | None) -> _Found:
+    """Return what a store has found. Raises NotFound for None."""
+    if value is None:
+        raise NotFound
+    return value
+
+
+def _challenge(**parameters: str | None) -> str:
+    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+    return f"Bearer {pairs}".rstrip()

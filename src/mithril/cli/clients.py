@@ -6,7 +6,6 @@ from uuid import UUID
 import msgspec
 import typer
 
-from mithril import errors
 from mithril.cli import output, scopes, session, users
 from mithril.cli.options import (
     FIRST,
@@ -21,13 +20,11 @@ from mithril.cli.options import (
     document,
     page,
 )
-from mithril.clients import service
-from mithril.clients.admin_routes import CLIENT, CONSTRAINTS, detailed_view
+from mithril.clients import service, view
 from mithril.clients.store import FullClient
 from mithril.database.database import Database
 from mithril.scope_sets.store import CLIENT_TYPES
 from mithril.settings import Settings
-from mithril.validation import fields as validation
 
 app = typer.Typer(help="Clients: legal entities, medical information systems, and tools.", no_args_is_help=True)
 COLUMNS = ("id", "name", "client_type_name", "access_type", "is_blocked", "inserted_at")
@@ -71,7 +68,7 @@ async def list_(
 @session.command(app, "show")
 async def show(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
     """Show one client with its settings."""
-    output.print_one(_view(await find(opened, client_id)), as_json=as_json)
+    output.print_one(view.detailed_full_view(await find(opened, client_id)), as_json=as_json)
 
 
 @session.command(app, "create")
@@ -96,15 +93,8 @@ async def create(
         "settings": client_settings or {},
         "priv_settings": _priv_settings({"access_type": "BROKER"}, access_type, broker_scope),
     }
-    actor = session.actor("client create")
-    with validation.constraints(CONSTRAINTS):
-        if client_id is None:
-            added = await service.add_client(opened, CLIENT.new(fields), actor=actor)
-        else:
-            added = await service.put_client(
-                opened, client_id, new=lambda: CLIENT.new(fields), changes=_refuse_another, actor=actor
-            )
-    output.print_one(_view(added), as_json=as_json)
+    added = await service.add_client(opened, fields, client_id=client_id, actor=session.actor("client create"))
+    output.print_one(view.detailed_full_view(added), as_json=as_json)
 
 
 @session.command(app, "change")
@@ -183,15 +173,9 @@ async def find(opened: Database, client_id: UUID) -> FullClient:
 
 async def _change(opened: Database, client_id: UUID, fields: dict[str, Any], *, what: str, as_json: bool) -> None:
     given = {name: value for name, value in fields.items() if value is not None}
-    with output.named(NOUN, client_id), validation.constraints(CONSTRAINTS):
-        changed = await service.put_client(
-            opened,
-            client_id,
-            new=_refuse_new,
-            changes=lambda: CLIENT.changes(given),
-            actor=session.actor(f"client {what}"),
-        )
-    output.print_one(_view(changed), as_json=as_json)
+    with output.named(NOUN, client_id):
+        changed = await service.change_client(opened, client_id, given, actor=session.actor(f"client {what}"))
+    output.print_one(view.detailed_full_view(changed), as_json=as_json)
 
 
 def _priv_settings(present: dict[str, Any], access_type: str | None, broker_scope: str | None) -> dict[str, Any]:
@@ -200,19 +184,6 @@ def _priv_settings(present: dict[str, Any], access_type: str | None, broker_scop
     return {name: value for name, value in wanted.items() if name != "broker_scope" or value}
 
 
-def _refuse_new() -> dict[str, Any]:
-    raise errors.NotFound
-
-
-def _refuse_another() -> dict[str, Any]:
-    raise errors.Conflict("there is a client with that id already; `mithril client change` changes it")
-
-
-def _view(client: FullClient) -> dict[str, object]:
-    """As the API shows it."""
-    return detailed_view(client)
-
-
 def _row(client: FullClient) -> dict[str, object]:
     access_type = msgspec.json.decode(client.priv_settings).get("access_type")
-    return detailed_view(client) | {"access_type": access_type}
+    return view.detailed_full_view(client) | {"access_type": access_type}

@@ -1,1 +1,1 @@
-"""Clients: legal entities, medical information systems and tools that act for people."""
+"""Clients: legal entities, medical information systems and tools that act for users."""

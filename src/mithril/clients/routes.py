@@ -1,12 +1,10 @@
 """The public methods of clients (ESOZ "Manage client configuration", entity ENT-007)."""
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril.access import Caller, protected
-from mithril.clients import service
-from mithril.clients.store import Client
+from mithril.clients import service, view
 from mithril.identifiers import parse_uuid
 from mithril.validation.bodies import Document
 from mithril.web import envelope, query_parameters, requests
@@ -20,33 +18,18 @@ FILTERS = query_parameters.Query(
 
 
 async def list_(request: Request, caller: Caller, _: Document) -> Response:
-    """API-009-001-006-0335, Get clients: an administrator sees all, anybody else their own."""
+    """API-009-001-006-0335, Get clients: an administrator sees all, any other caller only its own."""
     filters, page = FILTERS.read(request)
     only_id = None if caller.is_administrative else caller.client_id
     found = await service.list_clients(requests.resources(request).database, filters, only_id=only_id, page=page)
-    return envelope.answer_page(request, found, view)
+    return envelope.answer_page(request, found, view.view)
 
 
 async def show(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0336, Get client details."""
     client_id = parse_uuid(request.path_params["client_id"])
     client = await service.get_client(requests.resources(request).database, client_id)
-    return envelope.answer(request, view(client) | {"client_type_name": client.client_type_name})
-
-
-def view(client: Client) -> dict[str, object]:
-    """The published fields of a list; `priv_settings` never leaves."""
-    return {
-        "id": client.id,
-        "name": client.name,
-        "settings": msgspec.Raw(client.settings.encode()),
-        "user_id": client.user_id,
-        "client_type_id": client.client_type_id,
-        "is_blocked": client.is_blocked,
-        "block_reason": client.block_reason,
-        "inserted_at": client.inserted_at,
-        "updated_at": client.updated_at,
-    }
+    return envelope.answer(request, view.detailed_view(client))
 
 
 ROUTES = [

@@ -1,6 +1,5 @@
-"""The rules of clients: who sees which, and how they come, change and go."""
+"""The rules of clients: who sees which, and how they are added, changed and deleted."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -8,15 +7,16 @@ from mithril import errors
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
-from mithril.clients import store
+from mithril.clients import fields, store
 from mithril.clients.store import Client, FullClient
 from mithril.connections import store as connections
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, Violation
 from mithril.oauth import store as approvals
 from mithril.tokens import store as tokens
 from mithril.user_roles import store as user_roles
+from mithril.validation.fields import constraints
 
-# What goes with a client and has audit rows of its own. Tokens go too, by their foreign key.
+# What is deleted with a client and has audit rows of its own. Tokens are deleted by their foreign key.
 BELONGINGS = (
     (connections.ROWS, "t.client_id = {}"),
     (connections.ROWS, "t.consumer_id = {}"),
@@ -28,86 +28,95 @@ BELONGINGS = (
 async def list_clients(
     database: Database, filters: dict[str, Any], *, only_id: UUID | None, page: Page
 ) -> Listed[Client]:
-    """The clients that match, among all or, where `only_id` is given, that one."""
+    """List the clients that match, among all or, where `only_id` is given, only that one."""
     return await store.list_clients(database, filters, only_id=only_id, page=page)
 
 
 async def get_client(database: Database, client_id: UUID | None) -> Client:
-    """The client. Raises NotFound, also for an identifier that names nothing (None)."""
-    client = None if client_id is None else await store.find_client(database, client_id)
-    if client is None:
-        raise errors.NotFound
-    return client
+    """Return the client. Raises NotFound, also for an identifier that names nothing (None)."""
+    return errors.found(None if client_id is None else await store.find_client(database, client_id))
 
 
 async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:
-    """All clients that match, for administrators."""
+    """List the clients that match, as administrators see them."""
     return await store.list_full_clients(database, filters, page=page)
 
 
 async def get_full_client(source: Source, client_id: UUID) -> FullClient:
-    """The client, for administrators. Raises NotFound."""
-    client = await store.find_full_client(source, client_id)
-    if client is None:
-        raise errors.NotFound
-    return client
+    """Return the client as administrators see it. Raises NotFound."""
+    return errors.found(await store.find_full_client(source, client_id))
 
 
-async def add_client(database: Database, columns: Document, *, actor: Actor) -> FullClient:
-    """A new client. Raises Violation for an owner or a client type that is not there."""
+async def add_client(database: Database, given: Document, *, client_id: UUID | None = None, actor: Actor) -> FullClient:
+    """Add a client with these fields, under the given id or a new one; return its state.
+
+    Raises ValidationFailed, and Conflict for an id that is taken.
+    """
+    columns = fields.CLIENT.new(given) | ({} if client_id is None else {"id": client_id})
+    try:
+        async with database.transaction() as transaction:
+            with constraints(fields.CONSTRAINTS):
+                added = await rows.insert(transaction, store.ROWS, columns, actor=actor)
+            return await get_full_client(transaction, added)
+    except Violation:
+        raise errors.Conflict("there is a client with that id already") from None
+
+
+async def change_client(database: Database, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
+    """Change the given fields of a client; return its state. Raises NotFound, ValidationFailed."""
     async with database.transaction() as transaction:
-        client_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
-        return await get_full_client(transaction, client_id)
+        await _lock(transaction, client_id)
+        return await _change(transaction, client_id, given, actor=actor)
 
 
-async def put_client(
-    database: Database,
-    client_id: UUID,
-    *,
-    new: Callable[[], Document],
-    changes: Callable[[], Document],
-    actor: Actor,
-) -> FullClient:
-    """Changes the client or, where there is none, adds it under that id (contract.md 3.3); the state after it.
+async def put_client(database: Database, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
+    """Change the client or, where there is none, add it under that id (contract.md 3.3); return its state.
 
-    `new` and `changes` give the columns for either case, and may refuse. Of several requests for a client that is
-    not there yet one adds it, and the others change it. Raises what these two raise, and Violation.
+    Of several requests for a client that does not exist yet, one adds it and the others change it. Raises
+    ValidationFailed: a new client needs every required field, a change only what it changes.
     """
     async with database.transaction() as transaction:
-        while True:
-            if await store.lock_client(transaction, client_id):
-                await _change(transaction, client_id, changes(), actor=actor)
-                break
-            columns = new() | {"id": client_id}
-            if await rows.insert_first(transaction, store.ROWS, columns, key="clients_pkey", actor=actor):
-                break
-        return await get_full_client(transaction, client_id)
+        while not await store.lock_client(transaction, client_id):
+            columns = fields.CLIENT.new(given) | {"id": client_id}
+            with constraints(fields.CONSTRAINTS):
+                added = await rows.insert_first(transaction, store.ROWS, columns, key="clients_pkey", actor=actor)
+            if added is not None:
+                return await get_full_client(transaction, client_id)
+        return await _change(transaction, client_id, given, actor=actor)
 
 
 async def remove_client(database: Database, client_id: UUID, *, actor: Actor) -> None:
-    """Deletes the client and all that is its own: connections, also those in which it is the consumer, roles that
-    people have in it, approvals and tokens. Raises NotFound.
+    """Delete the client and all that it owns. Raises NotFound.
+
+    That is its connections, also those in which it is the consumer, the roles that users have in it, approvals and
+    tokens.
     """
     async with database.transaction() as transaction:
-        if not await store.lock_client(transaction, client_id):
-            raise errors.NotFound
+        await _lock(transaction, client_id)
         for table, condition in (*BELONGINGS, (store.ROWS, "t.id = {}")):
             await rows.delete(transaction, table, [Condition(condition, client_id)], actor=actor)
 
 
 async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor) -> FullClient:
-    """Ends every living token of the client, of whatever kind. Raises NotFound."""
+    """Revoke every active token of the client, of any kind; return the client. Raises NotFound."""
     async with database.transaction() as transaction:
-        if not await store.lock_client(transaction, client_id):
-            raise errors.NotFound
+        await _lock(transaction, client_id)
         ended = await tokens.end_all_of_client(transaction, client_id)
         await store.record_deactivation(transaction, client_id, tokens=ended, actor=actor)
         return await get_full_client(transaction, client_id)
 
 
-async def _change(transaction: PooledConnection, client_id: UUID, columns: Document, *, actor: Actor) -> None:
-    """Changes a locked client; one that is blocked loses its tokens."""
-    await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
+async def _lock(transaction: PooledConnection, client_id: UUID) -> None:
+    if not await store.lock_client(transaction, client_id):
+        raise errors.NotFound
+
+
+async def _change(transaction: PooledConnection, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
+    """Change a locked client; blocking it revokes its tokens. Raises ValidationFailed."""
+    columns = fields.CLIENT.changes(given)
+    with constraints(fields.CONSTRAINTS):
+        await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
     # A statement of its own, after the lock: it must see the tokens of whoever was issuing some until now.
     if columns.get("is_blocked"):
         await tokens.end_all_of_client(transaction, client_id)
+    return await get_full_client(transaction, client_id)

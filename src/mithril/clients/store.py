@@ -12,7 +12,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """A client as its people may see it: `priv_settings` is not here. `settings` is JSON as text."""
+    """A client as its own users may see it, without `priv_settings`. `settings` is JSON as text."""
 
     id: UUID
     name: str
@@ -27,7 +27,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FullClient(Client, frozen=True, kw_only=True):
-    """A client as its administrators see it. `priv_settings` is JSON as text."""
+    """A client as administrators see it. `priv_settings` is JSON as text."""
 
     priv_settings: str
 
@@ -37,7 +37,7 @@ COLUMNS = """c.id, c.name, c.settings, c.user_id, c.client_type_id, ct.name AS c
              c.is_blocked, c.block_reason, c.inserted_at, c.updated_at"""
 FULL_COLUMNS = f"{COLUMNS}, c.priv_settings"
 TABLES = "clients c JOIN client_types ct ON ct.id = c.client_type_id"
-# Each filter with its condition; `strpos` because `%` and `_` are letters like any others.
+# Each filter with its condition. Not LIKE: `%` and `_` in a name mean themselves.
 FILTERS = {
     "id": "c.id = {}",
     "user_id": "c.user_id = {}",
@@ -53,7 +53,7 @@ VALUES ('client.deactivate_tokens', $1, $1, jsonb_build_object('tokens', $2::big
 async def list_clients(
     database: Database, filters: dict[str, Any], *, only_id: UUID | None, page: Page
 ) -> Listed[Client]:
-    """Clients in the order of their making; of all of them, or of the one that is named."""
+    """List clients, the oldest first: among all of them, or only the one that `only_id` names."""
     conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
     if only_id is not None:
         conditions.append(Condition(FILTERS["id"], only_id))
@@ -63,13 +63,13 @@ async def list_clients(
 
 
 async def find_client(database: Database, client_id: UUID) -> Client | None:
-    """The client, or None."""
+    """Return the client, or None."""
     row = await database.fetchrow(f"SELECT {COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
     return None if row is None else Client(**row)
 
 
 async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:
-    """All clients that match, in the order of their making."""
+    """List all clients that match, the oldest first."""
     conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
     return await database.fetch_page(
         FullClient, columns=FULL_COLUMNS, tables=TABLES, conditions=conditions, order="c.inserted_at, c.id", page=page
@@ -77,19 +77,20 @@ async def list_full_clients(database: Database, filters: dict[str, Any], *, page
 
 
 async def find_full_client(source: Source, client_id: UUID) -> FullClient | None:
-    """The client with all its settings, or None."""
+    """Return the client with all its settings, or None."""
     row = await source.fetchrow(f"SELECT {FULL_COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
     return None if row is None else FullClient(**row)
 
 
 async def lock_client(transaction: PooledConnection, client_id: UUID) -> bool:
-    """Holds the client until the transaction ends; False when there is none.
+    """Lock the client until the transaction ends; return False when there is none.
 
-    Whoever is about to add something of it (a token, a connection, a role) is waited for, and waits.
+    Waits for transactions that are adding something that belongs to it (a token, a connection, a role), and later
+    ones wait for this one.
     """
     return await transaction.fetchrow("SELECT FROM clients WHERE id = $1 FOR UPDATE", client_id) is not None
 
 
 async def record_deactivation(transaction: PooledConnection, client_id: UUID, *, tokens: int, actor: Actor) -> None:
-    """The audit row of tokens that were ended."""
+    """Add the audit row for tokens that were revoked."""
     await transaction.execute(RECORD_DEACTIVATION, client_id, tokens, *actor.arguments)
