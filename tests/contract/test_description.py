@@ -19,7 +19,7 @@ import schemathesis
 from starlette.routing import BaseRoute, Route
 
 from mithril import app
-from mithril.connections import redirect_uris, routes
+from mithril.connections import fields, redirect_uris
 from mithril.database import database
 from mithril.health import routes as health_routes
 from mithril.openapi import document, files
@@ -176,9 +176,9 @@ def test_every_answer_has_a_request_id_and_json_answers_have_an_example() -> Non
 @pytest.mark.parametrize(
     ("schema", "name", "body"),
     [
-        ("ConnectionUpdate", "connection_update.json", routes.CONNECTION_UPDATE),
-        ("RedirectUriCheck", "redirect_uri_check.json", routes.REDIRECT_URI_CHECK),
-        ("SecretRefresh", "refresh_secret.json", routes.REFRESH_SECRET),
+        ("ConnectionUpdate", "connection_update.json", fields.CONNECTION_UPDATE),
+        ("RedirectUriCheck", "redirect_uri_check.json", fields.REDIRECT_URI_CHECK),
+        ("SecretRefresh", "refresh_secret.json", fields.REFRESH_SECRET),
     ],
 )
 def test_the_request_schema_is_the_published_file(schema: str, name: str, body: Body) -> None:

@@ -100,6 +100,11 @@ def encoded(value: object) -> str:
     return _ENCODER.encode(value).decode()
 
 
+def bytea(value: bytes) -> str:
+    """Return bytes as PostgreSQL reads them from the JSON of a document."""
+    return f"\\x{value.hex()}"
+
+
 def listed(columns: Sequence[str], prefix: str = "") -> str:
     """Column names, each behind the prefix, as SQL lists them."""
     return ", ".join(prefix + column for column in columns)

@@ -1,21 +1,17 @@
 """`mithril connection …`: through which consumer a client's people work, at which address, with which secret."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import typer
 
-from mithril import errors
 from mithril.cli import clients, output, session
 from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, Demo, PageNumber, PageSize, Yes, page
-from mithril.connections import redirect_uris, service
-from mithril.connections.admin_routes import CONSTRAINTS
-from mithril.connections.routes import detailed_view
+from mithril.connections import fields, service, view
 from mithril.connections.store import Connection
 from mithril.database.database import Database
 from mithril.settings import Settings
-from mithril.validation import fields as validation
 
 app = typer.Typer(help="Connections: a client, its consumer, an address and a secret.", no_args_is_help=True)
 COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
@@ -43,7 +39,7 @@ async def list_(
     await clients.find(opened, client_id)
     filters = {} if consumer is None else {"consumer_id": consumer}
     found = await service.list_connections(opened, filters, client_id=client_id, page=page(number, size))
-    output.print_page(found, map(detailed_view, found.rows), columns=COLUMNS, as_json=as_json)
+    output.print_page(found, map(view.detailed_view, found.rows), columns=COLUMNS, as_json=as_json)
 
 
 @session.command(app, "show")
@@ -51,7 +47,7 @@ async def show(
     opened: Database, _: Settings, client_id: ClientId, connection_id: ConnectionId, *, as_json: AsJson = False
 ) -> None:
     """Show one connection. Of its secret only the last four characters are known."""
-    output.print_one(detailed_view(await find(opened, client_id, connection_id)), as_json=as_json)
+    output.print_one(view.detailed_view(await find(opened, client_id, connection_id)), as_json=as_json)
 
 
 @session.command(app, "create")
@@ -69,17 +65,15 @@ async def create(
 ) -> None:
     """Connect a client and a consumer. The secret is printed now, and never again."""
     await clients.find(opened, client_id)
-    columns = _judged(redirect_uri, chosen, demo=demo)
-    with validation.constraints(CONSTRAINTS):
-        connection, secret = await service.put_connection(
-            opened,
-            client_id,
-            consumer_id=consumer or client_id,
-            new=lambda: columns,
-            changes=_refuse_another,
-            expected_versions=None,
-            actor=session.actor("connection create"),
-        )
+    connection, secret = await service.put_connection(
+        opened,
+        _with_demo(chosen, demo=demo),
+        client_id,
+        {"consumer_id": consumer or client_id, "redirect_uri": redirect_uri},
+        expected_versions=None,
+        may_change=False,
+        actor=session.actor("connection create"),
+    )
     assert secret is not None, "a new connection has one"
     _print_with_secret(connection, secret, as_json=as_json)
 
@@ -97,17 +91,17 @@ async def change(
 ) -> None:
     """Move the address. Codes that were issued for the old one end at once; tokens go on."""
     await find(opened, client_id, connection_id)
-    columns = _judged(redirect_uri, chosen, demo=demo)
+    fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, _with_demo(chosen, demo=demo))
     with output.named(NOUN, connection_id):
         connection = await service.change_redirect_uri(
             opened,
             connection_id,
             client_id=client_id,
-            redirect_uri=columns["redirect_uri"],
+            redirect_uri=redirect_uri,
             expected_versions=None,
             actor=session.actor("connection change"),
         )
-    output.print_one(detailed_view(connection), as_json=as_json)
+    output.print_one(view.detailed_view(connection), as_json=as_json)
 
 
 @session.command(app, "refresh-secret")
@@ -133,7 +127,7 @@ async def refresh_secret(
             opened,
             connection_id,
             client_id=client_id,
-            previous_lives_seconds=keep,
+            previous_expires_in_seconds=keep,
             expected_versions=None,
             needs_api_key=False,
             api_key_was_sent=False,
@@ -173,24 +167,11 @@ async def find(opened: Database, client_id: UUID, connection_id: UUID) -> Connec
         return await service.get_connection(opened, connection_id, client_id=client_id)
 
 
-def _judged(redirect_uri: str, chosen: Settings, *, demo: bool | None) -> dict[str, Any]:
-    """The address as a column, once it has passed every rule. Ends the command otherwise."""
-    rules = msgspec.structs.replace(chosen, demo=chosen.demo if demo is None else demo)
-    found = redirect_uris.problems(redirect_uri, redirect_uris.Policy.of(rules))
-    if found:
-        output.fail("\n  ".join(["the redirect address is refused:", *map(_sentence, found)]))
-    return {"redirect_uri": redirect_uri}
-
-
-def _sentence(problem: redirect_uris.Problem) -> str:
-    suggestion = f" (suggestion: {problem.suggestion})" if problem.suggestion else ""
-    return f"{problem.reason}: {problem.description}{suggestion}"
-
-
 def _print_with_secret(connection: Connection, secret: str, *, as_json: bool) -> None:
-    output.print_one(detailed_view(connection) | {"secret": secret}, as_json=as_json)
+    output.print_one(view.detailed_view(connection) | {"secret": secret}, as_json=as_json)
     output.note("Keep the secret: it is not shown again.")
 
 
-def _refuse_another() -> dict[str, Any]:
-    raise errors.Conflict("the two are connected already; `mithril connection change` moves the address")
+def _with_demo(chosen: Settings, *, demo: bool | None) -> Settings:
+    """The settings by which a redirect URI is checked."""
+    return chosen if demo is None else msgspec.structs.replace(chosen, demo=demo)

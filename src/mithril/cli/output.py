@@ -63,12 +63,18 @@ def named(noun: str, name: object) -> Iterator[None]:
 def problems(refusal: errors.MithrilError) -> str:
     """What a use case refuses, in one line, or one for each field that is wrong."""
     lines = [
-        f"{each.entry.removeprefix('$.')}: {rule.description}" + (f" ({rule.suggestion})" if rule.suggestion else "")
+        f"{each.entry.removeprefix('$.')}: {_sentence(rule)}"
         for each in refusal.invalid
         if isinstance(each, errors.Invalid)
         for rule in each.rules
     ]
     return "\n  ".join(["refused:", *lines]) if lines else str(refusal.message or refusal.type)
+
+
+def _sentence(rule: errors.Rule) -> str:
+    reason = f"{rule.params['reason']}: " if isinstance(rule.params, dict) and "reason" in rule.params else ""
+    suggestion = f" (suggestion: {rule.suggestion})" if rule.suggestion else ""
+    return f"{reason}{rule.description}{suggestion}"
 
 
 def confirm(question: str, *, yes: bool) -> None:

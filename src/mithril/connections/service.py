@@ -1,6 +1,5 @@
-"""The rules of connections. An identifier that is None names nothing: NotFound."""
+"""The rules of connections. For an identifier that is None every function raises NotFound."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -8,28 +7,28 @@ from mithril import errors, refusals, security
 from mithril.audit import events, rows
 from mithril.audit.events import Actor, Event
 from mithril.audit.rows import Document
-from mithril.connections import store
+from mithril.connections import fields, store
 from mithril.connections.store import Connection
 from mithril.database.database import Database, Listed, Page, PooledConnection, Source
+from mithril.identifiers import parse_uuid
+from mithril.settings import Settings
+from mithril.validation.fields import constraints
 
 
 async def list_connections(
     database: Database, filters: dict[str, Any], *, client_id: UUID | None, page: Page
 ) -> Listed[Connection]:
-    """The connections of one client; none for a client that is not there. Raises NotFound for None."""
+    """List the connections of one client; none for an unknown one. Raises NotFound for None."""
     if client_id is None:
         raise errors.NotFound
     return await store.list_connections(database, filters, client_id=client_id, page=page)
 
 
 async def get_connection(source: Source, connection_id: UUID | None, *, client_id: UUID | None) -> Connection:
-    """That client's connection. Raises NotFound."""
+    """Return this connection of the client. Raises NotFound."""
     if connection_id is None or client_id is None:
         raise errors.NotFound
-    connection = await store.find_connection(source, connection_id, client_id=client_id)
-    if connection is None:
-        raise errors.NotFound
-    return connection
+    return errors.found(await store.find_connection(source, connection_id, client_id=client_id))
 
 
 async def change_redirect_uri(
@@ -41,24 +40,24 @@ async def change_redirect_uri(
     expected_versions: list[int] | None,
     actor: Actor,
 ) -> Connection:
-    """Moves the address that receives the authorization codes of that client's users; returns the new state.
+    """Change the redirect URI, which receives the authorization codes of the client's users; return the new state.
 
-    The address takes effect at once; it must have passed `redirect_uris.problems`. `expected_versions`: any of
-    them will do; None: whatever it is.
+    It takes effect at once; it must have passed `fields.CONNECTION_UPDATE`. `expected_versions`: one of them must be
+    the present version; None accepts any.
     Raises NotFound, PreconditionFailed. Source: API-009-001-006-0339; RFC 9110 section 13.1.1.
     """
     if connection_id is None or client_id is None:
         raise errors.NotFound
-    replaced = await store.replace_redirect_uri(
-        database,
-        connection_id,
-        client_id=client_id,
-        redirect_uri=redirect_uri,
-        expected_versions=expected_versions,
-        actor=actor,
+    replaced = errors.found(
+        await store.replace_redirect_uri(
+            database,
+            connection_id,
+            client_id=client_id,
+            redirect_uri=redirect_uri,
+            expected_versions=expected_versions,
+            actor=actor,
+        )
     )
-    if replaced is None:
-        raise errors.NotFound
     if not replaced.is_expected_version:
         raise errors.PreconditionFailed
     return replaced.connection
@@ -66,21 +65,22 @@ async def change_redirect_uri(
 
 async def put_connection(
     database: Database,
+    settings: Settings,
     client_id: UUID | None,
+    given: Document,
     *,
-    consumer_id: UUID | None,
-    new: Callable[[], Document],
-    changes: Callable[[], Document],
     expected_versions: list[int] | None,
     actor: Actor,
+    may_change: bool = True,
 ) -> tuple[Connection, str | None]:
-    """Makes the connection of the two, or moves the address of the one that they have (contract.md 6.1).
+    """Add the connection of a client and of the consumer that `given` names, or change the one that they have.
 
-    Returns its state, and the secret of a new one, which is nowhere else; None for one that was there. Of several
-    requests for a new pair one makes it, and the others change it. `new` and `changes` give the columns for either
-    case, and may refuse.
-    Raises NotFound, what these two raise, PreconditionFailed, and Violation for a consumer that is not there.
+    Returns its state, and the secret of a new one, which is stored nowhere; None for one that existed. Of several
+    requests for a new pair, one adds it and the others change it.
+    Raises NotFound, Conflict where they have one and `may_change` is false, ValidationFailed, also for a consumer
+    that does not exist, and PreconditionFailed, in this order. Source: contract.md 6.1.
     """
+    consumer_id = parse_uuid(str(given.get("consumer_id")))
     if client_id is None or consumer_id is None:
         raise errors.NotFound
     secret = security.new_secret()
@@ -89,14 +89,17 @@ async def put_connection(
             raise errors.NotFound
         while True:
             before = await store.lock_pair(transaction, client_id=client_id, consumer_id=consumer_id)
-            columns = new() if before is None else changes()
+            if before is not None and not may_change:
+                raise errors.Conflict("the two are connected already")
+            columns = fields.columns(given, settings, is_new=before is None)
             _check_version(before, expected_versions)
             if before is not None:
                 await rows.update(transaction, store.ROWS, columns, row_id=before.id, actor=actor)
                 return await get_connection(transaction, before.id, client_id=client_id), None
-            added = await store.add_pair(
-                transaction, columns, secret, client_id=client_id, consumer_id=consumer_id, actor=actor
-            )
+            with constraints(fields.CONSTRAINTS):
+                added = await store.add_pair(
+                    transaction, columns, secret, client_id=client_id, consumer_id=consumer_id, actor=actor
+                )
             if added is not None:
                 return await get_connection(transaction, added, client_id=client_id), secret
 
@@ -106,16 +109,16 @@ async def refresh_secret(
     connection_id: UUID | None,
     *,
     client_id: UUID | None,
-    previous_lives_seconds: int,
+    previous_expires_in_seconds: int,
     expected_versions: list[int] | None,
     api_key_was_sent: bool,
     actor: Actor,
     needs_api_key: bool = True,
 ) -> tuple[Connection, str]:
-    """Gives the connection a new secret, which is returned here and never again; the old one dies.
+    """Give the connection a new secret, and return it with the new state; nothing else ever shows it.
 
-    The old one dies at once, or after so many seconds in which both work; a still older one dies at once.
-    `needs_api_key`: not asked of an operator, who has the database itself.
+    The previous secret stops working at once, or after `previous_expires_in_seconds`; a still older one at once.
+    `needs_api_key`: false for operators, who can change the database itself.
     Raises NotFound, AccessDenied and Forbidden (the API-key rule of contract.md 6.2), PreconditionFailed.
     """
     secret = security.new_secret()
@@ -125,7 +128,7 @@ async def refresh_secret(
             _check_api_key(connection, actor.api_key_client_id, was_sent=api_key_was_sent)
         _check_version(connection, expected_versions)
         connection = await store.replace_secret(
-            transaction, connection.id, secret, previous_lives_seconds=previous_lives_seconds, actor=actor
+            transaction, connection.id, secret, previous_expires_in_seconds=previous_expires_in_seconds, actor=actor
         )
     return connection, secret
 
@@ -138,7 +141,7 @@ async def delete_connection(
     expected_versions: list[int] | None,
     actor: Actor,
 ) -> None:
-    """Deletes the connection and ends every token and code issued through it. It cannot be restored.
+    """Delete the connection, and revoke every token and code issued through it. It cannot be restored.
 
     Raises NotFound, PreconditionFailed.
     """
@@ -151,9 +154,9 @@ async def delete_connection(
 async def list_history(
     database: Database, connection_id: UUID | None, *, client_id: UUID | None, page: Page
 ) -> Listed[Event]:
-    """What happened to that client's connection, newest first; also to one that has been deleted.
+    """List what happened to this connection of the client, newest first; also after its deletion.
 
-    Raises NotFound for a connection that is not there and of which nothing is recorded.
+    Raises NotFound for a connection that does not exist and of which nothing is recorded.
     """
     if connection_id is None or client_id is None:
         raise errors.NotFound
@@ -166,20 +169,17 @@ async def list_history(
 async def _locked(transaction: PooledConnection, connection_id: UUID | None, client_id: UUID | None) -> Connection:
     if connection_id is None or client_id is None:
         raise errors.NotFound
-    connection = await store.lock_connection(transaction, connection_id, client_id=client_id)
-    if connection is None:
-        raise errors.NotFound
-    return connection
+    return errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
 
 
 def _check_version(connection: Connection | None, expected_versions: list[int] | None) -> None:
-    """A connection that is not there has no version at all (RFC 9110 section 13.1.1)."""
+    """Raise PreconditionFailed unless the version is expected; an absent connection has none (RFC 9110 13.1.1)."""
     if expected_versions is not None and (connection is None or connection.version not in expected_versions):
         raise errors.PreconditionFailed
 
 
 def _check_api_key(connection: Connection, api_key_client_id: UUID | None, *, was_sent: bool) -> None:
-    """A connection that a MIS uses is rotated only with a key of that MIS; a client's own, without one."""
+    """Require the API-key of the consumer, unless the consumer is the client itself (contract.md 6.2)."""
     if connection.consumer_id == connection.client_id:
         return
     if not was_sent:

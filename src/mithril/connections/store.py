@@ -1,4 +1,4 @@
-"""The SQL about connections: which client's users reach which consumer, at which address, with which secret."""
+"""The SQL about connections: a client, its consumer, a redirect URI and a secret."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection as people may see it: of its secrets only what tells which one is deployed."""
+    """A connection as it may be shown: of its secrets only what tells which one is deployed."""
 
     id: UUID
     client_id: UUID
@@ -41,7 +41,7 @@ ROWS = rows.AuditedTable(
     client="w.client_id",
     # Another secret may well end in the same four characters.
     also_seen="o.key = 'secret_tail' AND (found.t).secret_digest <> (found.w).secret_digest",
-    # A secret that is given ends the one that a rotation had left alive.
+    # A given secret also ends the previous one, which a rotation may have left valid.
     on_update="updated_at = clock_timestamp(), version = t.version + 1,"
     " previous_secret_digest ="
     " CASE WHEN t.secret_digest = (found.w).secret_digest THEN t.previous_secret_digest END,"
@@ -50,7 +50,7 @@ ROWS = rows.AuditedTable(
 )
 # The constraint that a client has one connection with each consumer.
 PAIR = "connections_client_id_consumer_id_index"
-# A previous secret whose time is over is as good as none.
+# An expired previous secret is not shown.
 COLUMNS = """id, client_id, consumer_id, redirect_uri, secret_tail, version, inserted_at, updated_at,
              CASE WHEN previous_secret_expires_at > now() THEN previous_secret_expires_at END
                AS previous_secret_expires_at"""
@@ -60,8 +60,8 @@ FILTERS = {
     "redirect_uri": "strpos(lower(redirect_uri), lower({})) > 0",
 }
 
-# One statement: lock the row, change it if its version is an expected one and its address another, write the
-# audit row if it was changed. The lock comes first, so that of two requests the second sees what the first did.
+# One statement: lock the row, change it if its version is expected and its redirect URI differs, write the audit
+# row if it was changed. The lock comes first, so that of two requests the second sees what the first did.
 REPLACE_REDIRECT_URI = f"""
 WITH found AS (
     SELECT {COLUMNS}, $4::bigint[] IS NULL OR version = ANY ($4) AS is_expected_version
@@ -88,12 +88,12 @@ SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.pr
   FROM found LEFT JOIN changed USING (id)
 """
 
-# Named in the trail only where it changed, and written as all times on the wire are.
+# Only in the trail where it changed, in the form of all times on the wire.
 _EXPIRY_OF = """CASE WHEN found.previous_secret_expires_at IS DISTINCT FROM changed.previous_secret_expires_at
                      THEN jsonb_build_object('previous_secret_expires_at',
                           to_char({}.previous_secret_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
                      ELSE '{{}}' END"""
-# The secret of before lives on for so many seconds; with 0 it ends at once, and so does any older one.
+# The previous secret stays valid for so many seconds; with 0 it ends at once, and so does any older one.
 REPLACE_SECRET = f"""
 WITH found AS (
     SELECT {COLUMNS} FROM connections WHERE id = $1
@@ -115,7 +115,7 @@ WITH found AS (
 SELECT * FROM changed
 """
 
-# Its tokens and codes go along by their foreign key.
+# Tokens and codes are deleted by their foreign key.
 DELETE = f"""
 WITH deleted AS (
     DELETE FROM connections WHERE id = $1 RETURNING {COLUMNS}
@@ -138,10 +138,10 @@ async def replace_redirect_uri(
     expected_versions: list[int] | None,
     actor: Actor,
 ) -> Replaced | None:
-    """Sets the address of that client's connection; None when there is no such connection.
+    """Set the redirect URI of this connection of the client; return None when there is no such connection.
 
-    `expected_versions` None accepts any version. Nothing is written when the version is not an expected one or
-    the address is the present one.
+    `expected_versions` None accepts any version. Nothing is written when the version is not expected or the
+    redirect URI is the present one.
     """
     arguments = (connection_id, client_id, redirect_uri, expected_versions, *actor.arguments)
     row = await database.fetchrow(REPLACE_REDIRECT_URI, *arguments)
@@ -155,7 +155,7 @@ async def replace_redirect_uri(
 async def list_connections(
     database: Database, filters: dict[str, Any], *, client_id: UUID, page: Page
 ) -> Listed[Connection]:
-    """The connections of one client, in the order of their making."""
+    """List the connections of one client, the oldest first."""
     conditions = [Condition("client_id = {}", client_id)]
     conditions += [Condition(FILTERS[name], value) for name, value in filters.items()]
     return await database.fetch_page(
@@ -169,26 +169,26 @@ async def list_connections(
 
 
 async def find_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection | None:
-    """That client's connection, or None."""
+    """Return this connection of the client, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2"
     row = await source.fetchrow(statement, connection_id, client_id)
     return None if row is None else Connection(**row)
 
 
 async def lock_connection(transaction: PooledConnection, connection_id: UUID, *, client_id: UUID) -> Connection | None:
-    """That client's connection, held until the transaction ends; None when there is no such connection."""
+    """Return this connection of the client, locked until the transaction ends, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2 FOR UPDATE"
     row = await transaction.fetchrow(statement, connection_id, client_id)
     return None if row is None else Connection(**row)
 
 
 async def hold_client(transaction: PooledConnection, client_id: UUID) -> bool:
-    """Keeps the client from being deleted until the transaction ends; False when there is none."""
+    """Keep the client from being deleted until the transaction ends; return False when there is none."""
     return await transaction.fetchrow("SELECT FROM clients WHERE id = $1 FOR KEY SHARE", client_id) is not None
 
 
 async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_id: UUID) -> Connection | None:
-    """The connection of the two, held until the transaction ends; None when they have none."""
+    """Return the connection of the two, locked until the transaction ends, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE client_id = $1 AND consumer_id = $2 FOR UPDATE"
     row = await transaction.fetchrow(statement, client_id, consumer_id)
     return None if row is None else Connection(**row)
@@ -197,26 +197,26 @@ async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_
 async def add_pair(
     transaction: PooledConnection, columns: Document, secret: str, *, client_id: UUID, consumer_id: UUID, actor: Actor
 ) -> UUID | None:
-    """The id of a new connection of the two with that secret; None when somebody was faster. Raises Violation."""
+    """Add the connection of the two; return its id, or None when another request was faster. Raises Violation."""
     document = columns | {
         "client_id": client_id,
         "consumer_id": consumer_id,
-        "secret_digest": f"\\x{security.digest(secret).hex()}",
+        "secret_digest": rows.bytea(security.digest(secret)),
         "secret_tail": security.tail(secret),
     }
     return await rows.insert_first(transaction, ROWS, document, key=PAIR, actor=actor)
 
 
 async def replace_secret(
-    transaction: PooledConnection, connection_id: UUID, secret: str, *, previous_lives_seconds: int, actor: Actor
+    transaction: PooledConnection, connection_id: UUID, secret: str, *, previous_expires_in_seconds: int, actor: Actor
 ) -> Connection:
-    """Gives a locked connection its new secret, and the present one so many more seconds to live."""
-    new = (security.digest(secret), security.tail(secret), float(previous_lives_seconds))
+    """Give a locked connection its new secret; the present one stays valid for so many more seconds."""
+    new = (security.digest(secret), security.tail(secret), float(previous_expires_in_seconds))
     row = await transaction.fetchrow(REPLACE_SECRET, connection_id, *new, *actor.arguments)
     assert row is not None, "a locked row is there"
     return Connection(**row)
 
 
 async def delete_connection(transaction: PooledConnection, connection_id: UUID, *, actor: Actor) -> None:
-    """Deletes a locked connection and, by its foreign key, every token and code issued through it."""
+    """Delete a locked connection and, by their foreign key, every token and code issued through it."""
     await transaction.execute(DELETE, connection_id, *actor.arguments)
