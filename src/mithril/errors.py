@@ -420,6 +420,8 @@ class PageError(MithrilError):
         """`values`: what the page names; they are shown and never logged."""
         super().__init__(detail=self.page)
         self.values = values
+
+
 _Found = TypeVar("_Found")
 
 
@@ -428,8 +430,3 @@ def found(value: _Found | None) -> _Found:
     if value is None:
         raise NotFound
     return value
-
-
-def _challenge(**parameters: str | None) -> str:
-    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
-    return f"Bearer {pairs}".rstrip()

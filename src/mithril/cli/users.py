@@ -32,9 +32,9 @@ from mithril.settings import Settings
 from mithril.user_roles import service as user_roles
 from mithril.user_roles.admin_routes import CONSTRAINTS as ROLE_CONSTRAINTS
 from mithril.user_roles.store import GlobalRole, UserRole
-from mithril.users import accounts, person_view
-from mithril.users.admin_routes import CONSTRAINTS, USER
+from mithril.users import accounts
 from mithril.users.store import Person
+from mithril.users.view import view
 from mithril.validation import fields as validation
 from mithril.web.query_parameters import LARGEST_SIZE
 
@@ -72,13 +72,13 @@ async def list_(
     given = {"tax_id": tax_id, "is_blocked": blocked}
     filters = {name: value for name, value in given.items() if value is not None}
     found = await accounts.list_people(opened, filters, page=page(number, size))
-    output.print_page(found, map(person_view.view, found.rows), columns=COLUMNS, as_json=as_json)
+    output.print_page(found, map(view, found.rows), columns=COLUMNS, as_json=as_json)
 
 
 @session.command(app, "show")
 async def show(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
     """Show one person."""
-    output.print_one(person_view.view(await find(opened, user)), as_json=as_json)
+    output.print_one(view(await find(opened, user)), as_json=as_json)
 
 
 @session.command(app, "create")
@@ -110,10 +110,8 @@ async def create(
         "factor": phone,
         "settings": user_settings or {},
     }
-    account = accounts.new_account(USER.new(_given(fields)), chosen)
-    with validation.constraints(CONSTRAINTS):
-        added = await accounts.add(opened, account, actor=session.actor("user create"))
-    output.print_one(person_view.view(added), as_json=as_json)
+    added = await accounts.add(opened, chosen, _given(fields), actor=session.actor("user create"))
+    output.print_one(view(added), as_json=as_json)
 
 
 @session.command(app, "change")
@@ -150,9 +148,8 @@ async def block(
 ) -> None:
     """Block a person: their tokens end at once."""
     person, actor = await find(opened, user), session.actor("user block")
-    output.print_one(
-        person_view.view(await accounts.block(opened, person.id, reason=reason, actor=actor)), as_json=as_json
-    )
+    blocked = await accounts.block(opened, person.id, {"block_reason": reason}, actor=actor)
+    output.print_one(view(blocked), as_json=as_json)
 
 
 @session.command(app, "unblock")
@@ -161,9 +158,8 @@ async def unblock(
 ) -> None:
     """Let a person in again, and forget what they did wrong before."""
     person, actor = await find(opened, user), session.actor("user unblock")
-    output.print_one(
-        person_view.view(await accounts.unblock(opened, person.id, reason=reason, actor=actor)), as_json=as_json
-    )
+    unblocked = await accounts.unblock(opened, person.id, {"block_reason": reason}, actor=actor)
+    output.print_one(view(unblocked), as_json=as_json)
 
 
 @session.command(app, "delete")
@@ -265,11 +261,9 @@ async def find(opened: Database, user: str) -> Person:
 async def _change(
     opened: Database, chosen: Settings, user: str, fields: dict[str, Any], *, what: str, as_json: bool
 ) -> None:
-    account = accounts.changed_account(USER.changes(fields), chosen)
     person, actor = await find(opened, user), session.actor(f"user {what}")
-    with validation.constraints(CONSTRAINTS):
-        changed = await accounts.change(opened, person.id, account, actor=actor)
-    output.print_one(person_view.view(changed), as_json=as_json)
+    changed = await accounts.change(opened, chosen, person.id, fields, actor=actor)
+    output.print_one(view(changed), as_json=as_json)
 
 
 def _check_place(client: UUID | None, *, everywhere: bool) -> None:

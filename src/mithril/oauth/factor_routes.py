@@ -15,7 +15,8 @@ from mithril.errors import Invalid
 from mithril.oauth import bearers, password_change, second_factor, token_view
 from mithril.throttling import service as throttling
 from mithril.tokens.store import Token
-from mithril.users import person_view, phones
+from mithril.users import phones
+from mithril.users.view import view as user_view
 from mithril.validation.bodies import Document
 from mithril.validation.fields import MESSAGE, Fields
 from mithril.web import envelope, requests, routing, wrapped_bodies
@@ -89,7 +90,7 @@ async def update_password(request: Request) -> Response:
         person = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
     except errors.ValidationFailed as refusal:
         raise errors.ValidationFailed(refusal.invalid, message=MESSAGE) from None
-    return envelope.answer(request, person_view.view(person))
+    return envelope.answer(request, user_view(person))
 
 
 def _bearer(request: Request) -> str:

@@ -7,7 +7,8 @@ from starlette.responses import Response
 from mithril.otp import factors
 from mithril.otp.factors import OfPerson
 from mithril.otp.store import CodeRecord, FactorRecord
-from mithril.users import fields, person_view, phones
+from mithril.users import fields, phones
+from mithril.users.view import view as user_view
 from mithril.validation import fields as validation
 from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
@@ -74,7 +75,7 @@ async def list_codes(request: Request) -> Response:
 
 def view(found: OfPerson) -> dict[str, object]:
     """The published fields."""
-    return brief_view(found.factor) | {"user": person_view.view(found.person)}
+    return brief_view(found.factor) | {"user": user_view(found.person)}
 
 
 def brief_view(factor: FactorRecord) -> dict[str, object]:

@@ -1,17 +1,14 @@
-"""Administration of people (contract.md 3.8). No answer has anything about a password."""
+"""Administration of users (contract.md 3.8). No answer contains anything about a password."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.users import accounts, fields, person_view
-from mithril.validation import fields as validation
-from mithril.validation.fields import Fields
+from mithril.users import accounts
+from mithril.users.view import view
+from mithril.validation.bodies import Document
 from mithril.web import admin, bodies, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
 
-USER = Fields("mithril.users", "user.json", rules=fields.problems)
-BLOCK = Fields("mithril.users", "block.json")
-PASSWORD_CHANGE = Fields("mithril.users", "password_change.json", rules=fields.problems_of_change)
 FILTERS = Filters(
     id=query_parameters.uuid,
     ids=query_parameters.uuids,
@@ -19,88 +16,74 @@ FILTERS = Filters(
     tax_id=query_parameters.text,
     is_blocked=query_parameters.boolean,
 )
-CONSTRAINTS = {"users_email_index": "$.email"}
 PATH, WRAPPER = "/admin/users", "user"
 ONE = PATH + "/{id}"
 
 
 async def list_(request: Request) -> Response:
-    """All, or those that match."""
+    """List all users, or those that match."""
     filters, page = FILTERS.read(request)
     found = await accounts.list_people(requests.resources(request).database, filters, page=page)
-    return envelope.answer_page(request, found, person_view.view)
+    return envelope.answer_page(request, found, view)
 
 
 async def show(request: Request) -> Response:
-    """One."""
+    """Show one user."""
     user_id = admin.identifier(request)
-    return envelope.answer(request, person_view.view(await accounts.get(requests.resources(request).database, user_id)))
+    return envelope.answer(request, view(await accounts.get(requests.resources(request).database, user_id)))
 
 
 async def add(request: Request) -> Response:
-    """A new one, with a second factor unless that is not wanted."""
-    given = USER.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    """Add a user, with a second factor unless that is not wanted."""
+    given = await wrapped_bodies.read_wrapped(request, WRAPPER)
     settings, database, _ = requests.resources(request)
-    account = accounts.new_account(given, settings)
-    with validation.constraints(CONSTRAINTS):
-        added = await accounts.add(database, account, actor=admin.actor(request))
-    return admin.answer_created(request, person_view.view(added), location=f"{PATH}/{added.id}")
+    added = await accounts.add(database, settings, given, actor=admin.actor(request))
+    return admin.answer_created(request, view(added), location=f"{PATH}/{added.id}")
 
 
 async def change(request: Request) -> Response:
-    """Other fields; the rest stays."""
+    """Change the fields that are given."""
     user_id = admin.identifier(request)
-    given = USER.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    given = await wrapped_bodies.read_wrapped(request, WRAPPER)
     settings, database, _ = requests.resources(request)
-    account = accounts.changed_account(given, settings)
-    with validation.constraints(CONSTRAINTS):
-        changed = await accounts.change(database, user_id, account, actor=admin.actor(request))
-    return envelope.answer(request, person_view.view(changed))
+    changed = await accounts.change(database, settings, user_id, given, actor=admin.actor(request))
+    return envelope.answer(request, view(changed))
 
 
 async def remove(request: Request) -> Response:
-    """Delete the person, with all that is theirs."""
+    """Delete a user with all that the user owns."""
     user_id = admin.identifier(request)
     await accounts.remove(requests.resources(request).database, user_id, actor=admin.actor(request))
     return admin.answer_nothing()
 
 
 async def change_password(request: Request) -> Response:
-    """A new password for who knows the present one."""
+    """Set a new password for a user who knows the present one."""
     user_id = admin.identifier(request)
-    given = PASSWORD_CHANGE.cast(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    given = await wrapped_bodies.read_wrapped(request, WRAPPER)
     database, actor = requests.resources(request).database, admin.actor(request)
-    present, password = given["current_password"], given["password"]
-    changed = await accounts.change_password(database, user_id, present=present, password=password, actor=actor)
-    return envelope.answer(request, person_view.view(changed))
+    return envelope.answer(request, view(await accounts.change_password(database, user_id, given, actor=actor)))
 
 
 async def block(request: Request) -> Response:
-    """Keep the person out."""
-    user_id = admin.identifier(request)
-    reason = await _reason(request)
+    """Block a user."""
+    user_id, given = admin.identifier(request), await _read_optional(request)
     database, actor = requests.resources(request).database, admin.actor(request)
-    return envelope.answer(
-        request, person_view.view(await accounts.block(database, user_id, reason=reason, actor=actor))
-    )
+    return envelope.answer(request, view(await accounts.block(database, user_id, given, actor=actor)))
 
 
 async def unblock(request: Request) -> Response:
-    """Let the person in again."""
-    user_id = admin.identifier(request)
-    reason = await _reason(request)
+    """Unblock a user."""
+    user_id, given = admin.identifier(request), await _read_optional(request)
     database, actor = requests.resources(request).database, admin.actor(request)
-    return envelope.answer(
-        request, person_view.view(await accounts.unblock(database, user_id, reason=reason, actor=actor))
-    )
+    return envelope.answer(request, view(await accounts.unblock(database, user_id, given, actor=actor)))
 
 
-async def _reason(request: Request) -> str | None:
-    """The reason that the body gives, if there is a body and it gives one; anything but an object says nothing."""
+async def _read_optional(request: Request) -> Document:
+    """Return the wrapped fields of a body that may be absent; a wrapper that is not an object has none."""
     document = await wrapped_bodies.read_bare(request) if bodies.has_body(request) else {}
     given = document.get(WRAPPER)
-    reason: str | None = BLOCK.new(given if isinstance(given, dict) else {}).get("block_reason")
-    return reason
+    return given if isinstance(given, dict) else {}
 
 
 ROUTES = [

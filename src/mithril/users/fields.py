@@ -1,22 +1,24 @@
-"""What JSON Schema cannot say about the fields of a person: address, password and phone (contract.md 3.8)."""
+"""The fields of a user, for whoever writes one: API, command line and import (contract.md 3.8)."""
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from mithril.errors import Rule
 from mithril.users import passwords, phones
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields
 
 LONGEST_EMAIL = 255
-# What browsers take for an address (HTML Living Standard, "valid e-mail address"), with at least one dot after the @.
+# What browsers accept as an e-mail address (HTML Living Standard), with at least one dot after the @.
 LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{LABEL}(?:\.{LABEL})+")
 NOT_AN_EMAIL = Rule("email", "is not a valid email", [f"~r/^{EMAIL.pattern}$/"])
 NOT_CHANGED = Rule("required", "is not changed", [])
+CONSTRAINTS = {"users_email_index": "$.email"}
 
 
-def problems(given: dict[str, Any]) -> Iterator[tuple[str, Rule]]:
-    """Every rule that the fields of a person break, by entry; values of a wrong type are the schema's affair."""
+def problems(given: Document) -> Iterator[tuple[str, Rule]]:
+    """Yield every rule that an e-mail address, password or phone breaks, by entry; the schema checks their types."""
     email, password, phone = (_text(given.get(name)) for name in ("email", "password", "factor"))
     # A longer one is refused for its length.
     if email is not None and len(email) <= LONGEST_EMAIL and not EMAIL.fullmatch(email):
@@ -27,8 +29,8 @@ def problems(given: dict[str, Any]) -> Iterator[tuple[str, Rule]]:
         yield "$.factor", phones.INVALID
 
 
-def problems_of_change(given: dict[str, Any]) -> Iterator[tuple[str, Rule]]:
-    """Every rule that a new password breaks beside the present one."""
+def _problems_of_change(given: Document) -> Iterator[tuple[str, Rule]]:
+    """Yield every rule that a new password breaks beside the present one."""
     password = given.get("password")
     if password is None or password == given.get("current_password"):
         yield "$.password", NOT_CHANGED
@@ -38,3 +40,8 @@ def problems_of_change(given: dict[str, Any]) -> Iterator[tuple[str, Rule]]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+USER = Fields("mithril.users", "user.json", rules=problems)
+BLOCK = Fields("mithril.users", "block.json")
+PASSWORD_CHANGE = Fields("mithril.users", "password_change.json", rules=_problems_of_change)

@@ -11,10 +11,10 @@ from mithril.settings import Settings
 from mithril.throttling import store as throttling
 from mithril.tokens import store as token_store
 from mithril.users import store
+from mithril.users.fields import LONGEST_EMAIL
 from mithril.users.store import User
 
 TOO_MANY_CODES = "Passed invalid OTP more than USER_OTP_ERROR_MAX"
-LONGEST_EMAIL = 255
 
 
 async def authenticate(

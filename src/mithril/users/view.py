@@ -1,0 +1,11 @@
+"""What is shown of a user: never anything about the password."""
+
+import msgspec
+
+from mithril.users.store import Person
+
+
+def view(user: Person) -> dict[str, object]:
+    """Return the published fields (contract.md 3.8)."""
+    fields: dict[str, object] = msgspec.structs.asdict(user)
+    return fields | {"settings": msgspec.Raw(user.settings.encode())}
