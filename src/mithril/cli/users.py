@@ -30,12 +30,10 @@ from mithril.identifiers import parse_uuid
 from mithril.scope_sets.store import ROLES
 from mithril.settings import Settings
 from mithril.user_roles import service as user_roles
-from mithril.user_roles.admin_routes import CONSTRAINTS as ROLE_CONSTRAINTS
 from mithril.user_roles.store import GlobalRole, UserRole
 from mithril.users import accounts
 from mithril.users.store import Person
 from mithril.users.view import view
-from mithril.validation import fields as validation
 from mithril.web.query_parameters import LARGEST_SIZE
 
 app = typer.Typer(help="People: who they are, and which roles they have.", no_args_is_help=True)
@@ -203,14 +201,13 @@ async def grant(
     _check_place(client, everywhere=everywhere)
     person, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
     actor = session.actor("user grant")
-    with validation.constraints(ROLE_CONSTRAINTS):
-        if client is None:
-            given: UserRole | GlobalRole = await user_roles.give_global_role(
-                opened, person.id, role_id=wanted.id, actor=actor
-            )
-        else:
-            columns = {"role_id": str(wanted.id), "client_id": str(client)}
-            given = await user_roles.give_role(opened, person.id, columns, actor=actor)
+    if client is None:
+        given: UserRole | GlobalRole = await user_roles.give_global_role(
+            opened, person.id, {"role_id": str(wanted.id)}, actor=actor
+        )
+    else:
+        fields = {"role_id": str(wanted.id), "client_id": str(client)}
+        given = await user_roles.give_role(opened, person.id, fields, actor=actor)
     output.print_one(_role(given), as_json=as_json)
 
 

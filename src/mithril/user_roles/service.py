@@ -1,4 +1,4 @@
-"""Who gets which role, and who loses it. A role takes effect with the next grant or refresh: tokens go on."""
+"""The rules of users' roles. A change takes effect with the next grant or refresh; issued tokens stay as they are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,68 +9,72 @@ from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
 from mithril.database.database import Database, Listed, Page, Source
-from mithril.user_roles import store
+from mithril.user_roles import fields, store
 from mithril.user_roles.store import GlobalRole, UserRole
+from mithril.validation.fields import constraints
 
 
 async def list_user_roles(database: Database, filters: Mapping[str, Any], *, page: Page) -> Listed[UserRole]:
-    """Those that match; filters as in the store."""
+    """List the roles in clients that match; filters as in the store."""
     return await store.list_user_roles(database, filters, page=page)
 
 
 async def get_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole:
-    """That person's role in a client. Raises NotFound."""
-    found = await store.find_user_role(source, row_id, user_id=user_id)
-    if found is None:
-        raise errors.NotFound
-    return found
+    """Return this role of the user in a client. Raises NotFound."""
+    return errors.found(await store.find_user_role(source, row_id, user_id=user_id))
 
 
-async def give_role(database: Database, user_id: UUID, columns: Document, *, actor: Actor) -> UserRole:
-    """Gives a person a role in a client. Raises Violation for one that they have, and for what is not there."""
+async def give_role(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRole:
+    """Give a user a role in a client.
+
+    Raises ValidationFailed, also for a role that the user has, and for a role, client or user that does not exist.
+    """
+    columns = fields.columns(fields.USER_ROLE, given, user_id=user_id)
     async with database.transaction() as transaction:
-        row_id = await rows.insert(transaction, store.ROWS, columns | {"user_id": user_id}, actor=actor)
+        with constraints(fields.CONSTRAINTS):
+            row_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         return await get_user_role(transaction, row_id, user_id=user_id)
 
 
 async def take_roles(database: Database, filters: Mapping[str, Any], *, actor: Actor) -> int:
-    """Takes the roles that match every filter from whoever has them; their number. Filters as in the store."""
+    """Take the roles that match every filter from their users; return their number. Filters as in the store."""
     async with database.transaction() as transaction:
         return await rows.delete(transaction, store.ROWS, store.conditions(filters), actor=actor)
 
 
 async def take_role(database: Database, row_id: UUID, *, actor: Actor) -> None:
-    """Takes one role in a client from whoever has it. Raises NotFound."""
+    """Take one role in a client from the user who has it. Raises NotFound."""
     if not await take_roles(database, {"id": row_id}, actor=actor):
         raise errors.NotFound
 
 
 async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
-    """The roles that a person has everywhere."""
+    """List the roles that a user has in every client."""
     return await store.list_global_roles(database, user_id, page=page)
 
 
 async def get_global_role(database: Database, row_id: UUID, *, user_id: UUID) -> GlobalRole:
-    """That person's role. Raises NotFound."""
-    found = await store.find_global_role(database, row_id, user_id=user_id)
-    if found is None:
-        raise errors.NotFound
+    """Return this role of the user in every client. Raises NotFound."""
+    return errors.found(await store.find_global_role(database, row_id, user_id=user_id))
+
+
+async def give_global_role(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> GlobalRole:
+    """Give a user a role in every client, unless the user has it; return it.
+
+    Raises ValidationFailed, also for a role or user that does not exist.
+    """
+    columns = fields.columns(fields.GLOBAL_USER_ROLE, given, user_id=user_id)
+    found = None
+    async with database.transaction() as transaction:
+        while found is None:
+            with constraints(fields.CONSTRAINTS):
+                await rows.insert_first(transaction, store.GLOBAL_ROWS, columns, key=store.GLOBAL_KEY, actor=actor)
+            found = await store.find_given_role(transaction, user_id, role_id=UUID(columns["role_id"]))
     return found
 
 
-async def give_global_role(database: Database, user_id: UUID, *, role_id: UUID, actor: Actor) -> GlobalRole:
-    """The role that the person has everywhere from now on, or had before. Raises Violation for what is not there."""
-    columns = {"user_id": user_id, "role_id": role_id}
-    given = None
-    async with database.transaction() as transaction:
-        while given is None:
-            await rows.insert_first(transaction, store.GLOBAL_ROWS, columns, key=store.GLOBAL_KEY, actor=actor)
-            given = await store.find_given_role(transaction, user_id, role_id=role_id)
-    return given
-
-
 async def take_global_role(database: Database, row_id: UUID, *, user_id: UUID, actor: Actor) -> None:
-    """Takes a role that counts everywhere from that person. Raises NotFound."""
+    """Take a role in every client from the user. Raises NotFound."""
     conditions = store.conditions({"id": row_id, "user_id": user_id})
     async with database.transaction() as transaction:
         taken = await rows.delete(transaction, store.GLOBAL_ROWS, conditions, actor=actor)
