@@ -81,8 +81,8 @@ class Match(NamedTuple):
 ID = Key("id", ("id",), "id")
 ROLE_NAME = "(SELECT name FROM roles WHERE id = t.role_id) AS role"
 
-CLIENT_TYPES = Table(scope_sets.CLIENT_TYPES.audited, "id, name, scope", (Key("name", ("name",), "name"),))
-ROLES = Table(scope_sets.ROLES.audited, "id, name, scope", (Key("name", ("name",), "name"),))
+CLIENT_TYPES = Table(scope_sets.CLIENT_TYPES, "id, name, scope", (Key("name", ("name",), "name"),))
+ROLES = Table(scope_sets.ROLES, "id, name, scope", (Key("name", ("name",), "name"),))
 USERS = Table(
     users.ROWS,
     "id, email, tax_id, person_id, settings, priv_settings, is_blocked, block_reason",

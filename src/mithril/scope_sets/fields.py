@@ -1,0 +1,6 @@
+"""The fields of a client type or role, for whoever writes one: API, command line and import (contract.md 3.7)."""
+
+from mithril.validation.fields import Fields
+
+NAMED_SCOPE = Fields("mithril.scope_sets", "named_scope.json")
+CONSTRAINTS = {"client_types_name_index": "$.name", "roles_name_index": "$.name"}
