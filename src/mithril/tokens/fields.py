@@ -1,0 +1,32 @@
+"""The fields of a token as administrators write it, and its columns (contract.md 3.5)."""
+
+from datetime import UTC, datetime
+
+from mithril import security
+from mithril.audit import rows
+from mithril.validation.bodies import Document
+from mithril.validation.fields import Fields
+
+TOKEN = Fields("mithril.tokens", "token.json")
+CONSTRAINTS = {
+    "tokens_digest_index": "$.value",
+    "tokens_user_id_fkey": "$.user_id",
+    "tokens_client_id_fkey": "$.details.client_id",
+}
+# Of the details these are columns. The original kept a refresh token there; here no value is stored.
+DETAIL_COLUMNS, NEVER_STORED = ("client_id", "scope"), ("refresh_token",)
+
+
+def columns(checked: Document) -> Document:
+    """Return the columns for these fields, which `TOKEN` has checked: of the value only the digest."""
+    found: Document = {name: checked[name] for name in ("name", "user_id") if name in checked}
+    if "value" in checked:
+        found["digest"] = rows.bytea(security.digest(checked["value"]))
+    if "expires_at" in checked:
+        found["expires_at"] = datetime.fromtimestamp(int(checked["expires_at"]), UTC)
+    if "details" in checked:
+        details: Document = checked["details"]
+        found |= {name: details.get(name) for name in DETAIL_COLUMNS}
+        apart = {*DETAIL_COLUMNS, *NEVER_STORED}
+        found["details"] = {name: value for name, value in details.items() if name not in apart}
+    return found
