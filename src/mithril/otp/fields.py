@@ -1,0 +1,7 @@
+"""The fields of a second factor, for whoever writes one: API and import (contract.md 3.10)."""
+
+from mithril.users import fields
+from mithril.validation.fields import Fields
+
+FACTOR = Fields("mithril.otp", "factor.json", rules=fields.problems)
+CONSTRAINTS = {"authentication_factors_user_id_type_index": "$.user_id"}
