@@ -1,1 +1,1 @@
-"""Approvals: what a person has consented to for a client. How one comes of signing in is in `oauth`."""
+"""Approvals: what a user allows a client. How signing in leads to one is in `oauth`."""

@@ -1,4 +1,4 @@
-"""Administration of approvals, `/admin/apps` (contract.md 3.6): each person's own, whom X-Consumer-Id names."""
+"""Administration of approvals, `/admin/apps` (contract.md 3.6), for the user whom X-Consumer-Id names."""
 
 from uuid import UUID
 
@@ -7,10 +7,8 @@ from starlette.responses import Response
 
 from mithril import errors, refusals
 from mithril.approvals import service
-from mithril.approvals.store import Approval
+from mithril.approvals.view import view
 from mithril.identifiers import parse_uuid
-from mithril.validation import fields as validation
-from mithril.validation.fields import Fields
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
 
@@ -18,10 +16,10 @@ CLIENT, CLIENT_NAME = "client-", "client_name-"
 
 
 def _clients(text: str) -> list[str]:
-    """Those of the items that name a client, in lower case. Raises NotFound for an identifier that names nothing."""
+    """Return the items that name a client, in lower case. Raises NotFound for an id that is not a UUID."""
     named = [item.lower() for item in query_parameters.words(text) if item.startswith(CLIENT)]
     if not all(parse_uuid(item.removeprefix(CLIENT)) for item in named):
-        raise errors.NotFound(detail="client_ids has what is no UUID")
+        raise errors.NotFound(detail="client_ids contains an id that is not a UUID")
     return named
 
 
@@ -29,20 +27,14 @@ def _client_names(text: str) -> list[str]:
     return [item for item in query_parameters.words(text) if item.startswith(CLIENT_NAME)]
 
 
-APPROVAL = Fields("mithril.approvals", "approval.json")
 FILTERS = Filters(client_ids=_clients, client_names=_client_names)
-FILTERS_OF_A_PERSON = Filters(client_id=query_parameters.uuid)
-CONSTRAINTS = {
-    "apps_user_id_client_id_index": "$.user_id",
-    "apps_user_id_fkey": "$.user_id",
-    "apps_client_id_fkey": "$.client_id",
-}
+FILTERS_OF_A_USER = Filters(client_id=query_parameters.uuid)
 PATH, WRAPPER = "/admin/apps", "app"
 
 
 async def list_(request: Request) -> Response:
-    """The person's own, or those for some clients."""
-    user_id = _person(request)
+    """List the user's approvals, or those for some clients."""
+    user_id = _user(request)
     filters, page = FILTERS.read(request)
     clients = [*_listed(filters, "client_ids"), *_listed(filters, "client_names")]
     database = requests.resources(request).database
@@ -52,44 +44,42 @@ async def list_(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """One of the person's own."""
-    user_id, approval_id = _person(request), admin.identifier(request)
+    """Show one of the user's approvals."""
+    user_id, approval_id = _user(request), admin.identifier(request)
     found = await service.get_approval(requests.resources(request).database, approval_id, user_id=user_id)
     return envelope.answer(request, view(found))
 
 
 async def add(request: Request) -> Response:
-    """A new one, for the person themselves."""
-    user_id = _person(request)
-    columns = APPROVAL.new(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    """Add an approval of the user."""
+    user_id = _user(request)
+    given = await wrapped_bodies.read_wrapped(request, WRAPPER)
     database, actor = requests.resources(request).database, admin.actor(request)
-    with validation.constraints(CONSTRAINTS):
-        added = await service.add(database, user_id, columns, actor=actor)
+    added = await service.add(database, user_id, given, actor=actor)
     return admin.answer_created(request, view(added), location=f"{PATH}/{added.id}")
 
 
 async def change(request: Request) -> Response:
-    """Another scope, or for another client."""
-    user_id, approval_id = _person(request), admin.identifier(request)
-    columns = APPROVAL.changes(await wrapped_bodies.read_wrapped(request, WRAPPER))
+    """Change the scope or the client."""
+    user_id, approval_id = _user(request), admin.identifier(request)
+    given = await wrapped_bodies.read_wrapped(request, WRAPPER)
     database, actor = requests.resources(request).database, admin.actor(request)
-    with validation.constraints(CONSTRAINTS):
-        changed = await service.change(database, approval_id, columns, user_id=user_id, actor=actor)
+    changed = await service.change(database, approval_id, given, user_id=user_id, actor=actor)
     return envelope.answer(request, view(changed))
 
 
 async def remove(request: Request) -> Response:
-    """Take it back: the client's tokens for the person end."""
-    user_id, approval_id = _person(request), admin.identifier(request)
+    """Delete an approval, and revoke the client's tokens for the user."""
+    user_id, approval_id = _user(request), admin.identifier(request)
     database, actor = requests.resources(request).database, admin.actor(request)
     await service.remove(database, approval_id, user_id=user_id, actor=actor)
     return admin.answer_nothing()
 
 
-async def remove_of_person(request: Request) -> Response:
-    """Take back all of a person's, or the one for a client; nobody need be named as the one who asks."""
+async def remove_of_user(request: Request) -> Response:
+    """Delete all approvals of a user, or the one for a client. X-Consumer-Id may be absent."""
     user_id = admin.identifier(request, "user_id")
-    filters, _ = FILTERS_OF_A_PERSON.read(request)
+    filters, _ = FILTERS_OF_A_USER.read(request)
     client_id = filters.get("client_id")
     assert client_id is None or isinstance(client_id, UUID)
     database, actor = requests.resources(request).database, admin.actor(request)
@@ -97,21 +87,8 @@ async def remove_of_person(request: Request) -> Response:
     return admin.answer_nothing()
 
 
-def view(approval: Approval) -> dict[str, object]:
-    """The published fields."""
-    return {
-        "id": approval.id,
-        "scope": approval.scope,
-        "user_id": approval.user_id,
-        "client_id": approval.client_id,
-        "client_name": approval.client_name,
-        "created_at": approval.inserted_at,
-        "updated_at": approval.updated_at,
-    }
-
-
-def _person(request: Request) -> UUID:
-    """Whom X-Consumer-Id names. Raises Unauthorized without it, RequestMalformed where it is no UUID."""
+def _user(request: Request) -> UUID:
+    """Return the user whom X-Consumer-Id names. Raises Unauthorized without it, RequestMalformed for no UUID."""
     named = requests.header(request, "x-consumer-id")
     if not named:
         raise refusals.ConsumerIdMissing
@@ -133,5 +110,5 @@ ROUTES = [
     routing.route(f"{PATH}/{{id}}", show),
     routing.route(f"{PATH}/{{id}}", change, "PUT", "PATCH"),
     routing.route(f"{PATH}/{{id}}", remove, "DELETE"),
-    routing.route("/admin/users/{user_id}/apps", remove_of_person, "DELETE"),
+    routing.route("/admin/users/{user_id}/apps", remove_of_user, "DELETE"),
 ]

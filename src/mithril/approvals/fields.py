@@ -1,0 +1,10 @@
+"""The fields of an approval, for whoever writes one: API and import (contract.md 3.6)."""
+
+from mithril.validation.fields import Fields
+
+APPROVAL = Fields("mithril.approvals", "approval.json")
+CONSTRAINTS = {
+    "apps_user_id_client_id_index": "$.user_id",
+    "apps_user_id_fkey": "$.user_id",
+    "apps_client_id_fkey": "$.client_id",
+}
