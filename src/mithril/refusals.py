@@ -164,6 +164,12 @@ BrokerSettingsInvalid = _named(Unprocessable, "BrokerSettingsInvalid", "Incorrec
 
 # Administration and operation
 ParametersInvalid = _named(Unprocessable, "ParametersInvalid", "invalid params")
+ClientExists = _named(
+    Conflict, "ClientExists", "there is a client with that id already; `mithril client change` changes it"
+)
+ConnectionExists = _named(
+    Conflict, "ConnectionExists", "the two are connected already; `mithril connection change` changes the redirect URI"
+)
 ScopeSetInUse = _named(Conflict, "ScopeSetInUse", "It is in use.")
 SchemaOutdated = _named(
     ServiceUnavailable, "SchemaOutdated", "The database has an older schema: run `mithril migrate`."

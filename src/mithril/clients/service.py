@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
@@ -50,7 +50,7 @@ async def get_full_client(source: Source, client_id: UUID) -> FullClient:
 async def add_client(database: Database, given: Document, *, client_id: UUID | None = None, actor: Actor) -> FullClient:
     """Add a client with these fields, under the given id or a new one; return its state.
 
-    Raises ValidationFailed, and Conflict for an id that is taken.
+    Raises ValidationFailed, and ClientExists for an id that is taken.
     """
     columns = fields.CLIENT.new(given) | ({} if client_id is None else {"id": client_id})
     try:
@@ -59,7 +59,7 @@ async def add_client(database: Database, given: Document, *, client_id: UUID | N
                 added = await rows.insert(transaction, store.ROWS, columns, actor=actor)
             return await get_full_client(transaction, added)
     except Violation:
-        raise errors.Conflict("there is a client with that id already") from None
+        raise refusals.ClientExists from None
 
 
 async def change_client(database: Database, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:

@@ -77,8 +77,8 @@ async def put_connection(
 
     Returns its state, and the secret of a new one, which is stored nowhere; None for one that existed. Of several
     requests for a new pair, one adds it and the others change it.
-    Raises NotFound, Conflict where they have one and `may_change` is false, ValidationFailed, also for a consumer
-    that does not exist, and PreconditionFailed, in this order. Source: contract.md 6.1.
+    Raises NotFound, ConnectionExists where they have one and `may_change` is false, ValidationFailed, also for a
+    consumer that does not exist, and PreconditionFailed, in this order. Source: contract.md 6.1.
     """
     consumer_id = parse_uuid(str(given.get("consumer_id")))
     if client_id is None or consumer_id is None:
@@ -90,7 +90,7 @@ async def put_connection(
         while True:
             before = await store.lock_pair(transaction, client_id=client_id, consumer_id=consumer_id)
             if before is not None and not may_change:
-                raise errors.Conflict("the two are connected already")
+                raise refusals.ConnectionExists
             columns = fields.columns(given, settings, is_new=before is None)
             _check_version(before, expected_versions)
             if before is not None:
