@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 
 from mithril import errors, security
-from mithril.database.database import Database, Lookup
+from mithril.database.database import Database, Lookup, find_one
 from mithril.tokens import store
 from mithril.tokens.store import Presented
 from support import factories
@@ -18,6 +20,11 @@ pytestmark = pytest.mark.anyio
 
 MANY = 40
 NAME_OF_USER = Lookup("SELECT id, email FROM users WHERE id = $1 OR email = $2", "uuid", "text")
+
+
+class Counted(NamedTuple):
+    id: UUID
+    times: int
 
 
 @asynccontextmanager
@@ -141,3 +148,15 @@ async def test_the_statement_for_several_is_planned_once_for_any_number(database
         assert row is not None
         assert row["custom_plans"] <= 5  # as many as PostgreSQL tries at first
         assert row["generic_plans"] >= 15
+
+
+async def test_one_row_is_found_in_a_pool_in_a_transaction_and_on_a_plain_connection(
+    database: Database, db: Db
+) -> None:
+    await factories.client(db)
+    client_id = (await factories.client(db)).id
+    async with database.transaction() as transaction:
+        for source in (database, transaction, db):
+            found = await find_one(source, partial(Counted, times=1), "SELECT id FROM clients WHERE id = $1", client_id)
+            assert found == Counted(id=client_id, times=1)
+            assert await find_one(source, Counted, "SELECT id, 1 AS times FROM clients WHERE name = $1", "?") is None

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +46,7 @@ async def list_approvals(database: Database, user_id: UUID, *, clients: list[str
 async def find_approval(source: Source, approval_id: UUID, *, user_id: UUID) -> Approval | None:
     """The approval, or None, also for another person's."""
     statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE a.id = $1 AND a.user_id = $2"
-    row = await source.fetchrow(statement, approval_id, user_id)
-    return None if row is None else Approval(**row)
+    return await find_one(source, Approval, statement, approval_id, user_id)
 
 
 async def hold_approval(transaction: PooledConnection, approval_id: UUID, *, user_id: UUID) -> UUID | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +64,7 @@ async def list_clients(
 
 async def find_client(database: Database, client_id: UUID) -> Client | None:
     """Return the client, or None."""
-    row = await database.fetchrow(f"SELECT {COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
-    return None if row is None else Client(**row)
+    return await find_one(database, Client, f"SELECT {COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
 
 
 async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:
@@ -78,8 +77,7 @@ async def list_full_clients(database: Database, filters: dict[str, Any], *, page
 
 async def find_full_client(source: Source, client_id: UUID) -> FullClient | None:
     """Return the client with all its settings, or None."""
-    row = await source.fetchrow(f"SELECT {FULL_COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
-    return None if row is None else FullClient(**row)
+    return await find_one(source, FullClient, f"SELECT {FULL_COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
 
 
 async def lock_client(transaction: PooledConnection, client_id: UUID) -> bool:

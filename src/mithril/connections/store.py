@@ -10,7 +10,7 @@ from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.audit.rows import Document
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,15 +171,13 @@ async def list_connections(
 async def find_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection | None:
     """Return this connection of the client, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2"
-    row = await source.fetchrow(statement, connection_id, client_id)
-    return None if row is None else Connection(**row)
+    return await find_one(source, Connection, statement, connection_id, client_id)
 
 
 async def lock_connection(transaction: PooledConnection, connection_id: UUID, *, client_id: UUID) -> Connection | None:
     """Return this connection of the client, locked until the transaction ends, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE id = $1 AND client_id = $2 FOR UPDATE"
-    row = await transaction.fetchrow(statement, connection_id, client_id)
-    return None if row is None else Connection(**row)
+    return await find_one(transaction, Connection, statement, connection_id, client_id)
 
 
 async def hold_client(transaction: PooledConnection, client_id: UUID) -> bool:
@@ -190,8 +188,7 @@ async def hold_client(transaction: PooledConnection, client_id: UUID) -> bool:
 async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_id: UUID) -> Connection | None:
     """Return the connection of the two, locked until the transaction ends, or None."""
     statement = f"SELECT {COLUMNS} FROM connections WHERE client_id = $1 AND consumer_id = $2 FOR UPDATE"
-    row = await transaction.fetchrow(statement, client_id, consumer_id)
-    return None if row is None else Connection(**row)
+    return await find_one(transaction, Connection, statement, client_id, consumer_id)
 
 
 async def add_pair(

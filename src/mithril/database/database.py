@@ -4,7 +4,7 @@ No SQL about clients, tokens or people is here: that is in the stores.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -311,6 +311,18 @@ async def migrate(url: str) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(upgrade)
     await engine.dispose()
+
+
+async def find_one(
+    source: "Source | Connection", kind: Callable[..., Row], statement: str, *arguments: object
+) -> Row | None:
+    """Return the first row of one statement as a `kind`, or None. From a Database it raises ServiceUnavailable."""
+    return one_or_none(kind, await source.fetchrow(statement, *arguments))
+
+
+def one_or_none(kind: Callable[..., Row], row: "Found | asyncpg.Record") -> Row | None:
+    """Return a row that was found as a `kind`, whose fields are its columns, or None where there is no row."""
+    return None if row is None else kind(**row)
 
 
 def _session_attributes(url: str) -> Any:  # noqa: ANN401 -- asyncpg's enumeration or None

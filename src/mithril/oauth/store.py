@@ -7,7 +7,7 @@ import msgspec
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Database, PooledConnection, Source
+from mithril.database.database import Database, PooledConnection, Source, find_one
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,16 +96,14 @@ RETURNING id
 
 async def find_client(database: Database, client_id: UUID | None) -> Client | None:
     """The client with its type, or None."""
-    row = await database.fetchrow(FIND_CLIENT, client_id)
-    return None if row is None else Client(**row)
+    return await find_one(database, Client, FIND_CLIENT, client_id)
 
 
 async def find_link_by_address(database: Database, client_id: UUID, redirect_uri: str) -> Link | None:
     """The client's connection with exactly that address (RFC 9700 section 2.1), or None."""
     if "\0" in redirect_uri:  # PostgreSQL has no text with it
         return None
-    row = await database.fetchrow(FIND_LINK_BY_ADDRESS, client_id, redirect_uri)
-    return None if row is None else Link(**row)
+    return await find_one(database, Link, FIND_LINK_BY_ADDRESS, client_id, redirect_uri)
 
 
 async def hold_link(transaction: PooledConnection, connection_id: UUID | None) -> Link | None:
@@ -113,14 +111,12 @@ async def hold_link(transaction: PooledConnection, connection_id: UUID | None) -
 
     To be held before any token: a deletion locks connection and tokens in the same order.
     """
-    row = await transaction.fetchrow(HOLD_LINK, connection_id)
-    return None if row is None else Link(**row)
+    return await find_one(transaction, Link, HOLD_LINK, connection_id)
 
 
 async def find_link_by_secret(database: Database, client_id: UUID, secret: str) -> Link | None:
     """The client's connection with that secret, the present one or one that still lives, or None."""
-    row = await database.fetchrow(FIND_LINK_BY_SECRET, client_id, security.digest(secret))
-    return None if row is None else Link(**row)
+    return await find_one(database, Link, FIND_LINK_BY_SECRET, client_id, security.digest(secret))
 
 
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
@@ -135,8 +131,7 @@ async def hold_person(transaction: PooledConnection, user_id: UUID) -> None:
 
 async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_id: UUID) -> Approval | None:
     """What the person has approved for the client; held against change until the transaction ends."""
-    row = await transaction.fetchrow(FIND_APPROVAL, user_id, client_id)
-    return None if row is None else Approval(**row)
+    return await find_one(transaction, Approval, FIND_APPROVAL, user_id, client_id)
 
 
 async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> None:

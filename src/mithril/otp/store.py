@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,10 @@ VALUES ($2, $3, now() + make_interval(secs => $4), 'NEW')
 """
 NEWEST = "SELECT id FROM otp WHERE key = $1 ORDER BY inserted_at DESC LIMIT 1"
 OPEN = "status = 'NEW' AND code_expired_at > now()"
-FIND_OPEN = f"SELECT id, code_digest FROM otp WHERE id = ({NEWEST}) AND {OPEN} AND attempts_count < $2"
+FIND_OPEN = f"""
+SELECT id, convert_from(code_digest, 'UTF8') AS code_hash FROM otp
+ WHERE id = ({NEWEST}) AND {OPEN} AND attempts_count < $2
+"""
 # Of tries at the same moment each waits here for the row, and then looks again at what the one before it did: no
 # more than `$2` wrong ones are told so, and no right one is accepted after them.
 COUNT_ATTEMPT = f"""
@@ -70,8 +73,7 @@ FIND_STATUS = f"SELECT status FROM otp WHERE id = ({NEWEST})"
 
 async def find_factor(source: Source, user_id: UUID, *, kind: str = "SMS") -> Factor | None:
     """The person's active factor of that kind, or None."""
-    row = await source.fetchrow(FIND_FACTOR, user_id, kind)
-    return None if row is None else Factor(**row)
+    return await find_one(source, Factor, FIND_FACTOR, user_id, kind)
 
 
 async def change_factor(transaction: PooledConnection, factor_id: UUID, *, phone: str, actor: Actor) -> bool:
@@ -88,8 +90,7 @@ async def add_code(
 
 async def find_open(database: Database, key: str, *, max_attempts: int) -> OpenCode | None:
     """The newest code of the key, if it allows one more try."""
-    row: Any = await database.fetchrow(FIND_OPEN, key, max_attempts)
-    return None if row is None else OpenCode(id=row["id"], code_hash=row["code_digest"].decode())
+    return await find_one(database, OpenCode, FIND_OPEN, key, max_attempts)
 
 
 async def count_attempt(database: Database, code_id: UUID, *, max_attempts: int) -> bool:
@@ -154,14 +155,12 @@ async def list_factors(database: Database, filters: dict[str, Any], *, page: Pag
 
 async def find_factor_record(source: Source, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
     """The person's factor of that id, active or not, or None."""
-    row = await source.fetchrow(FIND_FACTOR_RECORD, factor_id, user_id)
-    return None if row is None else FactorRecord(**row)
+    return await find_one(source, FactorRecord, FIND_FACTOR_RECORD, factor_id, user_id)
 
 
 async def hold_factor(transaction: PooledConnection, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
     """The same, held against change until the transaction ends."""
-    row = await transaction.fetchrow(f"{FIND_FACTOR_RECORD} FOR NO KEY UPDATE", factor_id, user_id)
-    return None if row is None else FactorRecord(**row)
+    return await find_one(transaction, FactorRecord, f"{FIND_FACTOR_RECORD} FOR NO KEY UPDATE", factor_id, user_id)
 
 
 async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit.rows import AuditedTable
-from mithril.database.database import Condition, Database, Listed, Page, Source
+from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
 
 
 class NamedScope(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,5 +42,4 @@ async def list_named(
 
 async def find_named(source: Source, table: AuditedTable, row_id: UUID) -> NamedScope | None:
     """The client type or role, or None."""
-    row = await source.fetchrow(f"SELECT {COLUMNS} FROM {table.name} WHERE id = $1", row_id)
-    return None if row is None else NamedScope(**row)
+    return await find_one(source, NamedScope, f"SELECT {COLUMNS} FROM {table.name} WHERE id = $1", row_id)

@@ -1,6 +1,7 @@
 """The SQL about tokens."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,17 @@ import msgspec
 
 from mithril import security
 from mithril.audit import rows
-from mithril.database.database import Condition, Database, Listed, Lookup, Page, PooledConnection, Source
+from mithril.database.database import (
+    Condition,
+    Database,
+    Listed,
+    Lookup,
+    Page,
+    PooledConnection,
+    Source,
+    find_one,
+    one_or_none,
+)
 
 ACCESS_TOKEN = "access_token"
 ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
@@ -62,8 +73,7 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t
 
 async def find_presented(database: Database, *, digest: bytes, api_key_digest: bytes | None) -> Presented | None:
     """Token, client, client type, user and the API-key's client in one statement; None for an unknown token."""
-    row = await database.look_up(FIND_PRESENTED, digest, api_key_digest)
-    return None if row is None else Presented(**row)
+    return one_or_none(Presented, await database.look_up(FIND_PRESENTED, digest, api_key_digest))
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,14 +129,12 @@ SELECT c.id AS client_id, c.is_blocked, ct.scope, c.priv_settings ->> 'broker_sc
 
 async def find_owner(database: Database, digest: bytes) -> Owner | None:
     """The person behind a token of any kind, with their roles, in one statement."""
-    row = await database.fetchrow(FIND_OWNER, digest)
-    return None if row is None else Owner(**row)
+    return await find_one(database, Owner, FIND_OWNER, digest)
 
 
 async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None:
     """The client whose connection has that secret, the present one or one that still lives."""
-    row = await database.fetchrow(FIND_KEY_HOLDER, digest)
-    return None if row is None else KeyHolder(**row)
+    return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +241,9 @@ async def add_token(
     lives_seconds: float,
 ) -> Issued | None:
     """Stores the digest of a fresh value; None where client or person are blocked or gone by now."""
-    row = await transaction.fetchrow(
+    return await find_one(
+        transaction,
+        partial(Issued, value=value),
         ADD_TOKEN,
         name,
         security.digest(value),
@@ -245,7 +255,6 @@ async def add_token(
         msgspec.json.encode(details).decode(),
         float(lives_seconds),
     )
-    return None if row is None else Issued(value=value, **row)
 
 
 async def find_token(source: Source, value: str) -> Token | None:
@@ -284,8 +293,7 @@ class Living(msgspec.Struct, frozen=True, kw_only=True):
 
 async def find_living(database: Database, value: str, *, names: list[str]) -> Living | None:
     """The token of that value and one of these kinds; None when it is over, or when anybody behind it is blocked."""
-    row = await database.fetchrow(FIND_LIVING, security.digest(value), names)
-    return None if row is None else Living(**row)
+    return await find_one(database, Living, FIND_LIVING, security.digest(value), names)
 
 
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
@@ -381,5 +389,4 @@ async def list_records(database: Database, filters: dict[str, Any], *, page: Pag
 
 async def find_record(source: Source, token_id: UUID) -> Record | None:
     """The token of that id, living or not, or None."""
-    row = await source.fetchrow(f"SELECT {RECORD} FROM tokens t WHERE t.id = $1", token_id)
-    return None if row is None else Record(**row)
+    return await find_one(source, Record, f"SELECT {RECORD} FROM tokens t WHERE t.id = $1", token_id)

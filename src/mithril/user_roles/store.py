@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit import rows
-from mithril.database.database import Condition, Database, Listed, Page, Source
+from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
 
 
 class UserRole(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +78,7 @@ async def list_user_roles(database: Database, filters: Mapping[str, Any], *, pag
 async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole | None:
     """That person's role, or None."""
     statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.id = $1 AND t.user_id = $2"
-    row = await source.fetchrow(statement, row_id, user_id)
-    return None if row is None else UserRole(**row)
+    return await find_one(source, UserRole, statement, row_id, user_id)
 
 
 async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
@@ -97,12 +96,10 @@ async def list_global_roles(database: Database, user_id: UUID, *, page: Page) ->
 async def find_global_role(source: Source, row_id: UUID, *, user_id: UUID) -> GlobalRole | None:
     """That person's role, or None."""
     statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.id = $1 AND t.user_id = $2"
-    row = await source.fetchrow(statement, row_id, user_id)
-    return None if row is None else GlobalRole(**row)
+    return await find_one(source, GlobalRole, statement, row_id, user_id)
 
 
 async def find_given_role(source: Source, user_id: UUID, *, role_id: UUID) -> GlobalRole | None:
     """That role, where the person has it everywhere, or None."""
     statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.user_id = $1 AND t.role_id = $2"
-    row = await source.fetchrow(statement, user_id, role_id)
-    return None if row is None else GlobalRole(**row)
+    return await find_one(source, GlobalRole, statement, user_id, role_id)

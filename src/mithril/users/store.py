@@ -8,7 +8,7 @@ import msgspec
 
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,14 +101,12 @@ FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND N
 
 async def find_user_by_email(database: Database, email: str) -> User | None:
     """The person with that address, in any letter case."""
-    row = await database.fetchrow(f"{FIND} email = $1", email.lower())
-    return None if row is None else User(**row)
+    return await find_one(database, User, f"{FIND} email = $1", email.lower())
 
 
 async def find_user(source: Source, user_id: UUID) -> User | None:
     """The person, or None."""
-    row = await source.fetchrow(f"{FIND} id = $1", user_id)
-    return None if row is None else User(**row)
+    return await find_one(source, User, f"{FIND} id = $1", user_id)
 
 
 async def list_people(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Person]:
@@ -125,20 +123,17 @@ async def list_people(database: Database, filters: dict[str, Any], *, page: Page
 
 async def find_person(source: Source, user_id: UUID) -> Person | None:
     """The person as they may be shown, or None."""
-    row = await source.fetchrow(f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
-    return None if row is None else Person(**row)
+    return await find_one(source, Person, f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
 
 
 async def hold_user(transaction: PooledConnection, user_id: UUID) -> User | None:
     """The person, held against change until the transaction ends; what merely refers to them is not held up."""
-    row = await transaction.fetchrow(f"{FIND} id = $1 FOR NO KEY UPDATE", user_id)
-    return None if row is None else User(**row)
+    return await find_one(transaction, User, f"{FIND} id = $1 FOR NO KEY UPDATE", user_id)
 
 
 async def lock_user(transaction: PooledConnection, user_id: UUID) -> User | None:
     """The same, for whoever takes away what they have: a grant under way, which holds them too, is waited for."""
-    row = await transaction.fetchrow(f"{FIND} id = $1 FOR UPDATE", user_id)
-    return None if row is None else User(**row)
+    return await find_one(transaction, User, f"{FIND} id = $1 FOR UPDATE", user_id)
 
 
 async def find_factor_id(source: Source, user_id: UUID, *, kind: str = "SMS") -> UUID | None:
@@ -174,8 +169,7 @@ async def change_password(
     transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor
 ) -> Person | None:
     """Sets and remembers the password, with an audit row that shows neither hash; None when there is nobody."""
-    row = await transaction.fetchrow(CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
-    return None if row is None else Person(**row)
+    return await find_one(transaction, Person, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
 
 
 async def forget_passwords(transaction: PooledConnection, user_id: UUID, *, kept: int) -> None:
