@@ -1,4 +1,4 @@
-"""Administration of approvals, `/admin/apps` (contract.md 3.6), for the user whom X-Consumer-Id names."""
+"""Administration of approvals, `/admin/apps` (rules ADM-9 to ADM-14), for the user whom X-Consumer-Id names."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Administration of clients (contract.md 3.3)."""
+"""Administration of clients (rules CLI-9 to CLI-14)."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""The fields of a client, for whoever writes one: API, command line and import (contract.md 3.3)."""
+"""The fields of a client, for whoever writes one: API, command line and import (rules CLI-9 to CLI-14)."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields
 
 ACCESS_TYPES = ("DIRECT", "BROKER")
-# Named by the association, not by the column (contract.md 2.4).
+# Named by the association, not by the column (rule CNV-23).
 CONSTRAINTS = {"clients_user_id_fkey": "$.user", "clients_client_type_id_fkey": "$.client_type"}
 
 

@@ -70,7 +70,7 @@ async def change_client(database: Database, client_id: UUID, given: Document, *,
 
 
 async def put_client(database: Database, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
-    """Change the client or, where there is none, add it under that id (contract.md 3.3); return its state.
+    """Change the client or, where there is none, add it under that id (rule CLI-11); return its state.
 
     Of several requests for a client that does not exist yet, one adds it and the others change it. Raises
     ValidationFailed: a new client needs every required field, a change only what it changes.

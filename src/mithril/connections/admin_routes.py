@@ -1,4 +1,4 @@
-"""Administration of connections (contract.md 3.4, 6.1 and 6.2). It asks for no token and no scope.
+"""Administration of connections (rules CON-20 to CON-26). It asks for no token and no scope.
 
 Its rules are those of the public methods, whose service it calls. Only here is a connection added: by PUT.
 """
@@ -24,7 +24,7 @@ NO_UUID = Rule("cast", "is invalid", [CASTS["uuid"]])
 
 
 async def list_(request: Request) -> Response:
-    """List the connections of one client. A client that is not a UUID counts as a bad filter (contract.md 3.4)."""
+    """List the connections of one client. A client that is not a UUID counts as a bad filter (rule CON-20)."""
     client_id = parse_uuid(request.path_params["client_id"])
     refuse([("$.client_id", NO_UUID)] if client_id is None else [])
     filters, page = FILTERS.read(request)

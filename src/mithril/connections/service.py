@@ -78,7 +78,7 @@ async def put_connection(
     Returns its state, and the secret of a new one, which is stored nowhere; None for one that existed. Of several
     requests for a new pair, one adds it and the others change it.
     Raises NotFound, ConnectionExists where they have one and `may_change` is false, ValidationFailed, also for a
-    consumer that does not exist, and PreconditionFailed, in this order. Source: contract.md 6.1.
+    consumer that does not exist, and PreconditionFailed, in this order. Source: rules CON-21 to CON-23.
     """
     consumer_id = parse_uuid(str(given.get("consumer_id")))
     if client_id is None or consumer_id is None:
@@ -119,7 +119,7 @@ async def refresh_secret(
 
     The previous secret stops working at once, or after `previous_expires_in_seconds`; a still older one at once.
     `needs_api_key`: false for operators, who can change the database itself.
-    Raises NotFound, AccessDenied and Forbidden (the API-key rule of contract.md 6.2), PreconditionFailed.
+    Raises NotFound, AccessDenied and Forbidden (for the API-key: rule CON-13), PreconditionFailed.
     """
     secret = security.new_secret()
     async with database.transaction() as transaction:
@@ -179,7 +179,7 @@ def _check_version(connection: Connection | None, expected_versions: list[int] |
 
 
 def _check_api_key(connection: Connection, api_key_client_id: UUID | None, *, was_sent: bool) -> None:
-    """Require the API-key of the consumer, unless the consumer is the client itself (contract.md 6.2)."""
+    """Require the API-key of the consumer, unless the consumer is the client itself (rule CON-13)."""
     if connection.consumer_id == connection.client_id:
         return
     if not was_sent:

@@ -1,4 +1,4 @@
-"""Administration of second factors and one-time passwords (contract.md 3.10): phones masked, codes never shown."""
+"""Administration of second factors and one-time passwords (rules USR-18 to USR-22)."""
 
 from starlette.requests import Request
 from starlette.responses import Response

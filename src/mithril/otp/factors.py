@@ -1,4 +1,4 @@
-"""Second factors as administrators manage them (contract.md 3.10). How users set up their own is in `oauth`."""
+"""Second factors as administrators manage them (rules USR-18 to USR-21). How users set up their own is in `oauth`."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Administration of client types and roles (contract.md 3.7): the same methods for both."""
+"""Administration of client types and roles (rules ADM-5 to ADM-8): the same methods for both."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,7 +57,7 @@ class Methods:
 
     @property
     def routes(self) -> list[Route]:
-        """The routes of these methods; PUT does the same as PATCH (contract.md 3.0)."""
+        """The routes of these methods; PUT does the same as PATCH (rule CNV-33)."""
         one = f"{self.path}/{{id}}"
         return [
             routing.route(self.path, self.list_),

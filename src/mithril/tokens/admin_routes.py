@@ -1,7 +1,7 @@
-"""Administration of tokens (contract.md 3.5). A value is shown once, in the answer that adds the token; a digest never.
+"""Administration of tokens (rules ADM-15 to ADM-18).
 
-What gateways ask about tokens is in `gateway`. A session for a user, `/admin/users/{id}/tokens/access`, is a grant
-and in `oauth.admin_routes`.
+A value is shown once, in the answer that adds the token; a digest never. What gateways ask about tokens
+is in `gateway`. A session for a user, `/admin/users/{id}/tokens/access`, is a grant and in `oauth.admin_routes`.
 """
 
 from starlette.requests import Request

@@ -1,4 +1,4 @@
-"""The fields of a token as administrators write it, and its columns (contract.md 3.5)."""
+"""The fields of a token as administrators write it, and its columns (rule ADM-15)."""
 
 from datetime import UTC, datetime
 

@@ -1,6 +1,7 @@
-"""Tokens as administrators manage them (contract.md 3.5). Of a value only the digest is stored, and nothing shows it.
+"""Tokens as administrators manage them (rules ADM-15 to ADM-19).
 
-How tokens come into being by grants is in `service`, whether one is good in `verification`.
+Of a value only the digest is stored, and nothing shows it. How grants issue tokens is in `service`, whether a token
+is good in `verification`.
 """
 
 from datetime import datetime

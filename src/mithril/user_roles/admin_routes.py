@@ -1,4 +1,4 @@
-"""Administration of the roles of users (contract.md 3.9). What a role may do is in `scope_sets`."""
+"""Administration of the roles of users (rules USR-12 to USR-17). What a role may do is in `scope_sets`."""
 
 from starlette.requests import Request
 from starlette.responses import Response

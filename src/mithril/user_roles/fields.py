@@ -1,4 +1,4 @@
-"""The fields of a user's role, in one client or in every client (contract.md 3.9)."""
+"""The fields of a user's role, in one client or in every client (rules USR-12 to USR-17)."""
 
 from uuid import UUID
 

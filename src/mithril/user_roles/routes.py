@@ -10,7 +10,7 @@ from mithril.web import envelope, requests
 
 
 async def list_own(request: Request, caller: Caller, _: Document) -> Response:
-    """List the caller's roles in the client of the token (contract.md 3.1 and 3.9); not paged."""
+    """List the caller's roles in the client of the token (rule CLI-5); not paged."""
     database = requests.resources(request).database
     roles = await store.list_own_roles(database, caller.user_id, client_id=caller.client_id)
     return envelope.answer(request, [view.view(role) for role in roles])

@@ -1,4 +1,4 @@
-"""Users as administrators manage them: added, changed, blocked and deleted (contract.md 3.8).
+"""Users as administrators manage them: added, changed, blocked and deleted (rules USR-1 to USR-11).
 
 Whatever takes access away from a user revokes the tokens in the same transaction. It locks the user first, as grants
 do: it waits for a grant that is under way and revokes what that has issued; a later grant sees the change.

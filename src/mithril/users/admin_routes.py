@@ -1,4 +1,4 @@
-"""Administration of users (contract.md 3.8). No answer contains anything about a password."""
+"""Administration of users (rules USR-1 to USR-11). No answer contains anything about a password."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""The fields of a user, for whoever writes one: API, command line and import (contract.md 3.8)."""
+"""The fields of a user, for whoever writes one: API, command line and import (rules USR-3, USR-8, USR-19)."""
 
 import re
 from collections.abc import Iterator

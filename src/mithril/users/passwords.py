@@ -1,4 +1,4 @@
-"""The rules of passwords, and how one is changed (contract.md 3.8). Who may change it is decided by the caller.
+"""The rules of passwords, and how one is changed (rules USR-8 to USR-10). Who may change it is decided by the caller.
 
 Passwords are hashed and compared in threads, with no database connection held: each takes tens of milliseconds.
 """

@@ -1,4 +1,4 @@
-"""Phone numbers, as they are a second factor: their form, and what of one may be shown (contract.md 1.12, 3.10)."""
+"""Phone numbers, as they are a second factor: their form, and what of one may be shown (rules USR-18, USR-19)."""
 
 import re
 

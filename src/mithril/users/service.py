@@ -31,7 +31,7 @@ async def authenticate(
     right password starts the person's counter anew. It is judged after the hash, so that of guesses at the same
     moment none is accepted beyond the limit, while right passwords at the same moment are no failures. An unknown
     person and a wrong password get the same answer after the same time, and that somebody is blocked is told only
-    to who knows their password. Raises Unauthorized. Source: contract.md 3.2.3, rows 5 to 7.
+    to who knows their password. Raises Unauthorized. Source: rules SGN-6 to SGN-8.
     """
     email = email.replace("\0", " ")[:LONGEST_EMAIL]  # what PostgreSQL and an index can hold; nobody has more
     person, place = login_counter(email), f"login-from:{network_address}"
@@ -81,7 +81,7 @@ async def hold_unblocked(transaction: PooledConnection, user_id: UUID) -> None:
 async def count_refused_code(database: Database, settings: Settings, user_id: UUID, *, actor: Actor) -> None:
     """Counts a refused one-time password; the last one that is allowed blocks the person and ends their tokens.
 
-    Source: contract.md 3.2.3, row 9.
+    Source: rule SGN-22.
     """
     async with database.transaction() as transaction:
         is_blocked = await store.count_refused_code(
@@ -99,7 +99,7 @@ async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> 
 
 
 def check_password_age(user: User, settings: Settings) -> None:
-    """Raises Unauthorized when the password is older than it may be (contract.md 3.2.3, row 8)."""
+    """Raises Unauthorized when the password is older than it may be (rule SGN-10)."""
     if datetime.now(UTC) - user.password_set_at >= timedelta(days=settings.password_expiration_days):
         raise refusals.PasswordExpired(user.id)
 

@@ -6,6 +6,6 @@ from mithril.users.store import Person
 
 
 def view(user: Person) -> dict[str, object]:
-    """Return the published fields (contract.md 3.8)."""
+    """Return the published fields (rule USR-1)."""
     fields: dict[str, object] = msgspec.structs.asdict(user)
     return fields | {"settings": msgspec.Raw(user.settings.encode())}

@@ -42,7 +42,7 @@ class Body:
             raise errors.ValidationFailed(invalid)
 
 
-# How a violation of each keyword is called on the wire (contract.md 2.5): rule, description, its parameters.
+# How a violation of each keyword is called on the wire (rule CNV-20): rule, description, its parameters.
 _TYPE_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _KEYWORDS: Mapping[str, tuple[str, str, str]] = {
     "pattern": ("format", 'string does not match pattern "{pattern}"', "pattern"),

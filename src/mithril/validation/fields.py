@@ -1,7 +1,7 @@
 """The fields of administration and of the grants: one JSON Schema for each kind of object, and further rules.
 
 Unlike the documents of `bodies`, fields that are unknown are ignored, blank ones count as not given, and violations
-are listed by field, in alphabetical order, in the words of the original (contract.md 2.4). API, command line and
+are listed by field, in alphabetical order, in the words of the original (rules CNV-21, CNV-22). API, command line and
 services use the same fields.
 """
 
@@ -107,7 +107,7 @@ def constraints(entries: Mapping[str, str]) -> Iterator[None]:
     """Turn a violated constraint of the database into the violation of a field.
 
     `entries`: the field's entry, such as `$.name`, by the name of the constraint. Raises ValidationFailed
-    (contract.md 2.4), and Violation for a constraint that has no entry.
+    (rule CNV-23), and Violation for a constraint that has no entry.
     """
     try:
         yield
