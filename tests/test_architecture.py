@@ -21,17 +21,18 @@ FLOORS = [
     ["server.supervisor"],
     ["app", "server"],
     ["routes"],
-    ["access", "web.wrapped_bodies", "web.admin"],
-    ["rule", "web.bodies", "web.query_parameters"],
+    ["pages", "oauth.forms", "oauth.protocol_errors"],
+    ["access", "throttling.limits"],
+    ["web"],
+    ["rule"],
     ["store"],
-    ["web", "database.embedded", "connections.redirect_uris", "connections.redirect_uri_hosts"],
-    ["validation"],
+    ["database.embedded", "connections.redirect_uris", "connections.redirect_uri_hosts", "validation"],
     ["audit.events"],
     ["database", "sms", "logs"],
     ["refusals"],
     ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", ""],
 ]
-NEIGHBOURLY = {6, 7}
+RULES, STORES = FLOORS.index(["rule"]), FLOORS.index(["store"])
 ROOT_FILES_LIMIT = 500
 FUNCTION_LIMIT = 60
 
@@ -64,8 +65,21 @@ def test_imports_go_one_way(path: Path) -> None:
     here = name_of(path)
     for imported in imports_of(path):
         is_same_noun = imported.partition(".")[0] == here.partition(".")[0]
-        is_neighbour = floor_of(imported) == floor_of(here) in NEIGHBOURLY
+        is_neighbour = floor_of(imported) == floor_of(here) in {RULES, STORES}
         assert floor_of(imported) > floor_of(here) or is_same_noun or is_neighbour, f"{here} must not import {imported}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if floor_of(name_of(path)) >= RULES], ids=name_of)
+def test_rules_and_stores_know_no_request(path: Path) -> None:
+    """Services, fields, views and stores serve the command line and the import too."""
+    imported = {alias.name for node in ast.walk(ast.parse(path.read_text())) for alias in getattr(node, "names", ())}
+    modules = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+    assert not [name for name in imported | modules if re.match(r"(starlette|mithril\.web)\b", name or "")]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=name_of)
+def test_the_command_line_imports_no_routes(path: Path) -> None:
+    assert not [name for name in imports_of(path) if name.endswith("routes")]
 
 
 def test_no_two_nouns_import_each_other() -> None:

@@ -156,6 +156,8 @@ class Unauthorized(MithrilError):
 
     status = 401
     oauth_error = "invalid_grant"
+    standings: "Sequence[Standing]" = ()
+    """What is left to the caller after this one, where refusals are limited."""
 
 
 class OtpRefused(Unauthorized):

@@ -165,4 +165,4 @@ async def test_logins_are_stopped_after_the_pause_of_the_person(http: httpx.Asyn
     ],
 )
 def test_an_ipv6_network_is_one_caller(address: str | None, place: str) -> None:
-    assert throttling.place_of(address) == place
+    assert throttling.subscriber_of(address) == place

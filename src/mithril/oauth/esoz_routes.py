@@ -29,7 +29,7 @@ from mithril.oauth import (
     token_view,
 )
 from mithril.oauth.store import Client, Link
-from mithril.throttling import service as throttling
+from mithril.throttling import limits as throttling
 from mithril.tokens.store import Issued
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields, is_blank

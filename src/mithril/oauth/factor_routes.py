@@ -13,7 +13,7 @@ from mithril import access, errors, refusals
 from mithril.audit.events import Actor
 from mithril.errors import Invalid
 from mithril.oauth import bearers, password_change, second_factor, token_view
-from mithril.throttling import service as throttling
+from mithril.throttling import limits as throttling
 from mithril.tokens.store import Token
 from mithril.users import phones
 from mithril.users.view import view as user_view

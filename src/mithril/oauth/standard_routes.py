@@ -25,7 +25,7 @@ from mithril.oauth.authorize import AUTHORIZATION_CODE
 from mithril.oauth.client_authentication import Authenticated
 from mithril.oauth.code_grant import REFRESH_TOKEN, Grant
 from mithril.oauth.forms import Form
-from mithril.throttling import service as throttling
+from mithril.throttling import limits as throttling
 from mithril.tokens.store import ACCESS_TOKEN, Living
 from mithril.web import requests, routing
 

@@ -12,7 +12,7 @@ from mithril.pages import answers, consent, cookies, forms, questions, rendering
 from mithril.pages.forms import Fields
 from mithril.pages.questions import Entrance, Question
 from mithril.pages.visits import Visit
-from mithril.throttling import service as throttling
+from mithril.throttling import limits as throttling
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing

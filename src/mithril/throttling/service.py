@@ -1,11 +1,10 @@
-"""What keeps a caller from guessing on and on: refusals are counted, and beyond a limit nothing is tried any more.
+"""Limits on guessing: refused attempts are counted, and beyond a limit every further attempt gets 429.
 
-A caller is a network address, and a client at that address. Only refusals count, so a good request costs no statement
-and brings nobody nearer to a limit; and only those of callers who have not proved who they are: what comes with the
-right secret of a client is no guess. The counters are in PostgreSQL, the same for all
-workers and nodes; a worker remembers who is over a limit until the window ends, and refuses them without asking.
+A caller is an IP address, and a client at that IP address. Only refusals of callers who have not authenticated count,
+so a good request costs no statement. The counters are in PostgreSQL, shared by all workers and nodes. A worker
+remembers which callers are over a limit until the window ends, and refuses them without a statement.
 
-The pause of one person after wrong passwords is another thing, and older: see `users.service`.
+The pause of one user after wrong passwords is a rule of its own: see `users.service`.
 """
 
 import ipaddress
@@ -15,30 +14,26 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from mithril import errors
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.throttling import store
 from mithril.throttling.store import Counted
-from mithril.web import requests, routing
 
-IPV6_PREFIX = 64  # what one subscriber gets: the rest of the address is theirs to choose
+IPV6_PREFIX = 64  # the network of one subscriber, who chooses the rest of the IP address
 MOST_REMEMBERED = 10_000
 
 
 class Quota(NamedTuple):
-    """How many refusals of one kind of caller are answered as what they are."""
+    """The number of refusals in a window before a caller gets 429."""
 
     name: str
     limit: int
 
 
 class Over(NamedTuple):
-    """A caller who has used up a quota, until then (monotonic seconds)."""
+    """A caller has used up a quota. `until`: the end of the window, in monotonic seconds."""
 
     until: float
     quota: Quota
@@ -48,40 +43,30 @@ _over: WeakKeyDictionary[Database, dict[str, Over]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def limited(request: Request, *, client_id: str | None = None) -> AsyncIterator[None]:
-    """Counts it against the caller when what is done inside is refused as `Unauthorized`.
+async def limited(
+    database: Database, settings: Settings, *, network_address: str | None, client_id: str | None
+) -> AsyncIterator[None]:
+    """Count an `Unauthorized` that is raised in the block against the caller, and note there what is left to try.
 
-    `client_id`: who the caller says to be. Raises TooManyFailures, before anything
-    is done for a caller who has used up a quota, and in place of a refusal that goes beyond it.
+    `client_id`: the client that the caller names. Raises TooManyFailures before the block when the caller has used
+    up a quota, and in place of the refusal that exceeds the quota.
     """
-    settings, database, _ = requests.resources(request)
-    quotas = _quotas(settings, requests.network_address(request), client_id)
+    quotas = _quotas(settings, network_address, client_id)
     window = settings.max_failures_period
     _check(_over.get(database, {}), quotas, window)
     try:
         yield
-    except errors.Unauthorized:
+    except errors.Unauthorized as refusal:
         counted = await store.count(database, list(quotas), within_seconds=window)
         _remember(_over.setdefault(database, {}), quotas, counted)
-        standings = [_standing(quota, window, counted[key]) for key, quota in quotas.items()]
+        refusal.standings = [_standing(quota, window, counted[key]) for key, quota in quotas.items()]
         if any(counted[key].times > quota.limit for key, quota in quotas.items()):
-            raise errors.TooManyFailures(standings) from None
-        request.scope[requests.REFUSAL_HEADERS] = errors.rate_limit_headers(standings)
+            raise errors.TooManyFailures(refusal.standings) from None
         raise
 
 
-def limiting(handler: routing.Handler) -> routing.Handler:
-    """A handler whose refusals count against the network address."""
-
-    async def handle(request: Request) -> Response:
-        async with limited(request):
-            return await handler(request)
-
-    return handle
-
-
-def place_of(network_address: str | None) -> str:
-    """The address, or for IPv6 the network of one subscriber."""
+def subscriber_of(network_address: str | None) -> str:
+    """Return the IPv4 address, or the IPv6 network of one subscriber."""
     try:
         address = ipaddress.ip_address(network_address or "")
     except ValueError:
@@ -92,9 +77,9 @@ def place_of(network_address: str | None) -> str:
 
 
 def _quotas(settings: Settings, network_address: str | None, client_id: str | None) -> dict[str, Quota]:
-    place, known = place_of(network_address), parse_uuid(client_id or "")
-    of_client = {f"refused:{place} {known}": Quota("client", settings.max_failures)} if known else {}
-    return of_client | {f"refused:{place}": Quota("address", settings.max_failures_per_address)}
+    subscriber, known = subscriber_of(network_address), parse_uuid(client_id or "")
+    of_client = {f"refused:{subscriber} {known}": Quota("client", settings.max_failures)} if known else {}
+    return of_client | {f"refused:{subscriber}": Quota("address", settings.max_failures_per_address)}
 
 
 def _check(over: dict[str, Over], quotas: dict[str, Quota], window: int) -> None:
