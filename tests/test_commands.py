@@ -157,7 +157,7 @@ def test_every_command_says_what_it_does_and_every_one_of_a_group_has_json() -> 
     ("arguments", "status", "said"),
     [
         ("client show " + NOBODY, 3, f"mithril: there is no client {NOBODY}\n"),
-        ("user show nobody@clinic.example", 3, "mithril: there is no person nobody@clinic.example\n"),
+        ("user show nobody@clinic.example", 3, "mithril: there is no user nobody@clinic.example\n"),
         ("role delete Nobody --yes", 3, "mithril: there is no role Nobody\n"),
         ("token show " + NOBODY, 3, f"mithril: there is no token {NOBODY}\n"),
         ("client block " + NOBODY, 3, f"mithril: there is no client {NOBODY}\n"),
@@ -216,7 +216,7 @@ def test_names_cannot_move_the_cursor_of_who_reads_them(mithril: Run, world: Wor
 
 def test_an_argument_that_is_no_text_is_refused_in_a_line(mithril: Run) -> None:
     ended = mithril("user", "show", "\udcff@clinic.example")
-    assert (ended.status, ended.err) == (3, "mithril: there is no person \ufffd@clinic.example\n")
+    assert (ended.status, ended.err) == (3, "mithril: there is no user \ufffd@clinic.example\n")
 
 
 # Things

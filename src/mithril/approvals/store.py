@@ -9,7 +9,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person has consented to for one client; `scope` is a list by space."""
+    """What a user allows one client; `scope` is separated by spaces."""
 
     id: UUID
     scope: str
@@ -22,8 +22,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 COLUMNS = "a.id, a.scope, a.user_id, a.client_id, c.name AS client_name, a.inserted_at, a.updated_at"
 TABLES = "apps a JOIN clients c ON c.id = a.client_id"
-OF_PERSON = "a.user_id = {}"
-# `client-<id>` names a client, `client_name-<text>` those whose names begin so. Neither can look like the other.
+OF_USER = "a.user_id = {}"
+# `client-<id>` names a client, `client_name-<text>` the clients whose names begin with it. The two cannot be confused.
 OF_CLIENTS = """
 EXISTS (SELECT FROM unnest({}::text[]) named
          WHERE named = 'client-' || a.client_id OR starts_with(lower('client_name-' || c.name), lower(named)))
@@ -31,26 +31,26 @@ EXISTS (SELECT FROM unnest({}::text[]) named
 
 
 async def list_approvals(database: Database, user_id: UUID, *, clients: list[str], page: Page) -> Listed[Approval]:
-    """A person's approvals in the order of their making; `clients`: for these only, if any (see OF_CLIENTS)."""
+    """List a user's approvals, the oldest first; `clients`: only for these, if any (see OF_CLIENTS)."""
     of_clients = [Condition(OF_CLIENTS, clients)] if clients else []
     return await database.fetch_page(
         Approval,
         columns=COLUMNS,
         tables=TABLES,
-        conditions=[Condition(OF_PERSON, user_id), *of_clients],
+        conditions=[Condition(OF_USER, user_id), *of_clients],
         order="a.inserted_at, a.id",
         page=page,
     )
 
 
 async def find_approval(source: Source, approval_id: UUID, *, user_id: UUID) -> Approval | None:
-    """The approval, or None, also for another person's."""
+    """Return this approval of the user, or None."""
     statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE a.id = $1 AND a.user_id = $2"
     return await find_one(source, Approval, statement, approval_id, user_id)
 
 
 async def hold_approval(transaction: PooledConnection, approval_id: UUID, *, user_id: UUID) -> UUID | None:
-    """The client of the person's approval, which is held until the transaction ends; None where there is none.
+    """Lock this approval of the user until the transaction ends; return its client, or None where there is none.
 
     Waits for the grants that hold it.
     """

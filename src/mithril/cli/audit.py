@@ -1,4 +1,4 @@
-"""`mithril audit`: the trail of who changed what, for people and for programs."""
+"""`mithril audit`: the trail of who changed what, as a table or as JSON."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,7 +29,7 @@ async def audit(
     *,
     subject: Annotated[UUID | None, typer.Option(help="Only what happened to the thing of this id.")] = None,
     client: Annotated[UUID | None, typer.Option(help="Only what happened to this client and what is its own.")] = None,
-    actor: Annotated[UUID | None, typer.Option(help="Only what this person did.")] = None,
+    actor: Annotated[UUID | None, typer.Option(help="Only what this user did.")] = None,
     action: Annotated[
         str | None, typer.Option(help="Only one action, such as connection.update, or all of a kind: connection.")
     ] = None,

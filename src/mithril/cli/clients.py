@@ -1,4 +1,4 @@
-"""`mithril client …`: who may act for people."""
+"""`mithril client …`: the programs and organisations that act for users."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -30,14 +30,14 @@ app = typer.Typer(help="Clients: legal entities, medical information systems, an
 COLUMNS = ("id", "name", "client_type_name", "access_type", "is_blocked", "inserted_at")
 NOUN = "client"
 
-Name = Annotated[str | None, typer.Option("--name", help="What people call it.")]
+Name = Annotated[str | None, typer.Option("--name", help="Its name.")]
 Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")]
-Owner = Annotated[str | None, typer.Option("--owner", metavar="USER", help="The person it belongs to: id or e-mail.")]
+Owner = Annotated[str | None, typer.Option("--owner", metavar="USER", help="Its owner: id or e-mail address.")]
 AccessType = Annotated[
     str | None, typer.Option("--access-type", metavar="DIRECT|BROKER", help="BROKER: works through a MIS's API-key.")
 ]
 BrokerScope = Annotated[
-    str | None, typer.Option("--broker-scope", help="Makes it a broker: what may be done with its API-key, by space.")
+    str | None, typer.Option("--broker-scope", help="Makes it a broker: what its API-key allows, separated by spaces.")
 ]
 ClientSettings = Annotated[
     dict[str, Any] | None,
@@ -75,17 +75,17 @@ async def show(opened: Database, _: Settings, client_id: ClientId, *, as_json: A
 async def create(
     opened: Database,
     _: Settings,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
     *,
     client_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")],
-    owner: Annotated[str, typer.Option("--owner", metavar="USER", help="The person it belongs to: id or e-mail.")],
+    owner: Annotated[str, typer.Option("--owner", metavar="USER", help="Its owner: id or e-mail address.")],
     access_type: AccessType = None,
     broker_scope: BrokerScope = None,
     client_settings: ClientSettings = None,
     client_id: Annotated[UUID | None, typer.Option("--id", help="Its id, such as that of a legal entity.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a client. It can do nothing before it has a connection: see `mithril connection create`."""
+    """Add a client. It can do nothing without a connection: see `mithril connection create`."""
     fields = {
         "name": name,
         "client_type_id": str((await scopes.find(opened, CLIENT_TYPES, client_type)).id),
@@ -111,7 +111,7 @@ async def change(
     client_settings: ClientSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is named; the rest stays as it is. An empty broker scope makes it no broker any more."""
+    """Change the named fields; the others stay as they are. With an empty broker scope it is no longer a broker."""
     changes(a=name, b=client_type, c=owner, d=access_type, e=broker_scope, f=client_settings)
     present = await find(opened, client_id)
     fields: dict[str, Any] = {"name": name, "settings": client_settings}
@@ -129,14 +129,14 @@ async def change(
 async def block(
     opened: Database, _: Settings, client_id: ClientId, *, reason: Reason = None, as_json: AsJson = False
 ) -> None:
-    """Block a client: its tokens end at once."""
+    """Block a client, and revoke its tokens at once."""
     fields = {"is_blocked": True, "block_reason": reason}
     await _change(opened, client_id, fields, what="block", as_json=as_json)
 
 
 @session.command(app, "unblock")
 async def unblock(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
-    """Let a client in again. Its tokens stay ended."""
+    """Unblock a client. Its revoked tokens stay revoked."""
     fields = {"is_blocked": False, "block_reason": ""}
     await _change(opened, client_id, fields, what="unblock", as_json=as_json)
 
@@ -145,12 +145,12 @@ async def unblock(opened: Database, _: Settings, client_id: ClientId, *, as_json
 async def deactivate_tokens(
     opened: Database, _: Settings, client_id: ClientId, *, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """End every token of a client: its people sign in again."""
+    """Revoke every token of a client: its users sign in again."""
     client = await find(opened, client_id)
-    output.confirm(f"End all tokens of the client {client.name}?", yes=yes)
+    output.confirm(f"Revoke all tokens of the client {client.name}?", yes=yes)
     with output.named(NOUN, client_id):
         await service.deactivate_tokens(opened, client_id, actor=session.actor("client deactivate-tokens"))
-    output.print_done(f"The tokens of the client {client.name} have ended.", {"id": client_id}, as_json=as_json)
+    output.print_done(f"The tokens of the client {client.name} are revoked.", {"id": client_id}, as_json=as_json)
 
 
 @session.command(app, "delete")
@@ -166,7 +166,7 @@ async def delete(
 
 
 async def find(opened: Database, client_id: UUID) -> FullClient:
-    """The client. Raises Missing."""
+    """Return the client. Raises Missing."""
     with output.named(NOUN, client_id):
         return await service.get_full_client(opened, client_id)
 

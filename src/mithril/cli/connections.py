@@ -1,4 +1,4 @@
-"""`mithril connection …`: through which consumer a client's people work, at which address, with which secret."""
+"""`mithril connection …`: a client, its consumer, a redirect URI and a secret."""
 
 from typing import Annotated
 from uuid import UUID
@@ -13,14 +13,14 @@ from mithril.connections.store import Connection
 from mithril.database.database import Database
 from mithril.settings import Settings
 
-app = typer.Typer(help="Connections: a client, its consumer, an address and a secret.", no_args_is_help=True)
+app = typer.Typer(help="Connections: a client, its consumer, a redirect URI and a secret.", no_args_is_help=True)
 COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
 NOUN = "connection of that client"
 LONGEST_SECONDS = 604_800
 
 ConnectionId = Annotated[UUID, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
 RedirectUri = Annotated[
-    str, typer.Option("--redirect-uri", metavar="URI", help="The address that receives the authorization codes.")
+    str, typer.Option("--redirect-uri", metavar="URI", help="The URI that receives the authorization codes.")
 ]
 
 
@@ -58,7 +58,8 @@ async def create(
     *,
     redirect_uri: RedirectUri,
     consumer: Annotated[
-        UUID | None, typer.Option(metavar="CLIENT", help="Through whom its people work; by default the client itself.")
+        UUID | None,
+        typer.Option(metavar="CLIENT", help="The consumer; by default the client itself."),
     ] = None,
     demo: Demo = None,
     as_json: AsJson = False,
@@ -89,7 +90,7 @@ async def change(
     demo: Demo = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move the address. Codes that were issued for the old one end at once; tokens go on."""
+    """Change the redirect URI. Codes issued for the old one end at once; tokens stay active."""
     await find(opened, client_id, connection_id)
     fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, _with_demo(chosen, demo=demo))
     with output.named(NOUN, connection_id):
@@ -113,12 +114,12 @@ async def refresh_secret(
     *,
     keep: Annotated[
         int,
-        typer.Option("--keep", min=0, max=LONGEST_SECONDS, help="Seconds that the present secret goes on working."),
+        typer.Option("--keep", min=0, max=LONGEST_SECONDS, help="Seconds in which the present secret still works."),
     ] = 0,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a connection another secret. It is printed now, and never again."""
+    """Replace the secret of a connection. The new one is printed now, and never again."""
     present = await find(opened, client_id, connection_id)
     if not keep:
         output.confirm(f"The secret that ends in {present.secret_tail} stops working at once. Go on?", yes=yes)
@@ -146,9 +147,9 @@ async def delete(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a connection; every token and code that was issued through it ends. It cannot be restored."""
+    """Delete a connection, and revoke every token and code issued through it. It cannot be restored."""
     present = await find(opened, client_id, connection_id)
-    output.confirm(f"Delete the connection to {present.redirect_uri}, and end its tokens?", yes=yes)
+    output.confirm(f"Delete the connection to {present.redirect_uri}, and revoke its tokens?", yes=yes)
     with output.named(NOUN, connection_id):
         await service.delete_connection(
             opened,
@@ -162,7 +163,7 @@ async def delete(
 
 
 async def find(opened: Database, client_id: UUID, connection_id: UUID) -> Connection:
-    """That client's connection. Raises Missing."""
+    """Return this connection of the client. Raises Missing."""
     with output.named(NOUN, connection_id):
         return await service.get_connection(opened, connection_id, client_id=client_id)
 
@@ -173,5 +174,5 @@ def _print_with_secret(connection: Connection, secret: str, *, as_json: bool) ->
 
 
 def _with_demo(chosen: Settings, *, demo: bool | None) -> Settings:
-    """The settings by which a redirect URI is checked."""
+    """Return the settings by which a redirect URI is checked."""
     return chosen if demo is None else msgspec.structs.replace(chosen, demo=demo)

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, one line for what is refused, and exit statuses.
+"""What commands print: tables, JSON for programs, one line for a refusal, and exit statuses.
 
     0  done
     1  refused, or failed
@@ -47,13 +47,13 @@ def fail(message: str, *, status: int = REFUSED) -> NoReturn:
 
 
 def note(message: str) -> None:
-    """A line for people, which is no result."""
+    """Print a line that is not a result to standard error."""
     typer.echo(message, err=True)
 
 
 @contextmanager
 def named(noun: str, name: object) -> Iterator[None]:
-    """Tells what was not found. Raises Missing."""
+    """Name what is not found. Raises Missing."""
     try:
         yield
     except errors.NotFound:
@@ -61,7 +61,7 @@ def named(noun: str, name: object) -> Iterator[None]:
 
 
 def problems(refusal: errors.MithrilError) -> str:
-    """What a use case refuses, in one line, or one for each field that is wrong."""
+    """Return a refusal in one line, or in one line for each field that is wrong."""
     lines = [
         f"{each.entry.removeprefix('$.')}: {_sentence(rule)}"
         for each in refusal.invalid
@@ -78,11 +78,11 @@ def _sentence(rule: errors.Rule) -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks before something that cannot be undone; ends the command when nobody can be asked, or says no."""
+    """Ask before something that cannot be undone; end the command when there is no terminal or the answer is no."""
     if yes:
         return
     if not sys.stdin.isatty():
-        fail(f"{question} Nobody can be asked here: add --yes.")
+        fail(f"{question} There is no terminal to ask: add --yes.")
     if not typer.confirm(printable(question), err=True):
         fail("nothing has been changed")
 
@@ -147,7 +147,7 @@ def print_done(sentence: str, result: Mapping[str, Any], *, as_json: bool) -> No
 
 
 def shown(value: object) -> str:
-    """A value as people read it."""
+    """Return a value as a table shows it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -160,13 +160,13 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with every control character as its escape; lines stay lines."""
+    """Return the text with every control character escaped except line ends."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress bar on standard error, seen on a terminal only, and gone when it is done."""
+    """Show a progress bar on standard error, on a terminal only, until the block ends."""
     errors_console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=errors_console, transient=True, disable=not errors_console.is_terminal) as bar:
@@ -174,7 +174,7 @@ def progress() -> Iterator[Progress]:
 
 
 def _print(table: Table) -> None:
-    """As wide as the terminal is, and without blanks at the ends of lines."""
+    """Print a table as wide as the terminal, without spaces at the ends of lines."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(highlight=False, markup=False, emoji=False, width=width)
     with console.capture() as captured:

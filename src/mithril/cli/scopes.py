@@ -16,11 +16,11 @@ from mithril.settings import Settings
 
 COLUMNS = ("id", "name", "scope")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")]
-Scope = Annotated[str | None, typer.Option("--scope", help="The scopes, by space.")]
+Scope = Annotated[str | None, typer.Option("--scope", help="The scopes, separated by spaces.")]
 
 
 async def find(opened: Database, table: AuditedTable, name: str) -> NamedScope:
-    """The client type or role of that id or name. Raises Missing."""
+    """Return the client type or role of this id or name. Raises Missing."""
     row_id, noun = parse_uuid(name), noun_of(table)
     if row_id is not None:
         with output.named(noun, name):
@@ -32,7 +32,7 @@ async def find(opened: Database, table: AuditedTable, name: str) -> NamedScope:
 
 
 def noun_of(table: AuditedTable) -> str:
-    """What people call it."""
+    """Return the word for one of them."""
     return table.noun.replace("_", " ")
 
 
@@ -56,13 +56,13 @@ def _group(table: AuditedTable, about: str) -> typer.Typer:
     async def show(opened: Database, _: Settings, name: Name, *, as_json: AsJson = False) -> None:
         output.print_one(view(await find(opened, table, name)), as_json=as_json)
 
-    @session.command(app, "create", help=f"Make a {noun}.")
+    @session.command(app, "create", help=f"Add a {noun}.")
     async def create(
         opened: Database,
         _: Settings,
         name: Annotated[str, typer.Argument(metavar="NAME", help="A name that no other has.")],
         *,
-        scope: Annotated[str, typer.Option("--scope", help="The scopes, by space.")],
+        scope: Annotated[str, typer.Option("--scope", help="The scopes, separated by spaces.")],
         as_json: AsJson = False,
     ) -> None:
         given, actor = {"name": name, "scope": scope}, session.actor(f"{noun} create")
@@ -94,5 +94,5 @@ def _group(table: AuditedTable, about: str) -> typer.Typer:
     return app
 
 
-roles = _group(ROLES, "Roles: what people may do, in one client or everywhere.")
+roles = _group(ROLES, "Roles: what users may do, in one client or in every client.")
 client_types = _group(CLIENT_TYPES, "Client types: what a client's tokens may carry at most.")

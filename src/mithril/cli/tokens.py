@@ -1,4 +1,4 @@
-"""`mithril token …`: what people's programs carry. A value is printed once, by the command that makes the token."""
+"""`mithril token …`: tokens of users. A value is printed once, by the command that adds the token."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,11 +15,11 @@ from mithril.tokens import records
 from mithril.tokens.store import Record
 from mithril.tokens.view import view
 
-app = typer.Typer(help="Tokens: what people's programs carry.", no_args_is_help=True)
+app = typer.Typer(help="Tokens of users.", no_args_is_help=True)
 COLUMNS = ("id", "name", "user_id", "client_id", "scope", "expires_at")
 NOUN = "token"
 
-TokenId = Annotated[UUID, typer.Argument(metavar="TOKEN", help="The token's id; its value is known to nobody here.")]
+TokenId = Annotated[UUID, typer.Argument(metavar="TOKEN", help="The token's id, not its value.")]
 
 
 @session.command(app, "list")
@@ -27,14 +27,14 @@ async def list_(
     opened: Database,
     _: Settings,
     *,
-    user: Annotated[str | None, typer.Option(help="Only those of this person: id or e-mail address.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only those of this user: id or e-mail address.")] = None,
     client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as access_token.")] = None,
     number: PageNumber = FIRST,
     size: PageSize = SIZE,
     as_json: AsJson = False,
 ) -> None:
-    """List tokens, the oldest first, those that are over too."""
+    """List tokens, the oldest first, also expired ones."""
     user_id = None if user is None else (await users.find(opened, user)).id
     given = {"user_id": user_id, "client_id": client, "name": kind}
     filters = {name: value for name, value in given.items() if value is not None}
@@ -55,17 +55,17 @@ async def create(
     user: UserName,
     client_id: ClientId,
     *,
-    scope: Annotated[str, typer.Option("--scope", help="What it may be used for, by space.")],
+    scope: Annotated[str, typer.Option("--scope", help="What it may be used for, separated by spaces.")],
     as_json: AsJson = False,
 ) -> None:
-    """Make an access token, as if the person had signed in through the client; it ends their older sessions there.
+    """Add an access token, as if the user had signed in through the client; older sessions there end.
 
     Its value is printed now, and never again.
     """
-    person = await users.find(opened, user)
+    owner = await users.find(opened, user)
     await clients.find(opened, client_id)
     issued = await trusted_session.begin(
-        opened, chosen, user_id=person.id, client_id=client_id, scope=scope, actor=session.actor("token create")
+        opened, chosen, user_id=owner.id, client_id=client_id, scope=scope, actor=session.actor("token create")
     )
     made = await find(opened, issued.id)
     output.print_one(_fields(made, as_json=as_json) | {"value": issued.value}, as_json=as_json)
@@ -79,11 +79,11 @@ async def change(
     token_id: TokenId,
     *,
     expires_in: Annotated[
-        int, typer.Option("--expires-in", metavar="SECONDS", min=0, help="How long it lives from now on; 0 ends it.")
+        int, typer.Option("--expires-in", metavar="SECONDS", min=0, help="When it expires, from now on; 0 ends it.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Make a token end sooner, or later."""
+    """Change when a token expires."""
     given = {"expires_at": int(datetime.now(UTC).timestamp()) + expires_in}
     with output.named(NOUN, token_id):
         changed = await records.change(opened, token_id, given, actor=session.actor("token change"))
@@ -94,7 +94,7 @@ async def change(
 async def delete(
     opened: Database, _: Settings, token_id: TokenId, *, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Delete a token: whoever carries it is let in no more."""
+    """Delete a token, which ends access by it."""
     present = await find(opened, token_id)
     output.confirm(f"Delete the {present.name} {present.id}?", yes=yes)
     with output.named(NOUN, token_id):
@@ -113,25 +113,25 @@ async def delete_all(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete every token of a person, with all clients or with one."""
-    person = await users.find(opened, user)
+    """Delete every token of a user, with all clients or with one."""
+    owner = await users.find(opened, user)
     where = "" if client is None else f" with the client {client}"
-    output.confirm(f"Delete all tokens of {person.email}{where}?", yes=yes)
+    output.confirm(f"Delete all tokens of {owner.email}{where}?", yes=yes)
     filters = {} if client is None else {"client_id": client}
     actor = session.actor("token delete-all")
-    await records.remove_all(opened, [person.id], filters=filters, actor=actor)
-    done = {"user_id": person.id, "client_id": client, "deleted": True}
-    output.print_done(f"The tokens of {person.email}{where} are deleted.", done, as_json=as_json)
+    await records.remove_all(opened, [owner.id], filters=filters, actor=actor)
+    done = {"user_id": owner.id, "client_id": client, "deleted": True}
+    output.print_done(f"The tokens of {owner.email}{where} are deleted.", done, as_json=as_json)
 
 
 async def find(opened: Database, token_id: UUID) -> Record:
-    """The token. Raises Missing."""
+    """Return the token. Raises Missing."""
     with output.named(NOUN, token_id):
         return await records.get_record(opened, token_id)
 
 
 def _fields(record: Record, *, as_json: bool) -> dict[str, object]:
-    """As the API shows it; for people flat, and with a time instead of a number."""
+    """Return the fields as the API shows them; in a table, flat and with a time instead of a number."""
     published = view(record)
     if as_json:
         return published

@@ -1,6 +1,6 @@
-"""`mithril user …`: people, what keeps them out, and which roles they have.
+"""`mithril user …`: users, how they are blocked, and which roles they have.
 
-A password is asked for on the terminal, or read from a file: an argument would be seen by everybody on the machine.
+A password is asked for on the terminal, or read from a file: everybody on the machine can see an argument.
 """
 
 import sys
@@ -32,27 +32,25 @@ from mithril.settings import Settings
 from mithril.user_roles import service as user_roles
 from mithril.user_roles.store import GlobalRole, UserRole
 from mithril.users import accounts
-from mithril.users.store import Person
+from mithril.users.store import UserRecord
 from mithril.users.view import view
 from mithril.web.query_parameters import LARGEST_SIZE
 
-app = typer.Typer(help="People: who they are, and which roles they have.", no_args_is_help=True)
+app = typer.Typer(help="Users: who they are, and which roles they have.", no_args_is_help=True)
 COLUMNS = ("id", "email", "tax_id", "is_blocked", "inserted_at")
 ROLE_COLUMNS = ("role_name", "client_id", "client_name", "scope")
-NOUN = "person"
+NOUN = "user"
 
-Email = Annotated[str | None, typer.Option("--email", help="The address they sign in with.")]
+Email = Annotated[str | None, typer.Option("--email", help="The e-mail address for signing in.")]
 TaxId = Annotated[str | None, typer.Option("--tax-id")]
 PersonId = Annotated[str | None, typer.Option("--person-id")]
-Phone = Annotated[
-    str | None, typer.Option("--phone", metavar="+380XXXXXXXXX", help="The phone of their second factor.")
-]
+Phone = Annotated[str | None, typer.Option("--phone", metavar="+380XXXXXXXXX", help="The phone of the second factor.")]
 UserSettings = Annotated[
     dict[str, Any] | None, typer.Option("--settings", parser=document, metavar="JSON", help="A JSON object.")
 ]
 RoleName = Annotated[str, typer.Argument(metavar="ROLE", help="The role's name or id.")]
 InClient = Annotated[UUID | None, typer.Option("--client", help="In this client.")]
-Everywhere = Annotated[bool, typer.Option("--everywhere", help="In every client, also those that are yet to come.")]
+Everywhere = Annotated[bool, typer.Option("--everywhere", help="In every client, also in later ones.")]
 
 
 @session.command(app, "list")
@@ -66,16 +64,16 @@ async def list_(
     size: PageSize = SIZE,
     as_json: AsJson = False,
 ) -> None:
-    """List people, the oldest first."""
+    """List users, the oldest first."""
     given = {"tax_id": tax_id, "is_blocked": blocked}
     filters = {name: value for name, value in given.items() if value is not None}
-    found = await accounts.list_people(opened, filters, page=page(number, size))
+    found = await accounts.list_users(opened, filters, page=page(number, size))
     output.print_page(found, map(view, found.rows), columns=COLUMNS, as_json=as_json)
 
 
 @session.command(app, "show")
 async def show(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
-    """Show one person."""
+    """Show one user."""
     output.print_one(view(await find(opened, user)), as_json=as_json)
 
 
@@ -83,7 +81,7 @@ async def show(opened: Database, _: Settings, user: UserName, *, as_json: AsJson
 async def create(
     opened: Database,
     chosen: Settings,
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address they sign in with.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address for signing in.")],
     *,
     password_file: PasswordFile = None,
     tax_id: TaxId = None,
@@ -91,14 +89,15 @@ async def create(
     second_factor: Annotated[
         bool | None,
         typer.Option(
-            "--2fa/--no-2fa", help="Whether they need a second factor; else MITHRIL_USER_2FA_ENABLED says it."
+            "--2fa/--no-2fa",
+            help="Whether to ask for a second factor; the default is MITHRIL_USER_2FA_ENABLED.",
         ),
     ] = None,
     phone: Phone = None,
     user_settings: UserSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a person. Their password is asked for."""
+    """Add a user. The password is asked for."""
     fields = {
         "email": email,
         "password": _password(password_file),
@@ -125,7 +124,7 @@ async def change(
     user_settings: UserSettings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is named; the rest stays as it is."""
+    """Change the named fields; the others stay as they are."""
     fields = changes(email=email, tax_id=tax_id, person_id=person_id, factor=phone, settings=user_settings)
     await _change(opened, chosen, user, fields, what="change", as_json=as_json)
 
@@ -134,7 +133,7 @@ async def change(
 async def set_password(
     opened: Database, chosen: Settings, user: UserName, *, password_file: PasswordFile = None, as_json: AsJson = False
 ) -> None:
-    """Give a person another password, which ends their tokens. It is asked for."""
+    """Set the password of a user, and revoke the user's tokens. It is asked for."""
     await find(opened, user)
     fields = {"password": _password(password_file)}
     await _change(opened, chosen, user, fields, what="set-password", as_json=as_json)
@@ -144,9 +143,9 @@ async def set_password(
 async def block(
     opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
 ) -> None:
-    """Block a person: their tokens end at once."""
-    person, actor = await find(opened, user), session.actor("user block")
-    blocked = await accounts.block(opened, person.id, {"block_reason": reason}, actor=actor)
+    """Block a user, and revoke all tokens of the user at once."""
+    found, actor = await find(opened, user), session.actor("user block")
+    blocked = await accounts.block(opened, found.id, {"block_reason": reason}, actor=actor)
     output.print_one(view(blocked), as_json=as_json)
 
 
@@ -154,29 +153,29 @@ async def block(
 async def unblock(
     opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
 ) -> None:
-    """Let a person in again, and forget what they did wrong before."""
-    person, actor = await find(opened, user), session.actor("user unblock")
-    unblocked = await accounts.unblock(opened, person.id, {"block_reason": reason}, actor=actor)
+    """Unblock a user, and reset the counters of failures."""
+    found, actor = await find(opened, user), session.actor("user unblock")
+    unblocked = await accounts.unblock(opened, found.id, {"block_reason": reason}, actor=actor)
     output.print_one(view(unblocked), as_json=as_json)
 
 
 @session.command(app, "delete")
 async def delete(opened: Database, _: Settings, user: UserName, *, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete a person with their clients, approvals, roles and tokens. It cannot be restored."""
-    person = await find(opened, user)
-    question = f"Delete {person.email} with their clients, approvals, roles and tokens?"
+    """Delete a user with all clients, approvals, roles and tokens. It cannot be restored."""
+    found = await find(opened, user)
+    question = f"Delete {found.email} with all clients, approvals, roles and tokens?"
     output.confirm(question, yes=yes)
     with output.named(NOUN, user):
-        await accounts.remove(opened, person.id, actor=session.actor("user delete"))
-    output.print_done(f"{person.email} is deleted.", {"id": person.id, "deleted": True}, as_json=as_json)
+        await accounts.remove(opened, found.id, actor=session.actor("user delete"))
+    output.print_done(f"{found.email} is deleted.", {"id": found.id, "deleted": True}, as_json=as_json)
 
 
 @session.command(app, "roles")
 async def list_roles(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
-    """List the roles of a person: those in every client, then those in one."""
-    person = await find(opened, user)
-    everywhere = await user_roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
-    somewhere = await user_roles.list_user_roles(opened, {"user_id": person.id}, page=page(1, LARGEST_SIZE))
+    """List the roles of a user: those in every client, then those in one."""
+    found = await find(opened, user)
+    everywhere = await user_roles.list_global_roles(opened, found.id, page=page(1, LARGEST_SIZE))
+    somewhere = await user_roles.list_user_roles(opened, {"user_id": found.id}, page=page(1, LARGEST_SIZE))
     rows = [*map(_role, everywhere.rows), *map(_role, somewhere.rows)]
     if as_json:
         output.print_json(rows)
@@ -197,17 +196,17 @@ async def grant(
     everywhere: Everywhere = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a person a role, in one client or everywhere. It counts from the next token on."""
+    """Give a user a role, in one client or in every client. It takes effect with the next token."""
     _check_place(client, everywhere=everywhere)
-    person, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
+    found, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
     actor = session.actor("user grant")
     if client is None:
         given: UserRole | GlobalRole = await user_roles.give_global_role(
-            opened, person.id, {"role_id": str(wanted.id)}, actor=actor
+            opened, found.id, {"role_id": str(wanted.id)}, actor=actor
         )
     else:
         fields = {"role_id": str(wanted.id), "client_id": str(client)}
-        given = await user_roles.give_role(opened, person.id, fields, actor=actor)
+        given = await user_roles.give_role(opened, found.id, fields, actor=actor)
     output.print_one(_role(given), as_json=as_json)
 
 
@@ -223,33 +222,33 @@ async def revoke(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a role from a person, in one client or the one that counts everywhere; the others stay."""
+    """Take a role from a user, in one client or in every client; other roles stay."""
     _check_place(client, everywhere=everywhere)
-    person, given = await find(opened, user), await scopes.find(opened, ROLES, role)
+    found, given = await find(opened, user), await scopes.find(opened, ROLES, role)
     actor = session.actor("user revoke")
     where = "every client" if client is None else f"client {client}"
-    output.confirm(f"Take the role {given.name} in {where} from {person.email}?", yes=yes)
+    output.confirm(f"Take the role {given.name} in {where} from {found.email}?", yes=yes)
     if client is None:
-        has = await user_roles.list_global_roles(opened, person.id, page=page(1, LARGEST_SIZE))
+        has = await user_roles.list_global_roles(opened, found.id, page=page(1, LARGEST_SIZE))
         row_id = next((each.id for each in has.rows if each.role_id == given.id), None)
         if row_id is None:
-            raise output.Missing("such role of that person in every client:", given.name)
-        await user_roles.take_global_role(opened, row_id, user_id=person.id, actor=actor)
+            raise output.Missing("such role of that user in every client:", given.name)
+        await user_roles.take_global_role(opened, row_id, user_id=found.id, actor=actor)
     else:
-        filters = {"user_id": person.id, "role_id": given.id, "client_id": client}
+        filters = {"user_id": found.id, "role_id": given.id, "client_id": client}
         if not await user_roles.take_roles(opened, filters, actor=actor):
-            raise output.Missing("such role of that person in that client:", given.name)
-    done = {"user_id": person.id, "role_id": given.id, "client_id": client, "revoked": True}
-    output.print_done(f"{person.email} has no more the role {given.name} in {where}.", done, as_json=as_json)
+            raise output.Missing("such role of that user in that client:", given.name)
+    done = {"user_id": found.id, "role_id": given.id, "client_id": client, "revoked": True}
+    output.print_done(f"{found.email} no longer has the role {given.name} in {where}.", done, as_json=as_json)
 
 
-async def find(opened: Database, user: str) -> Person:
-    """The person of that id or e-mail address. Raises Missing."""
+async def find(opened: Database, user: str) -> UserRecord:
+    """Return the user of this id or e-mail address. Raises Missing."""
     user_id = parse_uuid(user)
     if user_id is not None:
         with output.named(NOUN, user):
             return await accounts.get(opened, user_id)
-    found = await accounts.list_people(opened, {"email": user}, page=page(1, 1))
+    found = await accounts.list_users(opened, {"email": user}, page=page(1, 1))
     if not found.rows:
         raise output.Missing(NOUN, user)
     return found.rows[0]
@@ -258,21 +257,21 @@ async def find(opened: Database, user: str) -> Person:
 async def _change(
     opened: Database, chosen: Settings, user: str, fields: dict[str, Any], *, what: str, as_json: bool
 ) -> None:
-    person, actor = await find(opened, user), session.actor(f"user {what}")
-    changed = await accounts.change(opened, chosen, person.id, fields, actor=actor)
+    found, actor = await find(opened, user), session.actor(f"user {what}")
+    changed = await accounts.change(opened, chosen, found.id, fields, actor=actor)
     output.print_one(view(changed), as_json=as_json)
 
 
 def _check_place(client: UUID | None, *, everywhere: bool) -> None:
-    """A role everywhere is much: it is never what is meant by leaving something out."""
+    """Refuse a command without --client or --everywhere: a role in every client must be asked for by name."""
     if (client is None) != everywhere:
         raise typer.BadParameter("say where: --client CLIENT, or --everywhere")
 
 
 def _password(file: str | None) -> str:
-    """From the file, without the end of its line; else asked for, twice, and not shown."""
+    """Read the password from the file, without its line end, or ask for it twice without showing it."""
     if file is None and not sys.stdin.isatty():
-        output.fail("nobody can be asked for the password here: give --password-file FILE, or - for standard input")
+        output.fail("there is no terminal to ask for the password: give --password-file FILE, or - for standard input")
     if file is None:
         asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         return asked

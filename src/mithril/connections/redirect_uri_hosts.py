@@ -1,16 +1,16 @@
-"""The authority of a redirect address: who would receive the authorization code, and at which port.
+"""The authority of a redirect URI: who would receive the authorization code, and at which port.
 
-Splits `userinfo@host:port` and names the codes of the rules that it breaks. The other parts of an address,
-and what the codes mean in words, live in `redirect_uris`. Only ASCII comes here: an address with anything
-else is refused before it is split.
+Splits `userinfo@host:port` and yields the codes of the rules that it breaks. The other parts of a URI, and the
+descriptions of the codes, are in `redirect_uris`. Only ASCII comes here: a URI with anything else is refused before
+it is split.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import idna
+import msgspec
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -24,7 +24,7 @@ NON_PUBLIC_TOP_LABELS: Final = frozenset(
         # Never to be delegated: internal by resolution 2024.07.29.06 of the ICANN Board; the applications for
         # the other three stopped by 2018.02.04.12, because private networks are full of these names.
         *("internal", "home", "corp", "mail"),
-        # Reserved by nobody, but not delegated either, and known to be in private use: RFC 6762 appendix G.
+        # Not reserved, but not delegated either, and known to be in private use: RFC 6762 appendix G.
         *("intranet", "private", "lan"),
     }
 )
@@ -39,8 +39,7 @@ _LONGEST_HOST = 253
 _LARGEST_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(msgspec.Struct, frozen=True):
     """The three parts of an authority as they were written; None where the part and its mark are absent."""
 
     userinfo: str | None
@@ -60,7 +59,7 @@ class Authority:
 
 
 def split(authority: str) -> Authority:
-    """Take an authority apart: the host begins after the last `@` and ends at the first `:` outside brackets.
+    """Split an authority: the host begins after the last `@` and ends at the first `:` outside brackets.
 
     A bracket that is not closed, or closed and followed by anything but a port, makes all of it the host.
     """

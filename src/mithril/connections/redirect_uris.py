@@ -1,28 +1,29 @@
-"""The rules for redirect addresses: which strings may be registered to receive authorization codes.
+"""The rules for redirect URIs: which strings may be registered to receive authorization codes.
 
-An address is judged as the string that it is and never normalised, because it is later compared as a string
-(RFC 9700 section 2.1); what is accepted must mean the same place to every parser on its way. The rules run
-from the outside in: the characters, the scheme, the authority (`redirect_uri_hosts`), the path, the query.
-Nothing here looks at the database, asks the DNS, or knows about the published JSON Schema.
+A URI is checked as a string and never normalised, because it is later compared as a string (RFC 9700 section 2.1).
+Every parser must find the same host in an accepted one. The rules run from the outside in: the characters, the
+scheme, the authority (`redirect_uri_hosts`), the path, the query. Nothing here uses the database, the DNS or the
+published JSON Schema.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from mithril.connections import redirect_uri_hosts as hosts
 from mithril.settings import Settings
 
-# What OAuth and OpenID Connect put into a redirect. Where the address has a parameter of that name already,
+# What OAuth and OpenID Connect put into a redirect. Where the URI has a parameter of that name already,
 # it depends on the client's framework which of the two it reads (RFC 6749 section 4.1.2, RFC 9207 section 2).
 RESERVED_PARAMETERS: Final = (
     *("code", "state", "iss", "error", "error_description", "error_uri", "response", "session_state"),
     *("access_token", "token_type", "id_token", "scope", "expires_in"),
 )
 
-# Each reason code with what its reader is told, in the order in which problems are listed.
+# Each reason code with its description, in the order in which problems are listed.
 DESCRIPTIONS: Final = {
     "empty": "The address is empty; give the full https address of your callback.",
     "too_long": "The address is longer than 2048 bytes; shorten it.",
@@ -65,7 +66,7 @@ DESCRIPTIONS: Final = {
 _LONGEST_ADDRESS_BYTES = 2048
 _ILLEGAL = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%\x80-\U0010ffff]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# With one of these in it, an address has no parts that all parsers would agree on.
+# A URI with one of these has no parts that all parsers agree on.
 _INDIVISIBLE = frozenset({"non_ascii", "illegal_character", "bad_percent_escape"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _ENCODED_DELIMITER = re.compile(r"%(?:2[ef]|5c|25)", re.IGNORECASE)
@@ -79,34 +80,31 @@ _BYTE_BY_ESCAPE = {f"%{pair}".encode(): bytes.fromhex(pair) for pair in _HEX_PAI
 _RESERVED_NAME = re.compile(rf"\s*(?:{'|'.join(RESERVED_PARAMETERS)})\s*(?:\[.*)?".replace("_", r"[_. \[]"), re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator allows beyond the rules: loopback addresses, for `--demo`, and punycode."""
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator allows beyond the rules: loopback hosts, for `--demo`, and punycode."""
 
     allow_loopback: bool = False
     allow_punycode: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
-        """The policy of a server with these settings."""
+        """Return the policy of a server with these settings."""
         return cls(allow_loopback=settings.demo, allow_punycode=settings.allow_punycode)
 
 
 STRICT: Final = Policy()
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A broken rule: its code, a sentence for the developer, and the address meant where that is certain."""
+class Problem(msgspec.Struct, frozen=True):
+    """A broken rule: its code, a sentence for the developer, and the intended URI where that is certain."""
 
     reason: str
     description: str
     suggestion: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """An address that begins with `scheme://`; `tail` is all that follows the authority."""
+class _Parts(msgspec.Struct, frozen=True):
+    """A URI that begins with `scheme://`; `tail` is all that follows the authority."""
 
     scheme: str
     authority: hosts.Authority
@@ -116,10 +114,10 @@ class _Parts:
 
 
 def problems(uri: str, policy: Policy = STRICT) -> list[Problem]:
-    """List every rule that an address breaks, each once, in the order of `DESCRIPTIONS`; [] accepts it.
+    """List every rule that a redirect URI breaks, each once, in the order of `DESCRIPTIONS`; [] accepts it.
 
-    Takes any string and raises nothing, in time proportional to the length of the string. Where an address
-    cannot be taken apart safely, the rules for its parts are not tried.
+    Takes any string and raises nothing, in time proportional to the length of the string. Where a URI cannot be
+    split safely, the rules for its parts are not checked.
     """
     broken = set(_broken_rules(uri, policy))
     if not broken:
@@ -132,7 +130,7 @@ def problems(uri: str, policy: Policy = STRICT) -> list[Problem]:
 
 
 def verdict(problems: list[Problem]) -> dict[str, object]:
-    """What a caller who only asks is told: `accepted`, `reasons`, `suggestion`."""
+    """Return the answer to a check of a redirect URI: `accepted`, `reasons`, `suggestion`."""
     return {
         "accepted": not problems,
         "reasons": [problem.reason for problem in problems],
@@ -141,10 +139,10 @@ def verdict(problems: list[Problem]) -> dict[str, object]:
 
 
 def is_demo_loopback(uri: str) -> bool:
-    """Say whether an address begins with one of the origins that `--demo` accepts.
+    """Say whether a URI begins with one of the origins that `--demo` accepts.
 
     These are http and https on `LOOPBACK_HOSTS` with any port; the published pattern `^https://.+` is waived
-    for them. Nothing else is judged: `problems` does that, under a policy that allows loopback.
+    for them. Everything else is checked by `problems`, with a policy that allows loopback.
     """
     if _INDIVISIBLE & set(_broken_by_spelling(uri)):
         return False
@@ -180,7 +178,7 @@ def _broken_by_scheme(uri: str, policy: Policy) -> Iterator[str]:
     scheme, colon, rest = uri.partition(":")
     if not colon or not _SCHEME.fullmatch(scheme):
         yield "not_absolute"
-    elif scheme.lower() not in {"http", "https"}:  # what its other parts should be like is not ours to judge
+    elif scheme.lower() not in {"http", "https"}:  # other schemes have other rules for their parts
         yield "scheme"
     elif rest.startswith("//"):
         yield from _broken_by_parts(uri, policy)

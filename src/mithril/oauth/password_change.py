@@ -12,7 +12,7 @@ from mithril.tokens import store as token_store
 from mithril.tokens.store import Token
 from mithril.users import passwords
 from mithril.users import store as user_store
-from mithril.users.store import Person
+from mithril.users.store import UserRecord
 
 
 def check_kind(token: Token) -> None:
@@ -21,7 +21,7 @@ def check_kind(token: Token) -> None:
         raise refusals.TokenKindWrong
 
 
-async def update_password(database: Database, *, token: Token, password: str, actor: Actor) -> Person:
+async def update_password(database: Database, *, token: Token, password: str, actor: Actor) -> UserRecord:
     """Sets the password of the token's person. The token is used up, and every other one of theirs ends.
 
     `token` must have passed `bearers` and `check_kind`; a refused password leaves it as it was. Raises

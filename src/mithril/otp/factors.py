@@ -13,7 +13,7 @@ from mithril.database.database import Database, Listed, Page, PooledConnection, 
 from mithril.otp import fields, store
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import store as user_store
-from mithril.users.store import FACTOR_ROWS, Person
+from mithril.users.store import FACTOR_ROWS, UserRecord
 from mithril.validation.fields import constraints
 
 
@@ -21,7 +21,7 @@ class FactorOfUser(msgspec.Struct, frozen=True):
     """A factor, and the user to whom it belongs."""
 
     factor: FactorRecord
-    user: Person
+    user: UserRecord
 
 
 async def list_factors(
@@ -78,5 +78,5 @@ async def _hold(transaction: PooledConnection, user_id: UUID, factor_id: UUID) -
 
 async def _get(source: Source, user_id: UUID, factor_id: UUID) -> FactorOfUser:
     factor = await store.find_factor_record(source, factor_id, user_id=user_id)
-    user = await user_store.find_person(source, user_id)
+    user = await user_store.find_user_record(source, user_id)
     return FactorOfUser(errors.found(factor), errors.found(user))

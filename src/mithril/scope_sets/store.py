@@ -1,4 +1,4 @@
-"""The SQL about client types and roles, which are the same but for their table."""
+"""The SQL about client types and roles, which differ only in their table."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from mithril.database.database import Condition, Database, Listed, Page, Source,
 
 
 class NamedScope(msgspec.Struct, frozen=True, kw_only=True):
-    """A client type or a role; `scope` is a list by space."""
+    """A client type or a role; `scope` is separated by spaces."""
 
     id: UUID
     name: str
@@ -29,7 +29,7 @@ FILTERS = {"name": "name = {}", "scope": "string_to_array(scope, ' ') && {}::tex
 async def list_named(
     database: Database, table: AuditedTable, filters: dict[str, Any], *, page: Page
 ) -> Listed[NamedScope]:
-    """In the order of their making; filters: a name, and scopes of which a row must have any."""
+    """List those that match, the oldest first; filters: a name, and scopes of which a row must have at least one."""
     return await database.fetch_page(
         NamedScope,
         columns=COLUMNS,
@@ -41,5 +41,5 @@ async def list_named(
 
 
 async def find_named(source: Source, table: AuditedTable, row_id: UUID) -> NamedScope | None:
-    """The client type or role, or None."""
+    """Return the client type or role, or None."""
     return await find_one(source, NamedScope, f"SELECT {COLUMNS} FROM {table.name} WHERE id = $1", row_id)

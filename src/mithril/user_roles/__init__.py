@@ -1,1 +1,1 @@
-"""Roles: what a person may do, in one client or everywhere."""
+"""Roles of users: in one client, or in every client."""

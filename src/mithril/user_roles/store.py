@@ -1,4 +1,4 @@
-"""The SQL about who has which roles: in one client, or everywhere."""
+"""The SQL about the roles of users: in one client, or in every client."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +12,7 @@ from mithril.database.database import Condition, Database, Listed, Page, Source,
 
 
 class UserRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that a person has in one client."""
+    """A role that a user has in one client."""
 
     id: UUID
     user_id: UUID
@@ -26,7 +26,7 @@ class UserRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GlobalRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that a person has in every client."""
+    """A role that a user has in every client."""
 
     id: UUID
     user_id: UUID
@@ -39,7 +39,7 @@ class GlobalRole(msgspec.Struct, frozen=True, kw_only=True):
 
 ROWS = rows.AuditedTable("user_roles", "user_role", client="w.client_id")
 GLOBAL_ROWS = rows.AuditedTable("global_user_roles", "global_user_role")
-# The constraint that a person has a global role once.
+# The constraint that a user has a global role once.
 GLOBAL_KEY = "global_user_roles_user_id_role_id_index"
 COLUMNS = """t.id, t.user_id, t.role_id, r.name AS role_name, t.client_id, c.name AS client_name, r.scope,
              t.inserted_at, t.updated_at"""
@@ -58,31 +58,31 @@ ORDER = "t.inserted_at, t.id"
 
 
 def conditions(filters: Mapping[str, Any]) -> list[Condition]:
-    """What the rows must meet; the names of filters as in FILTERS."""
+    """Return the conditions of these filters, whose names are those of FILTERS."""
     return [Condition(FILTERS[name], value) for name, value in filters.items()]
 
 
 async def list_own_roles(database: Database, user_id: UUID, *, client_id: UUID) -> list[UserRole]:
-    """The roles of one person in one client; there are only ever a few."""
+    """List the roles of one user in one client; there are never many."""
     statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.user_id = $1 AND t.client_id = $2 ORDER BY {ORDER}"
     return [UserRole(**row) for row in await database.fetch(statement, user_id, client_id)]
 
 
 async def list_user_roles(database: Database, filters: Mapping[str, Any], *, page: Page) -> Listed[UserRole]:
-    """The roles that match, in the order of their giving."""
+    """List the roles in clients that match, the oldest first."""
     return await database.fetch_page(
         UserRole, columns=COLUMNS, tables=TABLES, conditions=conditions(filters), order=ORDER, page=page
     )
 
 
 async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole | None:
-    """That person's role, or None."""
+    """Return this row of the user, or None."""
     statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.id = $1 AND t.user_id = $2"
     return await find_one(source, UserRole, statement, row_id, user_id)
 
 
 async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
-    """The roles that a person has everywhere, in the order of their giving."""
+    """List the roles that a user has in every client, the oldest first."""
     return await database.fetch_page(
         GlobalRole,
         columns=GLOBAL_COLUMNS,
@@ -94,12 +94,12 @@ async def list_global_roles(database: Database, user_id: UUID, *, page: Page) ->
 
 
 async def find_global_role(source: Source, row_id: UUID, *, user_id: UUID) -> GlobalRole | None:
-    """That person's role, or None."""
+    """Return this row of the user, or None."""
     statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.id = $1 AND t.user_id = $2"
     return await find_one(source, GlobalRole, statement, row_id, user_id)
 
 
 async def find_given_role(source: Source, user_id: UUID, *, role_id: UUID) -> GlobalRole | None:
-    """That role, where the person has it everywhere, or None."""
+    """Return this role, where the user has it in every client, or None."""
     statement = f"SELECT {GLOBAL_COLUMNS} FROM {GLOBAL_TABLES} WHERE t.user_id = $1 AND t.role_id = $2"
     return await find_one(source, GlobalRole, statement, user_id, role_id)

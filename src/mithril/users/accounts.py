@@ -6,8 +6,10 @@ Passwords are hashed and compared in threads, with no database connection held.
 """
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from mithril import errors, refusals, security
 from mithril.audit import rows
@@ -18,7 +20,7 @@ from mithril.errors import Rule
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
 from mithril.users import fields, passwords, service, store
-from mithril.users.store import Person, User
+from mithril.users.store import User, UserRecord
 from mithril.validation.fields import constraints, refuse
 
 MISMATCH = Rule("password", "password does not match password in field current_password", [])
@@ -27,7 +29,7 @@ WRONG_PASSWORD = ("$.current_password", MISMATCH)
 NEVER_NULL = ("tax_id", "person_id")
 
 
-class _Account(NamedTuple):
+class _Account(msgspec.Struct, frozen=True):
     """The fields of a user, taken apart: `columns`, a password if there is one, and the second factor."""
 
     columns: Document
@@ -37,17 +39,17 @@ class _Account(NamedTuple):
     phone: str | None
 
 
-async def list_people(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Person]:
+async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
     """List the users that match; filters as in the store."""
-    return await store.list_people(database, filters, page=page)
+    return await store.list_users(database, filters, page=page)
 
 
-async def get(database: Database, user_id: UUID) -> Person:
+async def get(database: Database, user_id: UUID) -> UserRecord:
     """Return the user. Raises NotFound."""
-    return errors.found(await store.find_person(database, user_id))
+    return errors.found(await store.find_user_record(database, user_id))
 
 
-async def add(database: Database, settings: Settings, given: Document, *, actor: Actor) -> Person:
+async def add(database: Database, settings: Settings, given: Document, *, actor: Actor) -> UserRecord:
     """Add a user, with a second factor, perhaps without a phone, unless the fields or the settings say otherwise.
 
     Raises ValidationFailed, also for an e-mail address that is taken.
@@ -61,10 +63,10 @@ async def add(database: Database, settings: Settings, given: Document, *, actor:
             user_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         if account.is_two_factor:
             await _set_factor(transaction, user_id, phone=account.phone, actor=actor)
-        return errors.found(await store.find_person(transaction, user_id))
+        return errors.found(await store.find_user_record(transaction, user_id))
 
 
-async def change(database: Database, settings: Settings, user_id: UUID, given: Document, *, actor: Actor) -> Person:
+async def change(database: Database, settings: Settings, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Change the given fields of a user; return the state. The second factor stays unless a phone is given.
 
     Raises ValidationFailed, also for a used password or an e-mail address that is taken, and NotFound.
@@ -87,7 +89,7 @@ async def change(database: Database, settings: Settings, user_id: UUID, given: D
             await passwords.change(transaction, user_id, password_hash=password_hash, actor=actor)
         if is_blocked is not None and is_blocked != before.is_blocked:
             await _follow(transaction, before, is_blocked=is_blocked)
-        return errors.found(await store.find_person(transaction, user_id))
+        return errors.found(await store.find_user_record(transaction, user_id))
 
 
 async def remove(database: Database, user_id: UUID, *, actor: Actor) -> None:
@@ -97,7 +99,7 @@ async def remove(database: Database, user_id: UUID, *, actor: Actor) -> None:
         await rows.delete(transaction, store.ROWS, [Condition("t.id = {}", user_id)], actor=actor)
 
 
-async def block(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> Person:
+async def block(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Block a user, perhaps with a `block_reason`; revoke all tokens. Raises ValidationFailed, NotFound, Conflict."""
     reason = fields.BLOCK.new(given).get("block_reason")
     async with database.transaction() as transaction:
@@ -107,10 +109,10 @@ async def block(database: Database, user_id: UUID, given: Document, *, actor: Ac
         columns = {"is_blocked": True, "block_reason": reason}
         await rows.update(transaction, store.BLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=True)
-        return errors.found(await store.find_person(transaction, user_id))
+        return errors.found(await store.find_user_record(transaction, user_id))
 
 
-async def unblock(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> Person:
+async def unblock(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Unblock a user, and reset the counters of failures. Raises ValidationFailed, NotFound, Conflict."""
     reason = fields.BLOCK.new(given).get("block_reason")
     async with database.transaction() as transaction:
@@ -120,10 +122,10 @@ async def unblock(database: Database, user_id: UUID, given: Document, *, actor: 
         columns = {"is_blocked": False, "block_reason": reason}
         await rows.update(transaction, store.UNBLOCKED_ROWS, columns, row_id=user_id, actor=actor)
         await _follow(transaction, before, is_blocked=False)
-        return errors.found(await store.find_person(transaction, user_id))
+        return errors.found(await store.find_user_record(transaction, user_id))
 
 
-async def change_password(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> Person:
+async def change_password(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Set a new password for a user who knows the present one, and revoke the user's tokens.
 
     Raises ValidationFailed, NotFound.

@@ -23,7 +23,7 @@ ONE = PATH + "/{id}"
 async def list_(request: Request) -> Response:
     """List all users, or those that match."""
     filters, page = FILTERS.read(request)
-    found = await accounts.list_people(requests.resources(request).database, filters, page=page)
+    found = await accounts.list_users(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, view)
 
 

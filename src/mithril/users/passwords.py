@@ -1,4 +1,4 @@
-"""The rules of passwords, and how one is changed (rules USR-8 to USR-10). Who may change it is decided by the caller.
+"""The rules of passwords, and how one is changed (rules USR-8 to USR-10). The caller decides who may change it.
 
 Passwords are hashed and compared in threads, with no database connection held: each takes tens of milliseconds.
 """
@@ -13,10 +13,10 @@ from mithril.database.database import Database, PooledConnection
 from mithril.errors import Rule
 from mithril.tokens import store as token_store
 from mithril.users import store
-from mithril.users.store import Person
+from mithril.users.store import UserRecord
 
 MIN_LENGTH = 12
-# The present one and two before it.
+# The number of stored passwords: the present one and the two before it.
 KEPT = 3
 COMPLEX = re.compile(r"(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇІЄҐ])(?=.*[0-9]).*", re.DOTALL)  # noqa: RUF001 -- Cyrillic
 
@@ -24,20 +24,20 @@ TOO_SHORT = Rule("length", f"should be at least {MIN_LENGTH} character(s)", {"mi
 TOO_SIMPLE = Rule(
     "format",
     "Password does not meet complexity requirements",
-    # To the letter as the original says it, which has a Latin I among the Cyrillic capitals.
+    # Exactly as in the original, which has a Latin I among the Cyrillic capitals.
     [r"~r/^(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇIЄҐ])(?=.*\d)/"],  # noqa: RUF001 -- Cyrillic
 )
 USED = Rule("password_used", "This password has been used recently. Try another one", [])
 
 
 def problems(password: str) -> list[Rule]:
-    """Every rule that the password itself breaks: length in characters; small and capital letter, and a digit."""
+    """List the rules that a password breaks by itself: length in characters, a small letter, a capital, a digit."""
     is_short, is_simple = len(password) < MIN_LENGTH, not COMPLEX.fullmatch(password)
     return [rule for rule, is_broken in ((TOO_SHORT, is_short), (TOO_SIMPLE, is_simple)) if is_broken]
 
 
 async def judge(database: Database, user_id: UUID, password: str) -> list[Rule]:
-    """Every rule that the password breaks for this person; those of the last ones only for an otherwise good one."""
+    """List the rules that the password breaks; one that breaks none by itself is compared with the user's old ones."""
     broken = problems(password)
     if broken:
         return broken
@@ -46,14 +46,14 @@ async def judge(database: Database, user_id: UUID, password: str) -> list[Rule]:
 
 
 async def hashed(password: str) -> str:
-    """The argon2id hash of a password, made in a thread."""
+    """Return the argon2id hash of a password, computed in a thread."""
     return await asyncio.to_thread(security.hash_password, password)
 
 
-async def change(transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor) -> Person:
-    """Sets the password, remembers it among the last three, and ends every token of the person.
+async def change(transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor) -> UserRecord:
+    """Set the password, store it among the last three, and revoke every token of the user.
 
-    The audit row says that it happened and nothing about either password. Raises Unauthorized.
+    The audit row records the change and nothing about either password. Raises Unauthorized.
     """
     changed = await store.change_password(transaction, user_id, password_hash=password_hash, actor=actor)
     if changed is None:

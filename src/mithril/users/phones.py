@@ -1,4 +1,4 @@
-"""Phone numbers, as they are a second factor: their form, and what of one may be shown (rules USR-18, USR-19)."""
+"""Phone numbers of second factors: their form, and the part of one that may be shown (rules USR-18, USR-19)."""
 
 import re
 
@@ -10,12 +10,12 @@ SHOWN_BEFORE, SHOWN_AFTER = 6, 2
 
 
 def is_phone(text: str) -> bool:
-    """Whether it is a number that messages can be sent to."""
+    """Whether messages can be sent to this number."""
     return PHONE.fullmatch(text) is not None
 
 
 def masked(phone: str | None) -> str | None:
-    """Enough to recognise it: `+38088*****30`."""
+    """Return enough of a phone number to recognise it: `+38088*****30`."""
     if not phone:
         return None
     hidden = len(phone) - SHOWN_BEFORE - SHOWN_AFTER

@@ -1,4 +1,4 @@
-"""The SQL about people."""
+"""The SQL about users."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """A person, with the hash of their password; never for an answer."""
+    """A user with the hash of the password; never part of an answer."""
 
     id: UUID
     email: str
@@ -22,8 +22,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     is_blocked: bool
 
 
-class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """A person as they may be shown; `settings` is JSON as text."""
+class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as it may be shown; `settings` is JSON as text."""
 
     id: UUID
     email: str
@@ -39,16 +39,16 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 ROWS = rows.AuditedTable("users", "user", unseen=(*rows.UNSEEN, "password_hash", "otp_error_count"))
 BLOCKED_ROWS, UNBLOCKED_ROWS = ROWS._replace(verb="block"), ROWS._replace(verb="unblock")
 FACTOR_ROWS = rows.AuditedTable("authentication_factors", "authentication_factor")
-COLUMNS = ", ".join(Person.__struct_fields__)
+COLUMNS = ", ".join(UserRecord.__struct_fields__)
 FILTERS = {
     "id": "id = {}",
     "ids": "id = ANY ({}::uuid[])",
     "email": "email = lower({})",
-    "tax_id": "tax_id = {} AND tax_id <> ''",  # the index has only people with one
+    "tax_id": "tax_id = {} AND tax_id <> ''",  # the index contains only users with one
     "is_blocked": "is_blocked = {}",
 }
 FIND = "SELECT id, email, password_hash, password_set_at, tax_id, is_blocked FROM users WHERE"
-# The present one too: it may have come into being without a row in the history.
+# The present one too: it may have been set without a row in the history.
 PASSWORD_HASHES = """
 SELECT password_hash FROM users WHERE id = $1 AND password_hash IS NOT NULL
  UNION
@@ -59,7 +59,7 @@ WITH old AS (
     SELECT id, password_hash FROM users WHERE id = $1 FOR UPDATE
 ), changed AS (
     UPDATE users u SET password_hash = $2, password_set_at = now(), updated_at = now() FROM old WHERE u.id = old.id
-    RETURNING {", ".join(f"u.{name}" for name in Person.__struct_fields__)}
+    RETURNING {", ".join(f"u.{name}" for name in UserRecord.__struct_fields__)}
 ), remembered AS (
     INSERT INTO password_hstr (user_id, password_hash)
     SELECT $1, used.hash FROM old, unnest(ARRAY[old.password_hash, $2]) WITH ORDINALITY AS used (hash, position)
@@ -100,19 +100,19 @@ FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND N
 
 
 async def find_user_by_email(database: Database, email: str) -> User | None:
-    """The person with that address, in any letter case."""
+    """Return the user with this e-mail address, in any letter case, or None."""
     return await find_one(database, User, f"{FIND} email = $1", email.lower())
 
 
 async def find_user(source: Source, user_id: UUID) -> User | None:
-    """The person, or None."""
+    """Return the user, or None."""
     return await find_one(source, User, f"{FIND} id = $1", user_id)
 
 
-async def list_people(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Person]:
-    """In the order of their making; the e-mail address in any letter case."""
+async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
+    """List the users that match, the oldest first; the e-mail address in any letter case."""
     return await database.fetch_page(
-        Person,
+        UserRecord,
         columns=COLUMNS,
         tables="users",
         conditions=[Condition(FILTERS[name], value) for name, value in filters.items()],
@@ -121,57 +121,57 @@ async def list_people(database: Database, filters: dict[str, Any], *, page: Page
     )
 
 
-async def find_person(source: Source, user_id: UUID) -> Person | None:
-    """The person as they may be shown, or None."""
-    return await find_one(source, Person, f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
+async def find_user_record(source: Source, user_id: UUID) -> UserRecord | None:
+    """Return the user as it may be shown, or None."""
+    return await find_one(source, UserRecord, f"SELECT {COLUMNS} FROM users WHERE id = $1", user_id)
 
 
 async def hold_user(transaction: PooledConnection, user_id: UUID) -> User | None:
-    """The person, held against change until the transaction ends; what merely refers to them is not held up."""
+    """Return the user, locked against change until the transaction ends; rows that refer to it need not wait."""
     return await find_one(transaction, User, f"{FIND} id = $1 FOR NO KEY UPDATE", user_id)
 
 
 async def lock_user(transaction: PooledConnection, user_id: UUID) -> User | None:
-    """The same, for whoever takes away what they have: a grant under way, which holds them too, is waited for."""
+    """Return the user, locked for taking access away: this waits for grants under way, which hold the user too."""
     return await find_one(transaction, User, f"{FIND} id = $1 FOR UPDATE", user_id)
 
 
 async def find_factor_id(source: Source, user_id: UUID, *, kind: str = "SMS") -> UUID | None:
-    """The person's second factor of that kind, active or not, or None."""
+    """Return the id of the user's second factor of this type, active or not, or None."""
     row = await source.fetchrow("SELECT id FROM authentication_factors WHERE user_id = $1 AND type = $2", user_id, kind)
     return None if row is None else row["id"]
 
 
 async def forget_failures(transaction: PooledConnection, user_id: UUID, *, counters: list[str]) -> None:
-    """Starts counting anew what the person did wrong; `counters`: the keys of their attempts."""
+    """Reset what is counted against the user; `counters`: the keys of its attempts."""
     await transaction.execute(FORGET_FAILURES, user_id, counters)
 
 
 async def count_refused_code(
     transaction: PooledConnection, user_id: UUID, *, limit: int, reason: str, actor: Actor
 ) -> bool:
-    """Counts one more refused one-time password; at the limit blocks the person, with an audit row, and says so."""
+    """Count a refused one-time password; return whether that blocked the user, with an audit row, at the limit."""
     blocked = await transaction.fetchval(COUNT_REFUSED_CODE, user_id, limit, reason, *actor.arguments)
     return blocked is not None
 
 
 async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> bool:
-    """Starts counting anew; False for a person who is blocked. Nobody can be blocked until the transaction ends."""
+    """Reset the count; return False for a blocked user. The user cannot be blocked until the transaction ends."""
     return await transaction.fetchval(FORGET_REFUSED_CODES, user_id) is not None
 
 
 async def list_password_hashes(database: Database, user_id: UUID, *, limit: int) -> list[str]:
-    """The person's present password and the last ones, each once, in no order."""
+    """Return the hashes of the user's present and last passwords, each once, in no order."""
     return [row["password_hash"] for row in await database.fetch(PASSWORD_HASHES, user_id, limit)]
 
 
 async def change_password(
     transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor
-) -> Person | None:
-    """Sets and remembers the password, with an audit row that shows neither hash; None when there is nobody."""
-    return await find_one(transaction, Person, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
+) -> UserRecord | None:
+    """Set and store the password, with an audit row that shows neither hash; return None when there is no user."""
+    return await find_one(transaction, UserRecord, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
 
 
 async def forget_passwords(transaction: PooledConnection, user_id: UUID, *, kept: int) -> None:
-    """Leaves the newest ones."""
+    """Delete all but the newest stored passwords of the user."""
     await transaction.execute(FORGET_PASSWORDS, user_id, kept)

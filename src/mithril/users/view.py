@@ -2,10 +2,10 @@
 
 import msgspec
 
-from mithril.users.store import Person
+from mithril.users.store import UserRecord
 
 
-def view(user: Person) -> dict[str, object]:
+def view(user: UserRecord) -> dict[str, object]:
     """Return the published fields (rule USR-1)."""
     fields: dict[str, object] = msgspec.structs.asdict(user)
     return fields | {"settings": msgspec.Raw(user.settings.encode())}
