@@ -36,7 +36,7 @@ async def list_(request: Request) -> Response:
     """List the user's approvals, or those for some clients."""
     user_id = _user(request)
     filters, page = FILTERS.read(request)
-    clients = [*_listed(filters, "client_ids"), *_listed(filters, "client_names")]
+    clients = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
     database = requests.resources(request).database
     return envelope.answer_page(
         request, await service.list_approvals(database, user_id, clients=clients, page=page), view
@@ -80,10 +80,8 @@ async def remove_of_user(request: Request) -> Response:
     """Delete all approvals of a user, or the one for a client. X-Consumer-Id may be absent."""
     user_id = admin.identifier(request, "user_id")
     filters, _ = FILTERS_OF_A_USER.read(request)
-    client_id = filters.get("client_id")
-    assert client_id is None or isinstance(client_id, UUID)
     database, actor = requests.resources(request).database, admin.actor(request)
-    await service.remove_all(database, user_id, client_id=client_id, actor=actor)
+    await service.remove_all(database, user_id, client_id=filters.get("client_id"), actor=actor)
     return admin.answer_nothing()
 
 
@@ -96,12 +94,6 @@ def _user(request: Request) -> UUID:
     if user_id is None:
         raise errors.RequestMalformed("X-Consumer-Id is no UUID")
     return user_id
-
-
-def _listed(filters: dict[str, object], name: str) -> list[str]:
-    found = filters.get(name, [])
-    assert isinstance(found, list)
-    return found
 
 
 ROUTES = [

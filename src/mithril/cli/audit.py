@@ -12,7 +12,7 @@ import typer
 from mithril.audit import events
 from mithril.audit.events import Entry
 from mithril.cli import output
-from mithril.cli.options import moment
+from mithril.cli.options import moment, only_given
 from mithril.database.database import Database
 from mithril.settings import Settings
 
@@ -47,16 +47,15 @@ async def audit(
     Rows of the trail are never deleted. Times are UTC.
     """
     kind = {"action": action} if action is None or "." in action else {"noun": action}
-    given = {
-        "subject_id": subject,
-        "client_id": client,
-        "actor_user_id": actor,
+    filters = only_given(
+        subject_id=subject,
+        client_id=client,
+        actor_user_id=actor,
         **kind,
-        "request_id": request_id,
-        "since": since,
-        "until": until,
-    }
-    filters = {name: value for name, value in given.items() if value is not None}
+        request_id=request_id,
+        since=since,
+        until=until,
+    )
     before = await events.list_last(opened, {}, most=LOOK_BACK) if follow else []
     found = await events.list_last(opened, filters, most=limit)
     _print(found, as_json=as_json, is_first=True)

@@ -18,6 +18,7 @@ from mithril.cli.options import (
     Yes,
     changes,
     document,
+    only_given,
     page,
 )
 from mithril.clients import service, view
@@ -59,8 +60,7 @@ async def list_(
 ) -> None:
     """List clients, the oldest first."""
     user_id = None if owner is None else (await users.find(opened, owner)).id
-    given = {"name": name, "user_id": user_id, "is_blocked": blocked}
-    filters = {name: value for name, value in given.items() if value is not None}
+    filters = only_given(name=name, user_id=user_id, is_blocked=blocked)
     found = await service.list_full_clients(opened, filters, page=page(number, size))
     output.print_page(found, map(_row, found.rows), columns=COLUMNS, as_json=as_json)
 
@@ -172,15 +172,14 @@ async def find(opened: Database, client_id: UUID) -> FullClient:
 
 
 async def _change(opened: Database, client_id: UUID, fields: dict[str, Any], *, what: str, as_json: bool) -> None:
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = only_given(**fields)
     with output.named(NOUN, client_id):
         changed = await service.change_client(opened, client_id, given, actor=session.actor(f"client {what}"))
     output.print_one(view.detailed_full_view(changed), as_json=as_json)
 
 
 def _priv_settings(present: dict[str, Any], access_type: str | None, broker_scope: str | None) -> dict[str, Any]:
-    given = {"access_type": access_type, "broker_scope": broker_scope}
-    wanted = present | {name: value for name, value in given.items() if value is not None}
+    wanted = present | only_given(access_type=access_type, broker_scope=broker_scope)
     return {name: value for name, value in wanted.items() if name != "broker_scope" or value}
 
 

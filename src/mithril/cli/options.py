@@ -54,9 +54,14 @@ def page(number: int, size: int) -> Page:
     return Page(number, size)
 
 
+def only_given(**options: object) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def changes(**given: object) -> dict[str, Any]:
     """What is to change: the options that were given. Where none was, raises BadParameter, a usage error to Typer."""
-    found = {name: value for name, value in given.items() if value is not None}
+    found = only_given(**given)
     if not found:
         raise typer.BadParameter("name what is to change")
     return found

@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from mithril.cli import clients, output, session, users
-from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, PageNumber, PageSize, UserName, Yes, page
+from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, PageNumber, PageSize, UserName, Yes, only_given, page
 from mithril.database.database import Database
 from mithril.oauth import trusted_session
 from mithril.settings import Settings
@@ -36,8 +36,7 @@ async def list_(
 ) -> None:
     """List tokens, the oldest first, also expired ones."""
     user_id = None if user is None else (await users.find(opened, user)).id
-    given = {"user_id": user_id, "client_id": client, "name": kind}
-    filters = {name: value for name, value in given.items() if value is not None}
+    filters = only_given(user_id=user_id, client_id=client, name=kind)
     found = await records.list_records(opened, filters, page=page(number, size))
     output.print_page(found, (_fields(each, as_json=as_json) for each in found.rows), columns=COLUMNS, as_json=as_json)
 

@@ -23,6 +23,7 @@ from mithril.cli.options import (
     Yes,
     changes,
     document,
+    only_given,
     page,
 )
 from mithril.database.database import Database
@@ -65,8 +66,7 @@ async def list_(
     as_json: AsJson = False,
 ) -> None:
     """List users, the oldest first."""
-    given = {"tax_id": tax_id, "is_blocked": blocked}
-    filters = {name: value for name, value in given.items() if value is not None}
+    filters = only_given(tax_id=tax_id, is_blocked=blocked)
     found = await accounts.list_users(opened, filters, page=page(number, size))
     output.print_page(found, map(view, found.rows), columns=COLUMNS, as_json=as_json)
 
@@ -107,7 +107,7 @@ async def create(
         "factor": phone,
         "settings": user_settings or {},
     }
-    added = await accounts.add(opened, chosen, _given(fields), actor=session.actor("user create"))
+    added = await accounts.add(opened, chosen, only_given(**fields), actor=session.actor("user create"))
     output.print_one(view(added), as_json=as_json)
 
 
@@ -292,7 +292,3 @@ def _role(given: UserRole | GlobalRole) -> dict[str, object]:
         "client_name": getattr(given, "client_name", "(every client)"),
         "scope": given.scope,
     }
-
-
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}

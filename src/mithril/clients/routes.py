@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mithril import errors
 from mithril.access import Caller, protected
 from mithril.clients import service, view
 from mithril.identifiers import parse_uuid
@@ -27,7 +28,7 @@ async def list_(request: Request, caller: Caller, _: Document) -> Response:
 
 async def show(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0336, Get client details."""
-    client_id = parse_uuid(request.path_params["client_id"])
+    client_id = errors.found(parse_uuid(request.path_params["client_id"]))
     client = await service.get_client(requests.resources(request).database, client_id)
     return envelope.answer(request, view.detailed_view(client))
 

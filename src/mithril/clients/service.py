@@ -32,9 +32,9 @@ async def list_clients(
     return await store.list_clients(database, filters, only_id=only_id, page=page)
 
 
-async def get_client(database: Database, client_id: UUID | None) -> Client:
-    """Return the client. Raises NotFound, also for an identifier that names nothing (None)."""
-    return errors.found(None if client_id is None else await store.find_client(database, client_id))
+async def get_client(database: Database, client_id: UUID) -> Client:
+    """Return the client. Raises NotFound."""
+    return errors.found(await store.find_client(database, client_id))
 
 
 async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:

@@ -27,10 +27,10 @@ async def list_(request: Request) -> Response:
     """List the connections of one client. A client that is not a UUID counts as a bad filter (rule CON-20)."""
     client_id = parse_uuid(request.path_params["client_id"])
     refuse([("$.client_id", NO_UUID)] if client_id is None else [])
+    assert client_id is not None, "it was just refused"
     filters, page = FILTERS.read(request)
-    found = await service.list_connections(
-        requests.resources(request).database, filters, client_id=client_id, page=page
-    )
+    database = requests.resources(request).database
+    found = await service.list_connections(database, filters, client_id=client_id, page=page)
     return envelope.answer_page(request, found, view.detailed_view)
 
 
@@ -55,7 +55,7 @@ async def put(request: Request) -> Response:
     connection, secret = await service.put_connection(
         database,
         settings,
-        parse_uuid(request.path_params["client_id"]),
+        errors.found(parse_uuid(request.path_params["client_id"])),
         given,
         expected_versions=conditional.expected_versions(request),
         actor=admin.actor(request),

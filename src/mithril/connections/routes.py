@@ -5,7 +5,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access
+from mithril import access, errors
 from mithril.access import Caller, protected
 from mithril.connections import fields, redirect_uris, service, view
 from mithril.identifiers import parse_uuid
@@ -14,6 +14,7 @@ from mithril.web import conditional, envelope, query_parameters, requests
 
 LIST = "/api/clients/{client_id}/connections"
 ONE = f"{LIST}/{{connection_id}}"
+REFRESH = f"{ONE}/actions/refresh_secret"
 FILTERS = query_parameters.Query(consumer_id=query_parameters.uuid, redirect_uri=query_parameters.text)
 PAGES = query_parameters.Query()
 
@@ -21,16 +22,14 @@ PAGES = query_parameters.Query()
 async def list_(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0337, Get client connections."""
     filters, page = FILTERS.read(request)
-    client_id, _none = _named(request)
-    found = await service.list_connections(
-        requests.resources(request).database, filters, client_id=client_id, page=page
-    )
+    database, client_id = requests.resources(request).database, _named(request, "client_id")
+    found = await service.list_connections(database, filters, client_id=client_id, page=page)
     return envelope.answer_page(request, found, view.detailed_view)
 
 
 async def show(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0338, Get client connection details."""
-    client_id, connection_id = _named(request)
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     database = requests.resources(request).database
     connection = await service.get_connection(database, connection_id, client_id=client_id)
     headers = {"etag": conditional.entity_tag(connection.version), "cache-control": "private, no-cache"}
@@ -41,7 +40,7 @@ async def show(request: Request, _: Caller, __: Document) -> Response:
 
 async def update(request: Request, caller: Caller, document: Document) -> Response:
     """API-009-001-006-0339, Update client connection."""
-    client_id, connection_id = _named(request)
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     connection = await service.change_redirect_uri(
         requests.resources(request).database,
         connection_id,
@@ -55,7 +54,7 @@ async def update(request: Request, caller: Caller, document: Document) -> Respon
 
 async def refresh_secret(request: Request, caller: Caller, document: Document) -> Response:
     """API-009-001-006-0340, Refresh client secret: the only answer that shows a secret."""
-    client_id, connection_id = _named(request)
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     connection, secret = await service.refresh_secret(
         requests.resources(request).database,
         connection_id,
@@ -71,7 +70,7 @@ async def refresh_secret(request: Request, caller: Caller, document: Document) -
 
 async def delete(request: Request, caller: Caller, _: Document) -> Response:
     """API-009-001-006-0341, Delete client connection."""
-    client_id, connection_id = _named(request)
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     await service.delete_connection(
         requests.resources(request).database,
         connection_id,
@@ -85,7 +84,7 @@ async def delete(request: Request, caller: Caller, _: Document) -> Response:
 async def list_history(request: Request, _: Caller, __: Document) -> Response:
     """List what happened to a connection, newest first; not a published method."""
     _filters, page = PAGES.read(request)
-    client_id, connection_id = _named(request)
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     database = requests.resources(request).database
     history = await service.list_history(database, connection_id, client_id=client_id, page=page)
     return envelope.answer_page(request, history, view.event_view)
@@ -98,10 +97,9 @@ async def check_redirect_uri(request: Request, _: Caller, document: Document) ->
     return envelope.answer(request, redirect_uris.verdict(problems))
 
 
-def _named(request: Request) -> tuple[UUID | None, UUID | None]:
-    """Return the client and the connection that the path names."""
-    parameters = request.path_params
-    return parse_uuid(parameters["client_id"]), parse_uuid(parameters.get("connection_id", ""))
+def _named(request: Request, name: str) -> UUID:
+    """Return the UUID in the path. Raises NotFound for anything else, which names nothing."""
+    return errors.found(parse_uuid(request.path_params[name]))
 
 
 ROUTES = [
@@ -109,13 +107,7 @@ ROUTES = [
     protected(LIST, list_, scope="connection:read"),
     protected(ONE, show, scope="connection:read"),
     protected(ONE, delete, method="DELETE", scope="connection:delete"),
-    protected(
-        f"{ONE}/actions/refresh_secret",
-        refresh_secret,
-        method="PATCH",
-        scope="connection:refresh_secret",
-        body=fields.REFRESH_SECRET,
-    ),
+    protected(REFRESH, refresh_secret, method="PATCH", scope="connection:refresh_secret", body=fields.REFRESH_SECRET),
     protected(f"{ONE}/history", list_history, scope="connection:read"),
     protected("/api/redirect_uris/check", check_redirect_uri, method="POST", body=fields.REDIRECT_URI_CHECK),
 ]

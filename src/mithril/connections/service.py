@@ -1,4 +1,4 @@
-"""The rules of connections. For an identifier that is None every function raises NotFound."""
+"""The rules of connections."""
 
 from typing import Any
 from uuid import UUID
@@ -9,33 +9,29 @@ from mithril.audit.events import Actor, Event
 from mithril.audit.rows import Document
 from mithril.connections import fields, store
 from mithril.connections.store import Connection
-from mithril.database.database import Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Database, Listed, Page, Source
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.validation.fields import constraints
 
 
 async def list_connections(
-    database: Database, filters: dict[str, Any], *, client_id: UUID | None, page: Page
+    database: Database, filters: dict[str, Any], *, client_id: UUID, page: Page
 ) -> Listed[Connection]:
-    """List the connections of one client; none for an unknown one. Raises NotFound for None."""
-    if client_id is None:
-        raise errors.NotFound
+    """List the connections of one client; none for an unknown one."""
     return await store.list_connections(database, filters, client_id=client_id, page=page)
 
 
-async def get_connection(source: Source, connection_id: UUID | None, *, client_id: UUID | None) -> Connection:
+async def get_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection:
     """Return this connection of the client. Raises NotFound."""
-    if connection_id is None or client_id is None:
-        raise errors.NotFound
     return errors.found(await store.find_connection(source, connection_id, client_id=client_id))
 
 
 async def change_redirect_uri(
     database: Database,
-    connection_id: UUID | None,
+    connection_id: UUID,
     *,
-    client_id: UUID | None,
+    client_id: UUID,
     redirect_uri: str,
     expected_versions: list[int] | None,
     actor: Actor,
@@ -46,8 +42,6 @@ async def change_redirect_uri(
     the present version; None accepts any.
     Raises NotFound, PreconditionFailed. Source: API-009-001-006-0339; RFC 9110 section 13.1.1.
     """
-    if connection_id is None or client_id is None:
-        raise errors.NotFound
     replaced = errors.found(
         await store.replace_redirect_uri(
             database,
@@ -66,7 +60,7 @@ async def change_redirect_uri(
 async def put_connection(
     database: Database,
     settings: Settings,
-    client_id: UUID | None,
+    client_id: UUID,
     given: Document,
     *,
     expected_versions: list[int] | None,
@@ -80,9 +74,7 @@ async def put_connection(
     Raises NotFound, ConnectionExists where they have one and `may_change` is false, ValidationFailed, also for a
     consumer that does not exist, and PreconditionFailed, in this order. Source: rules CON-21 to CON-23.
     """
-    consumer_id = parse_uuid(str(given.get("consumer_id")))
-    if client_id is None or consumer_id is None:
-        raise errors.NotFound
+    consumer_id = errors.found(parse_uuid(str(given.get("consumer_id"))))
     secret = security.new_secret()
     async with database.transaction() as transaction:
         if not await store.hold_client(transaction, client_id):
@@ -106,9 +98,9 @@ async def put_connection(
 
 async def refresh_secret(
     database: Database,
-    connection_id: UUID | None,
+    connection_id: UUID,
     *,
-    client_id: UUID | None,
+    client_id: UUID,
     previous_expires_in_seconds: int,
     expected_versions: list[int] | None,
     api_key_was_sent: bool,
@@ -123,7 +115,7 @@ async def refresh_secret(
     """
     secret = security.new_secret()
     async with database.transaction() as transaction:
-        connection = await _locked(transaction, connection_id, client_id)
+        connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
         if needs_api_key:
             _check_api_key(connection, actor.api_key_client_id, was_sent=api_key_was_sent)
         _check_version(connection, expected_versions)
@@ -135,9 +127,9 @@ async def refresh_secret(
 
 async def delete_connection(
     database: Database,
-    connection_id: UUID | None,
+    connection_id: UUID,
     *,
-    client_id: UUID | None,
+    client_id: UUID,
     expected_versions: list[int] | None,
     actor: Actor,
 ) -> None:
@@ -146,30 +138,20 @@ async def delete_connection(
     Raises NotFound, PreconditionFailed.
     """
     async with database.transaction() as transaction:
-        connection = await _locked(transaction, connection_id, client_id)
+        connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
         _check_version(connection, expected_versions)
         await store.delete_connection(transaction, connection.id, actor=actor)
 
 
-async def list_history(
-    database: Database, connection_id: UUID | None, *, client_id: UUID | None, page: Page
-) -> Listed[Event]:
+async def list_history(database: Database, connection_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
     """List what happened to this connection of the client, newest first; also after its deletion.
 
     Raises NotFound for a connection that does not exist and of which nothing is recorded.
     """
-    if connection_id is None or client_id is None:
-        raise errors.NotFound
     history = await events.list_events(database, "connection", connection_id, client_id=client_id, page=page)
     if not history.total_entries:
         await get_connection(database, connection_id, client_id=client_id)
     return history
-
-
-async def _locked(transaction: PooledConnection, connection_id: UUID | None, client_id: UUID | None) -> Connection:
-    if connection_id is None or client_id is None:
-        raise errors.NotFound
-    return errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
 
 
 def _check_version(connection: Connection | None, expected_versions: list[int] | None) -> None:

@@ -9,7 +9,7 @@ from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Document
-from mithril.database.database import Database, Listed, Page, PooledConnection, Source
+from mithril.database.database import Database, Listed, Page, Source
 from mithril.otp import fields, store
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import store as user_store
@@ -55,7 +55,8 @@ async def add_factor(database: Database, user_id: UUID, given: Document, *, acto
 async def reset_factor(database: Database, user_id: UUID, factor_id: UUID, *, actor: Actor) -> FactorOfUser:
     """Remove the phone of an active factor: the user names one at the next login. Raises NotFound."""
     async with database.transaction() as transaction:
-        if not (await _hold(transaction, user_id, factor_id)).is_active:
+        factor = errors.found(await store.hold_factor(transaction, factor_id, user_id=user_id))
+        if not factor.is_active:
             raise errors.NotFound(detail="the factor is not active")
         await rows.update(transaction, FACTOR_ROWS, {"factor": None}, row_id=factor_id, actor=actor)
         return await _get(transaction, user_id, factor_id)
@@ -66,14 +67,11 @@ async def set_active(
 ) -> FactorOfUser:
     """Enable or disable the factor. Raises NotFound, and Conflict where it is in that state already."""
     async with database.transaction() as transaction:
-        if (await _hold(transaction, user_id, factor_id)).is_active == is_active:
+        factor = errors.found(await store.hold_factor(transaction, factor_id, user_id=user_id))
+        if factor.is_active == is_active:
             raise refusals.FactorAlreadyEnabled if is_active else refusals.FactorAlreadyDisabled
         await rows.update(transaction, FACTOR_ROWS, {"is_active": is_active}, row_id=factor_id, actor=actor)
         return await _get(transaction, user_id, factor_id)
-
-
-async def _hold(transaction: PooledConnection, user_id: UUID, factor_id: UUID) -> FactorRecord:
-    return errors.found(await store.hold_factor(transaction, factor_id, user_id=user_id))
 
 
 async def _get(source: Source, user_id: UUID, factor_id: UUID) -> FactorOfUser:

@@ -1,5 +1,7 @@
 """What is shown of a user's role."""
 
+import msgspec
+
 from mithril.user_roles.store import GlobalRole, UserRole
 
 
@@ -25,12 +27,4 @@ def brief_view(role: UserRole) -> dict[str, object]:
 
 def global_view(role: GlobalRole) -> dict[str, object]:
     """Return the fields of a role in every client."""
-    return {
-        "id": role.id,
-        "user_id": role.user_id,
-        "role_id": role.role_id,
-        "role_name": role.role_name,
-        "scope": role.scope,
-        "inserted_at": role.inserted_at,
-        "updated_at": role.updated_at,
-    }
+    return msgspec.structs.asdict(role)

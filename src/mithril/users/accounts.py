@@ -9,8 +9,6 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from mithril import errors, refusals, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
@@ -27,16 +25,7 @@ MISMATCH = Rule("password", "password does not match password in field current_p
 WRONG_PASSWORD = ("$.current_password", MISMATCH)
 # Columns that cannot be null: a blank value is stored as an empty one.
 NEVER_NULL = ("tax_id", "person_id")
-
-
-class _Account(msgspec.Struct, frozen=True):
-    """The fields of a user, taken apart: `columns`, a password if there is one, and the second factor."""
-
-    columns: Document
-    password: str | None
-    is_two_factor: bool
-    """Whether the user is to have a second factor, with `phone`."""
-    phone: str | None
+NOT_COLUMNS = {"password", "factor", "2fa_enable"}
 
 
 async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
@@ -55,14 +44,12 @@ async def add(database: Database, settings: Settings, given: Document, *, actor:
     Raises ValidationFailed, also for an e-mail address that is taken.
     """
     checked = fields.USER.new(given)
-    account = _account(checked, is_two_factor=_wants_factor(checked, settings))
-    assert account.password is not None, "a new user has a password"
-    columns = account.columns | {"password_hash": await passwords.hashed(account.password)}
+    columns = _columns(checked) | {"password_hash": await passwords.hashed(checked["password"])}
     async with database.transaction() as transaction:
         with constraints(fields.CONSTRAINTS):
             user_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
-        if account.is_two_factor:
-            await _set_factor(transaction, user_id, phone=account.phone, actor=actor)
+        if _wants_factor(checked, settings):
+            await _set_factor(transaction, user_id, phone=checked.get("factor"), actor=actor)
         return errors.found(await store.find_user_record(transaction, user_id))
 
 
@@ -72,19 +59,18 @@ async def change(database: Database, settings: Settings, user_id: UUID, given: D
     Raises ValidationFailed, also for a used password or an e-mail address that is taken, and NotFound.
     """
     checked = fields.USER.changes(given)
-    account = _account(checked, is_two_factor="factor" in checked and _wants_factor(checked, settings))
-    password_hash = None
-    if account.password is not None:
-        broken = await passwords.judge(database, user_id, account.password)
+    columns, password, password_hash = _columns(checked), checked.get("password"), None
+    if password is not None:
+        broken = await passwords.judge(database, user_id, password)
         refuse(("$.password", rule) for rule in broken)
-        password_hash = await passwords.hashed(account.password)
-    is_blocked = account.columns.get("is_blocked")
+        password_hash = await passwords.hashed(password)
+    is_blocked = columns.get("is_blocked")
     async with database.transaction() as transaction:
         before = await _lock(transaction, user_id)
         with constraints(fields.CONSTRAINTS):
-            await rows.update(transaction, store.ROWS, account.columns, row_id=user_id, actor=actor)
-        if account.is_two_factor:
-            await _set_factor(transaction, user_id, phone=account.phone, actor=actor)
+            await rows.update(transaction, store.ROWS, columns, row_id=user_id, actor=actor)
+        if "factor" in checked and _wants_factor(checked, settings):
+            await _set_factor(transaction, user_id, phone=checked["factor"], actor=actor)
         if password_hash is not None:
             await passwords.change(transaction, user_id, password_hash=password_hash, actor=actor)
         if is_blocked is not None and is_blocked != before.is_blocked:
@@ -170,13 +156,12 @@ async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: st
         await rows.update(transaction, store.FACTOR_ROWS, {"factor": phone}, row_id=factor_id, actor=actor)
 
 
-def _account(checked: Document, *, is_two_factor: bool) -> _Account:
-    apart = {"password", "factor", "2fa_enable"}
-    columns = {name: value for name, value in checked.items() if name not in apart}
+def _columns(checked: Document) -> Document:
+    """Return the columns of a user; the password and the second factor are not among them."""
+    columns = {name: value for name, value in checked.items() if name not in NOT_COLUMNS}
     if "email" in columns:
         columns["email"] = columns["email"].lower()
-    columns |= {name: columns[name] or "" for name in NEVER_NULL if name in columns}
-    return _Account(columns, checked.get("password"), is_two_factor, checked.get("factor"))
+    return columns | {name: columns[name] or "" for name in NEVER_NULL if name in columns}
 
 
 def _wants_factor(checked: Document, settings: Settings) -> bool:

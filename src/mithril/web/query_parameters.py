@@ -6,6 +6,7 @@ An unknown parameter is ignored and an empty one is as good as none; of a parame
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 from starlette.requests import Request
@@ -83,9 +84,9 @@ class Query:
         """`filters`: each name with what reads its value."""
         self._parsers = {**filters, "page": positive, "page_number": positive, "page_size": positive}
 
-    def read(self, request: Request) -> tuple[dict[str, object], Page]:
+    def read(self, request: Request) -> tuple[dict[str, Any], Page]:
         """The filters that were given, and the page. Raises ValidationFailed, which lists every bad one."""
-        found: dict[str, object] = {}
+        found: dict[str, Any] = {}
         invalid = []
         for name, value in _first_of_each(request).items():
             parser = self._parsers.get(name)
@@ -104,10 +105,10 @@ class Query:
         return Invalid(name, [rule], entry_type="query_parameter")
 
 
-def _page_of(found: dict[str, object]) -> Page:
+def _page_of(found: dict[str, Any]) -> Page:
     number, other = found.pop("page", None), found.pop("page_number", None)
     size = found.pop("page_size", DEFAULT_SIZE)
-    return Page(int(str(number or other or 1)), min(int(str(size)), LARGEST_SIZE))
+    return Page(number or other or 1, min(size, LARGEST_SIZE))
 
 
 def _first_of_each(request: Request) -> Mapping[str, str]:
