@@ -22,9 +22,9 @@ from mithril.connections import redirect_uris
 from mithril.database.database import Connection
 from mithril.snapshots import store
 from mithril.snapshots.document import Snapshot
-from mithril.snapshots.kinds import KINDS, Kind, secret_columns
 from mithril.snapshots.reading import SnapshotError, read
 from mithril.snapshots.report import Counts, Report
+from mithril.snapshots.sections import KINDS, Kind, secret_columns
 from mithril.snapshots.store import Document, Match
 
 __all__ = ["Counts", "Report", "SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"]
