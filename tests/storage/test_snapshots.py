@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database.database import Connection
 from mithril.snapshots import service as snapshots
+from mithril.snapshots.sections import SECTIONS, Section
 from mithril.snapshots.service import Counts, Report, SnapshotError
+from support import repository
 from support.servers import fresh_database
 
 pytestmark = pytest.mark.anyio
@@ -290,6 +293,12 @@ async def test_a_changed_password_is_set_and_remembered(db: Connection) -> None:
     assert (action, list(new)) == ("user.update", ["password_set_at"])
 
 
+async def test_a_password_may_be_weaker_than_the_api_allows(db: Connection) -> None:
+    for password in ("old", "new", "old"):
+        await bring(db, {"users": [{"email": "a@b.example", "password": password}]})
+    assert security.is_password("old", await db.fetchval("SELECT password_hash FROM users"))
+
+
 # Tokens
 
 
@@ -358,7 +367,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
     "broken JSON": (b'{\n"clients": [\n}', "line 3: Expecting value"),
     "nothing": (b"", "line 1: Expecting value"),
     "not UTF-8": (b'{\n"_": "\xff"}', "line 2: not valid UTF-8"),
-    "no object": (b"[]", "$: expected `object`, got `array`"),
+    "no object": (b"[]", "$: type mismatch. Expected object but got array"),
     "NaN": (b'{"_": [NaN]}', "$._[0]: NaN is not JSON"),
     "a key twice": (b'{"clients": [{"id": 1, "id": 2}]}', "$.clients[0]: the key 'id' stands twice"),
     "too deep": (b'{"_":' + b"[" * 65 + b"]" * 65 + b"}", "nested more than 64 levels deep"),
@@ -388,36 +397,70 @@ def test_a_file_is_read_by_its_path(tmp_path: Any) -> None:
 
 
 BAD_OBJECTS: dict[str, tuple[Any, str]] = {
-    "unknown list": ({"client": []}, "$.client: unknown key"),
-    "unknown key": (at("clients", 1, secret="x"), "$.clients[1].secret: unknown key"),
-    "missing key": (at("clients", 1, name=...), "$.clients[1].name: missing"),
-    "wrong type": (at("users", 0, is_blocked="no"), "$.users[0].is_blocked: expected `bool`"),
-    "null": (at("users", 0, tax_id=None), "$.users[0].tax_id: expected `str`"),
-    "client without id": (at("clients", 0, id=...), "$.clients[0].id: missing"),
-    "UUID without hyphens": (at("clients", 0, id="0" * 32), "$.clients[0].id: expected a UUID"),
-    "UUID and a line end": (at("clients", 0, id=CLINIC + "\n"), "$.clients[0].id: expected a UUID"),
-    "no e-mail": (at("users", 0, email="nobody"), "$.users[0].email: expected an e-mail address"),
-    "long e-mail": (at("users", 0, email="a@" + "b" * 254), "$.users[0].email: expected an e-mail address"),
-    "empty name": (at("roles", 1, name=""), "$.roles[1].name: expected `str` of length >= 1"),
-    "long name": (at("roles", 1, name="n" * 256), "$.roles[1].name: expected `str` of length <= 255"),
-    "empty secret": (at("connections", 0, secret=""), "$.connections[0].secret: expected"),
-    "no access type": (at("clients", 0, priv_settings={}), "$.clients[0].priv_settings.access_type: missing"),
+    "unknown list": ({"client": []}, "$.client: schema does not allow additional properties"),
+    "unknown key": (at("clients", 1, secret="x"), "$.clients[1].secret: schema does not allow additional properties"),
+    "missing key": (at("clients", 1, name=...), "$.clients[1].name: required property name was not present"),
+    "wrong type": (
+        at("users", 0, is_blocked="no"),
+        "$.users[0].is_blocked: type mismatch. Expected boolean but got string",
+    ),
+    "null": (at("users", 0, tax_id=None), "$.users[0].tax_id: type mismatch. Expected string but got null"),
+    "client without id": (at("clients", 0, id=...), "$.clients[0].id: required property id was not present"),
+    "UUID without hyphens": (at("clients", 0, id="0" * 32), "$.clients[0].id: value is not a valid uuid"),
+    "UUID and a line end": (at("clients", 0, id=CLINIC + "\n"), "$.clients[0].id: value is not a valid uuid"),
+    "no e-mail": (at("users", 0, email="nobody"), "$.users[0].email: is not a valid email"),
+    "long e-mail": (
+        at("users", 0, email="a@" + "b" * 254),
+        "$.users[0].email: expected value to have a maximum length of 255",
+    ),
+    "empty name": (at("roles", 1, name=""), "$.roles[1].name: can't be blank"),
+    "blank name": (at("clients", 1, name=" \t"), "$.clients[1].name: can't be blank"),
+    "blank scope": (at("approvals", 0, scope=""), "$.approvals[0].scope: can't be blank"),
+    "long scope": (at("roles", 0, scope="s" * 16_385), "$.roles[0].scope: expected value to have a maximum length"),
+    "a grant type that is no list": (
+        at("clients", 0, settings={"allowed_grant_types": "password"}),
+        "$.clients[0].settings.allowed_grant_types: type mismatch. Expected ",
+    ),
+    "e-mail without a domain": (at("users", 0, email="a@b"), "$.users[0].email: is not a valid email"),
+    "long value": (at("tokens", 0, value="v" * 256), "$.tokens[0].value: expected value to have a maximum length"),
+    "no UUID in the details": (
+        at("tokens", 0, details={"client_id": CLINIC, "connection_id": "x"}),
+        "$.tokens[0].details.connection_id: value is not a valid uuid",
+    ),
+    "long name": (at("roles", 1, name="n" * 256), "$.roles[1].name: expected value to have a maximum length of 255"),
+    "empty secret": (
+        at("connections", 0, secret=""),
+        "$.connections[0].secret: expected value to have a minimum length of 1",
+    ),
+    "no access type": (at("clients", 0, priv_settings={}), "$.clients[0].priv_settings: access_type required."),
     "other access type": (
         at("clients", 0, priv_settings={"access_type": "ANY"}),
-        "$.clients[0].priv_settings.access_type: invalid enum value",
+        "$.clients[0].priv_settings: access_type is invalid.",
     ),
-    "other factor": (at("authentication_factors", 0, type="TOTP"), "$.authentication_factors[0].type: "),
-    "no phone": (at("authentication_factors", 0, factor="+1"), "$.authentication_factors[0].factor: "),
+    "other factor": (
+        at("authentication_factors", 0, type="TOTP"),
+        "$.authentication_factors[0].type: value is not allowed in enum",
+    ),
+    "no phone": (at("authentication_factors", 0, factor="+1"), "$.authentication_factors[0].factor: invalid phone"),
     "no expiry": (at("tokens", 0, expires_in=...), "$.tokens[0]: exactly one of expires_at and expires_in"),
     "two expiries": (at("tokens", 0, expires_at=1), "$.tokens[0]: exactly one of expires_at and expires_in"),
-    "vast expires_in": (at("tokens", 0, expires_in=10**12), "$.tokens[0].expires_in: expected `int` <="),
+    "vast expires_in": (
+        at("tokens", 0, expires_in=10**12),
+        "$.tokens[0].expires_in: expected the value to be <= 10000000000",
+    ),
     "vaster expires_in": (at("tokens", 0, expires_in=10**400), "$.tokens[0].expires_in: the number is too long"),
-    "a fraction": (at("tokens", 0, expires_in=1.5), "$.tokens[0].expires_in: expected `int`"),
+    "a fraction": (
+        at("tokens", 0, expires_in=1.5),
+        "$.tokens[0].expires_in: type mismatch. Expected integer but got number",
+    ),
     "vast expires_at": (
         at("tokens", 0, expires_in=..., expires_at=253_402_300_800),
-        "$.tokens[0].expires_at: expected `int` <=",
+        "$.tokens[0].expires_at: expected the value to be <= 253402300799",
     ),
-    "token without client": (at("tokens", 0, details={}), "$.tokens[0].details.client_id: missing"),
+    "token without client": (
+        at("tokens", 0, details={}),
+        "$.tokens[0].details.client_id: required property client_id was not present",
+    ),
     "two connections of a token": (
         at("tokens", 0, details={"client_id": CLINIC, "connection_id": CONNECTION}),
         "$.tokens[0].connection_id: stands in details too",
@@ -477,6 +520,20 @@ def test_what_is_not_of_the_format_is_refused_with_its_key(content: Any, message
     with pytest.raises(SnapshotError) as caught:
         snapshots.read(json.dumps(content).encode())
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=[section.name for section in SECTIONS])
+def test_a_row_may_say_what_the_api_lets_a_caller_say(section: Section) -> None:
+    """The schema of a row is that of the API, but for what docs/import.md tells."""
+    page = (repository() / "docs/import.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("|") and f"`{section.name}`" in line)
+    needed, possible = (set(re.findall("`(.*?)`", cell)) for cell in line.split("|")[2:4])
+    keys = set(section.schema["properties"]) - {"id"}
+    assert keys <= needed | possible
+    assert set(section.schema["required"]) <= needed
+    own = {"password", "tax_id", "person_id", "user_id", "details"}
+    for name, rule in section.fields.schema["properties"].items():
+        assert name in own or section.schema["properties"].get(name, rule) == rule
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_ROWS.values(), ids=BAD_ROWS)

@@ -48,6 +48,7 @@ ROWS = rows.AuditedTable(
     " previous_secret_expires_at ="
     " CASE WHEN t.secret_digest = (found.w).secret_digest THEN t.previous_secret_expires_at END",
 )
+SHORTEST_SECRET_WITH_TAIL = 4 * security.TAIL_LENGTH
 # The constraint that a client has one connection with each consumer.
 PAIR = "connections_client_id_consumer_id_index"
 # An expired previous secret is not shown.
@@ -191,6 +192,12 @@ async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_
     return await find_one(transaction, Connection, statement, client_id, consumer_id)
 
 
+def secret_columns(secret: str) -> Document:
+    """Return what is kept of a secret. Of a short one nothing is readable: its tail would reveal too much."""
+    tail = security.tail(secret) if len(secret) >= SHORTEST_SECRET_WITH_TAIL else ""
+    return {"secret_digest": rows.bytea(security.digest(secret)), "secret_tail": tail}
+
+
 async def add_pair(
     transaction: PooledConnection, columns: Document, secret: str, *, client_id: UUID, consumer_id: UUID, actor: Actor
 ) -> UUID | None:
@@ -198,8 +205,7 @@ async def add_pair(
     document = columns | {
         "client_id": client_id,
         "consumer_id": consumer_id,
-        "secret_digest": rows.bytea(security.digest(secret)),
-        "secret_tail": security.tail(secret),
+        **secret_columns(secret),
     }
     return await rows.insert_first(transaction, ROWS, document, key=PAIR, actor=actor)
 

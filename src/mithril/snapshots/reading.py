@@ -1,27 +1,36 @@
-"""How the data file is read: strict JSON, then the format of `document`, with the key of what is refused.
+"""How a data file is read: strict JSON, then the schema and the rules of each section, as far as no database is needed.
 
-What stands here can be said of the file alone; what needs the database is in `service`. A refusal names the line
-or the key and never repeats a secret, a password or a token's value.
+A refusal names the line or the key, and repeats no secret, password or token value.
 """
 
 import json
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
-import msgspec
-from msgspec import UNSET
+import jsonschema_rs
 
-from mithril.identifiers import CANONICAL_UUID
-from mithril.snapshots.document import MAX_LENGTH, Details, Email, Id, PrivSettings, Snapshot
+from mithril.snapshots.sections import SECTIONS
+from mithril.validation import bodies
+from mithril.validation.bodies import Document
 
-EMAIL = re.compile(r"[^\s@]+@[^\s@]+")
-SURROGATE = re.compile("[\ud800-\udfff]")
+NUL = "\0"
+UNSTORABLE = re.compile(f"[{NUL}\ud800-\udfff]")  # NUL and halves of surrogate pairs, which PostgreSQL cannot hold
+# Deeper than a body may be: a file holds in its rows what came in a body.
 MAX_DEPTH = 64
-MAX_INTEGER_LENGTH, MAX_NUMBER_LENGTH, MAX_EXPONENT = 18, 400, 308
-
-_T = TypeVar("_T")
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+MAX_INTEGER_LENGTH, MAX_NUMBER_LENGTH, MAX_EXPONENT = 18, 400, 308  # of numbers, for PostgreSQL
+Snapshot = SimpleNamespace  # what a file says: the rows of each section by its name
+VALIDATOR = jsonschema_rs.validator_for(
+    {
+        "type": "object",
+        "properties": {"_": {}} | {each.name: {"type": "array", "items": each.schema} for each in SECTIONS},
+        "additionalProperties": False,
+    },
+    validate_formats=True,
+)
 
 
 class SnapshotError(Exception):
@@ -29,36 +38,27 @@ class SnapshotError(Exception):
 
 
 class _Unusable(NamedTuple):
-    """Stands in the parsed document for what must be refused, so that the refusal can name the key."""
+    """Takes the place of what must be refused, until the walk that knows its key."""
 
     reason: str
 
 
 def read(source: Path | str | bytes) -> Snapshot:
-    """The file at that path, or its content.
+    """Read the file at a path, or its content, and hold it against every rule that needs no database.
 
-    Raises SnapshotError for what cannot be read, is no UTF-8, no strict JSON (a name twice in an object, NaN) or
-    not of this format, and for what PostgreSQL cannot hold: NUL characters, lone surrogates, vast numbers.
+    Raises SnapshotError for what cannot be read, is no UTF-8 or no strict JSON (a name twice in an object, NaN), is
+    not of the format, breaks a rule of the API, or is nothing that PostgreSQL can hold.
     """
     document = _parsed(source if isinstance(source, bytes) else _content(Path(source)))
-    _refuse_unusable(document, "$")
-    snapshot = converted(document, Snapshot)
-    for index, client in enumerate(snapshot.clients):
-        if client.priv_settings is not UNSET:
-            converted(client.priv_settings, PrivSettings, at=f"$.clients[{index}].priv_settings")
-    for index, token in enumerate(snapshot.tokens):
-        details = converted(token.details, Details, at=f"$.tokens[{index}].details")
-        if token.connection_id is not UNSET and details.connection_id is not UNSET:
-            raise SnapshotError(f"$.tokens[{index}].connection_id: stands in details too")
-    return snapshot
-
-
-def converted(value: Any, kind: type[_T], *, at: str = "$") -> _T:  # noqa: ANN401 -- JSON may be anything
-    """`value` as a `kind`. Raises SnapshotError that begins with the key, `at` being that of `value`."""
-    try:
-        return msgspec.convert(value, kind, dec_hook=_scalar)
-    except msgspec.ValidationError as error:
-        raise SnapshotError(_named(error, at)) from None
+    if wrong := _unusable(document):
+        raise SnapshotError(f"${wrong[0]}: {wrong[1]}")
+    for entry, rule in bodies.violations(VALIDATOR, document):
+        raise SnapshotError(f"{entry.replace('.[', '[')}: {rule.description}")
+    for section in SECTIONS:
+        for index, row in enumerate(document.get(section.name, ())):
+            for entry, rule in section.problems(row):
+                raise SnapshotError(f"$.{section.name}[{index}]{entry[1:]}: {rule.description}")
+    return Snapshot(**{section.name: document.get(section.name, []) for section in SECTIONS})
 
 
 def _content(path: Path) -> bytes:
@@ -83,67 +83,42 @@ def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
     except json.JSONDecodeError as error:
         raise SnapshotError(f"line {error.lineno}: {error.msg}") from None
     except RecursionError:
-        raise SnapshotError(f"$: nested more than {MAX_DEPTH} levels deep") from None
+        raise SnapshotError(f"$: {TOO_DEEP}") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Unusable:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            return _Unusable(f"the key {name!r} stands twice in this object")
-        found[name] = value
-    return found
+def _object(pairs: list[tuple[str, Any]]) -> Document | _Unusable:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    return _Unusable(f"the key {max(names, key=names.count)!r} stands twice in this object")
 
 
 def _number(text: str) -> int | Decimal | _Unusable:
-    """Exactly as written: a float would change a number on its way from one database to another."""
+    """Keep a number exactly as it is written: a float would change it on its way to another database."""
     if len(text) <= MAX_INTEGER_LENGTH and text.lstrip("-").isdigit():
         return int(text)
-    unusable = _Unusable("the number is too long, too large or too small")
     try:
         number = Decimal(text)
     except InvalidOperation:
-        return unusable
-    is_usable = len(text) <= MAX_NUMBER_LENGTH and abs(number.adjusted()) <= MAX_EXPONENT
-    return number if is_usable else unusable
+        number = Decimal("Infinity")
+    is_usable = len(text) <= MAX_NUMBER_LENGTH and number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT
+    return number if is_usable else _Unusable("the number is too long, too large or too small")
 
 
-def _refuse_unusable(value: object, at: str, *, depth: int = 0) -> None:
+def _unusable(value: Any, *, depth: int = 0) -> tuple[str, str] | None:  # noqa: ANN401
+    """Return where below `value` the first thing is that must be refused, and why."""
     if isinstance(value, str):
-        _refuse_unusable_text(value, at)
-    elif isinstance(value, _Unusable):
-        raise SnapshotError(f"{at}: {value.reason}")
-    elif depth > MAX_DEPTH:
-        raise SnapshotError(f"{at}: nested more than {MAX_DEPTH} levels deep")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_unusable(item, f"{at}[{index}]", depth=depth + 1)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_unusable_text(name, f"{at} (one of its keys)")
-            _refuse_unusable(item, f"{at}.{name}", depth=depth + 1)
-
-
-def _refuse_unusable_text(text: str, at: str) -> None:
-    if "\0" in text:
-        raise SnapshotError(f"{at}: has a NUL character")
-    if SURROGATE.search(text):
-        raise SnapshotError(f"{at}: has half of a surrogate pair")
-
-
-def _scalar(kind: type, value: object) -> Any:  # noqa: ANN401 -- as msgspec's dec_hook has it
-    if kind is Id and isinstance(value, str) and CANONICAL_UUID.fullmatch(value):
-        return Id(value.lower())
-    if kind is Email and isinstance(value, str) and len(value) <= MAX_LENGTH and EMAIL.fullmatch(value):
-        return Email(value.lower())
-    raise ValueError("expected a UUID in its 8-4-4-4-12 form" if kind is Id else "expected an e-mail address")
-
-
-def _named(error: msgspec.ValidationError, at: str) -> str:
-    """msgspec's "Expected `int` - at `$.users[0].id`" as "$.users[0].id: expected `int`"."""
-    message, _, path = str(error).partition(" - at `$")
-    at += path.rstrip("`")
-    key = re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", message, re.DOTALL)
-    if key is None:
-        return f"{at}: {message[0].lower()}{message[1:]}"
-    return f"{at}.{key[2]}: {'unknown key' if key[1].startswith('contains') else 'missing'}"
+        found = UNSTORABLE.search(value)
+        return found and ("", "has a NUL character" if found[0] == NUL else "has half of a surrogate pair")
+    if isinstance(value, _Unusable):
+        return "", value.reason
+    if isinstance(value, dict | list) and depth > MAX_DEPTH:
+        return "", TOO_DEEP
+    is_object = isinstance(value, dict)
+    for key, item in value.items() if is_object else enumerate(value) if isinstance(value, list) else ():
+        if is_object and (wrong := _unusable(key)):
+            return " (one of its keys)", wrong[1]
+        if wrong := _unusable(item, depth=depth + 1):
+            return f".{key}{wrong[0]}" if is_object else f"[{key}]{wrong[0]}", wrong[1]
+    return None

@@ -6,7 +6,7 @@ MAX_LISTED = 10
 
 
 class Counts(msgspec.Struct):
-    """What became of the objects of one kind; what `only_missing` leaves alone counts as unchanged."""
+    """What became of the rows of one section; what `only_missing` leaves alone counts as unchanged."""
 
     added: int = 0
     changed: int = 0
@@ -14,23 +14,21 @@ class Counts(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """Counts by the keys of the file; as text, what `mithril import` prints."""
+    """Counts by section; as text, what `mithril import` prints."""
 
     kinds: dict[str, Counts] = {}
     without_secret: list[str] = []
-    """Ids of the new connections that came without a secret: each has one now that nobody knows."""
+    """Ids of the new connections that came without a secret: each has one now, which nobody knows."""
 
     def __str__(self) -> str:
-        """One line per kind, and what is left to do."""
+        """Return a line per section, and what is left to do."""
         lines = [
-            f"{key}: {counts.added} added, {counts.changed} changed, {counts.unchanged} unchanged"
-            for key, counts in self.kinds.items()
+            f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged" for key, n in self.kinds.items()
         ]
         if self.without_secret:
-            listed = ", ".join(self.without_secret[:MAX_LISTED])
-            more = ", ..." if len(self.without_secret) > MAX_LISTED else ""
+            listed = ", ".join(self.without_secret[:MAX_LISTED]) + ", ..." * (len(self.without_secret) > MAX_LISTED)
             lines.append(
                 "connections that came without a secret, and need a new one before anybody can use them:"
-                f" {len(self.without_secret)} ({listed}{more})"
+                f" {len(self.without_secret)} ({listed})"
             )
         return "\n".join(lines) or "nothing in the file"

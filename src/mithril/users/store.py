@@ -172,6 +172,6 @@ async def change_password(
     return await find_one(transaction, UserRecord, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
 
 
-async def forget_passwords(transaction: PooledConnection, user_id: UUID, *, kept: int) -> None:
+async def forget_passwords(transaction: rows.Transaction, user_id: UUID | str, *, kept: int) -> None:
     """Delete all but the newest stored passwords of the user."""
     await transaction.execute(FORGET_PASSWORDS, user_id, kept)

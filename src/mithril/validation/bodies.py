@@ -1,6 +1,7 @@
 """The bodies of the methods below `/api`: a published JSON Schema for the whole document, and further rules."""
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from importlib import resources as package_files
 from typing import Any
 
@@ -33,7 +34,7 @@ class Body:
         Raises ValidationFailed with every violation, those of the schema before those of the rules.
         """
         found: dict[str, list[Rule]] = {}
-        for entry, rule in _schema_violations(self._validator, document):
+        for entry, rule in violations(self._validator, document):
             found.setdefault(entry, []).append(rule)
         if self._rules is not None:
             self._rules(document, found, settings)
@@ -44,9 +45,11 @@ class Body:
 
 # How a violation of each keyword is called on the wire (rule CNV-20): rule, description, its parameters.
 _TYPE_NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+_TYPE_NAMES[Decimal] = "number"  # in the data files of an import
 _KEYWORDS: Mapping[str, tuple[str, str, str]] = {
     "pattern": ("format", 'string does not match pattern "{pattern}"', "pattern"),
     "enum": ("inclusion", "value is not allowed in enum", "values"),
+    "format": ("format", "value is not a valid {format}", "format"),
     "minimum": (
         "number",
         "expected the value to be >= {greater_than_or_equal_to}",
@@ -58,7 +61,8 @@ _KEYWORDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def _schema_violations(validator: Any, document: Any) -> Iterable[tuple[str, Rule]]:  # noqa: ANN401
+def violations(validator: Any, document: Any) -> Iterable[tuple[str, Rule]]:  # noqa: ANN401
+    """List what a JSON Schema refuses about a document, by entry; no value is repeated."""
     for error in validator.iter_errors(document):
         path = "$" + "".join(f".[{p}]" if isinstance(p, int) else f".{p}" for p in error.instance_path)
         yield from _translated(path, error)

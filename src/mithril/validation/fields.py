@@ -47,12 +47,12 @@ class Fields:
         """`package` and `name`: where the schema's file is."""
         self.schema = msgspec.json.decode(package_files.files(package).joinpath(name).read_bytes())
         self._validator = jsonschema_rs.validator_for(self.schema, validate_formats=True)
-        self._rules = rules
+        self.rules = rules
 
     def cast(self, fields: Document) -> Document:
         """Return the fields without the blank ones. Raises ValidationFailed with every violation."""
         given = {name: value for name, value in fields.items() if not is_blank(value)}
-        refuse([*_violations(self._validator, given), *self._rules(given)])
+        refuse([*_violations(self._validator, given), *self.rules(given)])
         return given
 
     def new(self, fields: Document) -> Document:
@@ -89,7 +89,7 @@ class Fields:
             for entry, rule in _violations(self._validator, given)
             if rule is not REQUIRED or entry not in excused
         )
-        refuse([*found, *nul, *self._rules(given)])
+        refuse([*found, *nul, *self.rules(given)])
         return given
 
 
