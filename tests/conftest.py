@@ -26,8 +26,10 @@ from support.servers import TEMPLATE, Server, execute, fresh_database, running_s
 # Nothing here speaks TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
 
-# A machine with other work answers late; what never answers, pytest's own limit ends.
-DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.pool = 30
+# A busy machine answers late, whatever is asked; what never answers, pytest's own limit ends. Clients wait longer than
+# servers (see `running_server`), so that a test sees what a server says about its own limit.
+DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.pool = 100
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.write = 100
 
 # In the background, or under nohup, these are ignored, and would be by every process that a test starts. A handler
 # that does nothing is as good, and is not handed down.

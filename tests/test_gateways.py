@@ -5,8 +5,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -41,28 +41,36 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.fixture
-async def gateway(server: Server, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+def folder() -> Iterator[Path]:
+    """One with a short path, because that of a socket may have a hundred characters."""
+    with tempfile.TemporaryDirectory(prefix="nginx-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def gateway(server: Server, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """nginx before the echo, and a client of it."""
     if NGINX is None:
         pytest.skip("no nginx on this machine: apt-get install nginx")
     listener = await asyncio.start_server(echo, "127.0.0.1", 0)
-    port = free_port()
+    socket = folder / "socket"
     (block,) = re.findall(r"```nginx\n(.*?)```", (repository() / "docs/gateways.md").read_text(), re.DOTALL)
-    block = block.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    block = block.replace("127.0.0.1:8080", f"unix:{socket}")
     block = block.replace("127.0.0.1:4001", server.internal_url.removeprefix("http://"))
     block = block.replace("127.0.0.1:5000", f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
     folders = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {tmp_path}/pid; error_log stderr;\n"
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log stderr;\n"
         f"events {{}}\nhttp {{\naccess_log off;\n{folders}{block}}}\n"
     )
-    command = [NGINX, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
+    command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     environment = {"PATH": os.defpath}
     running = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)  # noqa: ASYNC220 -- takes no time
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        async with httpx.AsyncClient(base_url="http://gateway.example", transport=transport) as client:
             await wait_for(client, running)
             yield client
     finally:
@@ -71,15 +79,8 @@ async def gateway(server: Server, tmp_path: Path) -> AsyncIterator[httpx.AsyncCl
         listener.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def wait_for(client: httpx.AsyncClient, running: "subprocess.Popen[bytes]") -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             assert running.poll() is None, running.stderr.read().decode() if running.stderr else ""
             try:

@@ -19,7 +19,6 @@ from support.sockets import connect, exchange, read
 pytestmark = pytest.mark.anyio
 
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-PATIENCE = 10.0  # seconds: far more than any limit here, less than who drips takes in all
 
 
 @pytest.fixture
@@ -33,29 +32,37 @@ def impatient(postgres: str) -> Iterator[Server]:
         yield running
 
 
-def closed_after(connection: socket.socket) -> tuple[float, bytes]:
-    """The seconds until the server says that it will send no more, and what it sent before."""
-    started, received = time.monotonic(), b""
+@pytest.fixture
+def small(postgres: str) -> Iterator[Server]:
+    """A server with few places and long time limits: what becomes free there is not free because time passed."""
+    with fresh_database(postgres) as url, running_server(database_url=url, max_connections=20) as running:
+        yield running
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What the server sends until it says that it will send no more. Raises TimeoutError when it never does."""
+    received = b""
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(65_536):
             received += piece
-    return time.monotonic() - started, received
+    return received
 
 
-def drip(connection: socket.socket, text: bytes) -> None:
-    """A byte at a time, until the other side has had enough."""
-    with contextlib.suppress(OSError):
+def is_taken(connection: socket.socket, text: bytes) -> bool:
+    """Sends a byte at a time, and much more slowly than the server allows; whether it took in all of them."""
+    try:
         for byte in text:
             connection.sendall(bytes([byte]))
             time.sleep(0.02)
+    except OSError:
+        return False
+    return True
 
 
 async def test_a_head_a_byte_at_a_time_is_given_up(impatient: Server) -> None:
     with connect(impatient) as connection:
-        started = time.monotonic()
-        drip(connection, b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"y" * 1000)
+        assert not is_taken(connection, b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"y" * 1000)
         status, headers, body = read(connection)
-        assert time.monotonic() - started < PATIENCE
     assert (status, body["error"]["type"], headers["connection"]) == (408, "request_timeout", "close")
 
 
@@ -63,17 +70,14 @@ async def test_a_head_a_byte_at_a_time_is_given_up(impatient: Server) -> None:
 async def test_a_connection_on_which_nothing_is_asked_is_closed(impatient: Server, sent: bytes) -> None:
     with connect(impatient) as connection:
         connection.sendall(sent)
-        seconds, received = closed_after(connection)
-    assert seconds < PATIENCE
+        received = rest(connection)
     assert received.count(b"HTTP/1.1") == (sent == PROBE)
 
 
 async def test_empty_lines_do_not_keep_a_connection_open(impatient: Server) -> None:
     with connect(impatient) as connection:
-        started = time.monotonic()
-        drip(connection, b"\r\n" * 500)
-        assert closed_after(connection)[1] == b""
-        assert time.monotonic() - started < PATIENCE
+        assert not is_taken(connection, b"\r\n" * 500)
+        assert rest(connection) == b""
 
 
 async def test_who_does_not_read_the_answers_is_cut_off(impatient: Server) -> None:
@@ -81,34 +85,30 @@ async def test_who_does_not_read_the_answers_is_cut_off(impatient: Server) -> No
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
         request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-        deadline = time.monotonic() + 10
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-            while time.monotonic() < deadline:
+            while True:  # until pytest's own limit
                 with contextlib.suppress(BlockingIOError):
                     connection.send(request)
                 await asyncio.sleep(0.01)
-            pytest.fail("nobody was cut off")
 
 
-async def test_idle_connections_make_room_and_silent_ones_do_not(impatient: Server) -> None:
+async def test_idle_connections_make_room_and_silent_ones_do_not(small: Server) -> None:
     with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(connect(impatient)) for _ in range(20)]
+        idle = [stack.enter_context(connect(small)) for _ in range(20)]
         for connection in idle:
             connection.sendall(PROBE)
             assert read(connection)[0] == 200
-        assert exchange(impatient, PROBE)[0] == 200, "the one that had idled longest gave way at once"
-        assert closed_after(idle[0])[1] == b""
+        assert exchange(small, PROBE)[0] == 200, "the one that had idled longest gave way at once"
+        assert rest(idle[0]) == b""
     with contextlib.ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(connect(impatient)).sendall(b"GET")
-        status, headers, body = exchange(impatient, PROBE)
+            stack.enter_context(connect(small)).sendall(b"GET")
+        status, headers, body = exchange(small, PROBE)
         assert (status, body["error"]["type"], headers["retry-after"]) == (503, "service_unavailable", "1")
-        async with httpx.AsyncClient(base_url=impatient.internal_url) as gateway:
+        async with httpx.AsyncClient(base_url=small.internal_url) as gateway:
             assert (await gateway.get("/healthz")).status_code == 200, "the gateway has places of its own"
-    assert exchange(impatient, PROBE)[0] in (200, 503)
-    deadline = time.monotonic() + 5
-    while exchange(impatient, PROBE)[0] != 200:
-        assert time.monotonic() < deadline
+    while (status := exchange(small, PROBE)[0]) != 200:  # until pytest's own limit
+        assert status == 503
 
 
 async def test_beyond_capacity_the_answer_is_a_quick_503_but_for_probes(database_url: str) -> None:
@@ -118,7 +118,7 @@ async def test_beyond_capacity_the_answer_is_a_quick_503_but_for_probes(database
         owner = await factories.client(db)
         connection = await factories.connection(db, client_id=owner.id)
         headers = bearer(await factories.token(db, client=owner))
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=server.url) as http:
 
             async def write(number: int) -> httpx.Response:
                 body = {"redirect_uri": f"https://n{number}.example.com"}
@@ -130,9 +130,8 @@ async def test_beyond_capacity_the_answer_is_a_quick_503_but_for_probes(database
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
                 while await db.fetchval(waiting) < 5:  # noqa: ASYNC110 -- no event for it
                     await asyncio.sleep(0.01)
-                started = time.monotonic()
                 refused = [await write(9) for _ in range(20)]
-                assert time.monotonic() - started < PATIENCE
+                assert not any(each.done() for each in running), "nobody waited for these"
                 assert (await http.get("/healthz")).status_code == 200
                 assert (await http.get("/readyz")).status_code == 200
             assert {each.status_code for each in refused} == {503}
@@ -148,8 +147,7 @@ async def test_pipelined_requests_are_answered_in_their_order(impatient: Server)
     requests = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
     with connect(impatient) as connection:
         connection.sendall(requests + b"not http\r\n\r\n")
-        seconds, received = closed_after(connection)
-    assert seconds < 5
+        received = rest(connection)
     statuses = [int(part.split(b" ", 1)[0]) for part in received.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [200, 200, 404, 200, 400], "what is no HTTP is answered last"
 
@@ -157,7 +155,7 @@ async def test_pipelined_requests_are_answered_in_their_order(impatient: Server)
 async def test_a_long_pipeline_is_not_taken_in_at_once(impatient: Server) -> None:
     with connect(impatient) as connection:
         connection.sendall(PROBE * 3_000)
-        received = closed_after(connection)[1]
+        received = rest(connection)
     assert 1 <= received.count(b"HTTP/1.1 200") <= 40
     assert received.count(b"connection: close") == 1
 
@@ -172,6 +170,6 @@ async def test_a_body_that_breaks_off_in_the_middle_gets_one_answer(impatient: S
     lines += ["Content-Type: application/json", "Transfer-Encoding: chunked", "", "zz"]
     with connect(impatient) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n")
-        received = closed_after(connection)[1]
+        received = rest(connection)
     assert received.count(b"HTTP/1.1 ") == 1
     assert received.startswith(b"HTTP/1.1 400 ")

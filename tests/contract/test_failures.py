@@ -7,7 +7,7 @@ from structlog.testing import CapturingLogger
 from mithril.connections import service
 from support import factories
 from support.factories import Db, bearer
-from support.servers import Server
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -55,8 +55,9 @@ async def test_a_row_that_somebody_holds_is_503_and_nothing_half_written(
     transaction = db.transaction()
     await transaction.start()
     await db.execute("SELECT 1 FROM connections WHERE id = $1 FOR UPDATE", connection.id)
-    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
-        response = await http.patch(connection.path, json=BODY, headers=bearer(token))
+    with running_server(database_url=server.database_url, statement_timeout=3) as impatient:
+        async with httpx.AsyncClient(base_url=impatient.url) as http:
+            response = await http.patch(connection.path, json=BODY, headers=bearer(token))
     await transaction.rollback()
     assert response.status_code == 503
     assert response.json()["error"]["type"] == "service_unavailable"

@@ -1,7 +1,6 @@
 """Hosts that are not ours, bodies that are not what they say, SQL wherever text goes in."""
 
 import gzip
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.anyio
 SQL = [
     "' OR '1'='1",
     "'; DROP TABLE clients; --",
-    "1); SELECT pg_sleep(9); --",
+    "1); SELECT pg_sleep(90); --",
     "' UNION SELECT secret_digest FROM connections --",
     '$1 {0} %s \\ " ` \u0000 \u02bc',
 ]
@@ -37,12 +36,14 @@ def operations() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("payload", SQL)
 async def test_sql_in_any_parameter_is_only_text(http: httpx.AsyncClient, db: Db, payload: str) -> None:
-    """In the path, the query, the body and the headers of every method: no 5xx, nothing changes, nothing waits."""
+    """In the path, the query, the body and the headers of every method: no 5xx, nothing changes.
+
+    A server that did what the text says would sleep for longer than it gives a statement, and answer 503.
+    """
     owner = await factories.client(db, client_type="NHS")
     token = await factories.token(db, client=owner, scope="connection:write connection:read client:read secret:refresh")
     await factories.connection(db, client_id=owner.id)
     before = await _state(db)
-    started = time.monotonic()
     for method, path in operations():
         where = path.replace("{", "").replace("}", "")
         filled = "/".join("x" if "{" in part else part for part in path.split("/"))
@@ -60,7 +61,6 @@ async def test_sql_in_any_parameter_is_only_text(http: httpx.AsyncClient, db: Db
             assert response.status_code < 500, (method, path, request)
         headers = [(name.encode(), payload.replace("\0", "").encode()) for name in HEADERS]
         assert (await http.request(method, filled, headers=headers)).status_code < 500
-    assert time.monotonic() - started < 60
     assert await _state(db) == before
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from mithril import security
-from support import factories
+from support import factories, racing
 from support.factories import Db, bearer
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +58,12 @@ async def audit_of(db: Db, connection_id: UUID) -> list[dict[str, Any]]:
     """The audit rows, with `old` and `new` as documents."""
     rows = await db.fetch("SELECT * FROM audit_events WHERE subject_id = $1 ORDER BY id", connection_id)
     return [dict(row) | {name: json.loads(row[name]) for name in ("old", "new")} for row in rows]
+
+
+async def now(db: Db) -> datetime:
+    """The time by the clock of the database, also within a transaction."""
+    moment: datetime = await db.fetchval("SELECT clock_timestamp()")
+    return moment
 
 
 def wire(moment: datetime) -> str:
@@ -406,14 +412,14 @@ async def test_the_previous_secret_may_live_up_to_seven_days(http: httpx.AsyncCl
     connection, headers = await own(db)
     body = f'{{"previous_secret_expires_in": {seconds}}}'
     json_headers = headers | {"Content-Type": "application/json"}
+    before = await now(db)
     response = await http.patch(path_of(connection), content=body, headers=json_headers)
     assert response.status_code == 200
-    data = response.json()["data"]
+    expires_at = response.json()["data"]["previous_secret_expires_at"]
     if float(seconds) == 0:
-        assert data["previous_secret_expires_at"] is None
+        assert expires_at is None
     else:
-        lives = datetime.fromisoformat(data["previous_secret_expires_at"]) - datetime.fromisoformat(data["updated_at"])
-        assert abs(lives - timedelta(seconds=float(seconds))) < timedelta(seconds=0.5)
+        assert before <= datetime.fromisoformat(expires_at) - timedelta(seconds=float(seconds)) <= await now(db)
 
 
 def cast(actual: str) -> dict[str, Any]:
@@ -589,12 +595,14 @@ async def test_the_time_begins_when_the_secret_changes(http: httpx.AsyncClient, 
     transaction = db.transaction()
     await transaction.start()
     await db.execute("SELECT 1 FROM connections WHERE id = $1 FOR UPDATE", connection.id)
-    waiting = asyncio.create_task(refreshed(http, connection, headers, {"previous_secret_expires_in": 60}))
-    await asyncio.sleep(0.4)
+    request = http.patch(path_of(connection), json={"previous_secret_expires_in": 60}, headers=headers)
+    waiting = await racing.sent(db, request, waiting=1)
+    before = await now(db)
     await transaction.rollback()
-    data = await waiting
-    lives = datetime.fromisoformat(data["previous_secret_expires_at"]) - datetime.fromisoformat(data["updated_at"])
-    assert abs(lives - timedelta(seconds=60)) < timedelta(seconds=0.2)
+    data = (await waiting).json()["data"]
+    assert before <= datetime.fromisoformat(data["updated_at"])
+    began = datetime.fromisoformat(data["previous_secret_expires_at"]) - timedelta(seconds=60)
+    assert before <= began <= await now(db)
 
 
 # The audit trail
@@ -706,8 +714,7 @@ async def test_a_refresh_that_waited_for_a_deletion_finds_nothing(http: httpx.As
     transaction = db.transaction()
     await transaction.start()
     await db.execute("DELETE FROM connections WHERE id = $1", connection.id)
-    waiting = asyncio.create_task(http.patch(path_of(connection), headers=headers))
-    await asyncio.sleep(0.1)
+    waiting = await racing.sent(db, http.patch(path_of(connection), headers=headers), waiting=1)
     await transaction.commit()
     assert error_of(await waiting) == NOT_FOUND
     assert await audit_of(db, connection.id) == []

@@ -73,7 +73,7 @@ def sms_service() -> Iterator[SmsService]:
             service.requests.append((self.path, json.loads(body)))
             service.arrived.set()
             if service.is_slow:
-                service.ending.wait(5)
+                service.ending.wait(60)
             self.send_response(service.status)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -110,6 +110,7 @@ def server(postgres: str, sms: SmsService) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def working_service(sms: SmsService) -> None:
     sms.status, sms.is_slow = 200, False
+    sms.ending.clear()
 
 
 @dataclass(frozen=True)
@@ -810,14 +811,16 @@ async def test_a_slow_sms_service_keeps_nobody_else_waiting(
     postgres: str, sms: SmsService, http: httpx.AsyncClient
 ) -> None:
     sms.is_slow = True
-    settings = {"otp_endpoint": sms.url, "otp_request_timeout": 3_000, "db_pool_size": 1}
+    settings = {"otp_endpoint": sms.url, "otp_request_timeout": 60_000, "db_pool_size": 1}
     async with another_server(postgres, **settings) as (client, db):
         who = await person(db)
         sms.arrived.clear()
         waiting = asyncio.create_task(log_in(client, who))
-        assert await asyncio.to_thread(sms.arrived.wait, 30)
+        assert await asyncio.to_thread(sms.arrived.wait, 60)
         assert (await client.get("/readyz")).status_code == 200
         assert not waiting.done()
+        sms.status = 500
+        sms.ending.set()
         assert (await waiting).status_code == 503
 
 

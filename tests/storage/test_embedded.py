@@ -118,7 +118,7 @@ def server_pid(home: Path) -> int:
 
 def is_gone(pid: int) -> bool:
     """Tell whether a process has ended, also when nobody has asked for its exit status yet."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         ps = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
         if not ps.stdout.strip() or ps.stdout.startswith("Z"):

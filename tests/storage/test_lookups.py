@@ -29,7 +29,7 @@ class Counted(NamedTuple):
 
 @asynccontextmanager
 async def pool_of(database_url: str, *, size: int = 5) -> AsyncIterator[Database]:
-    async with Database(database_url, size=size, wait_seconds=5, statement_seconds=5) as database:
+    async with Database(database_url, size=size, wait_seconds=60, statement_seconds=60) as database:
         yield database
 
 

@@ -17,11 +17,11 @@ BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'a po
 
 
 @asynccontextmanager
-async def pool_of(size: int, database_url: str, *, wait_seconds: float = 30) -> AsyncIterator[Pool]:
+async def pool_of(size: int, database_url: str) -> AsyncIterator[Pool]:
     lender = asyncpg.create_pool(
-        database_url, min_size=0, max_size=size, server_settings={"application_name": "a pool"}, command_timeout=30
+        database_url, min_size=0, max_size=size, server_settings={"application_name": "a pool"}, command_timeout=60
     )
-    pool = Pool(lender, size=size, wait_seconds=wait_seconds)
+    pool = Pool(lender, size=size, wait_seconds=60)
     await pool.open()
     yield pool
     await pool.close()
@@ -77,8 +77,9 @@ async def test_there_are_never_more_than_its_size_and_they_are_used_again(databa
 
 
 async def test_waiting_ends_in_time_and_takes_no_place_along(database_url: str) -> None:
-    async with pool_of(1, database_url, wait_seconds=0.1) as pool:
+    async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
+        pool._wait_seconds = 0.1  # not before there is a connection, which may take longer
         with pytest.raises(TimeoutError):
             await pool.acquire()
         pool.release(lease)
@@ -146,7 +147,7 @@ async def test_what_went_wrong_goes_back_and_the_place_is_free_again(database_ur
         lease = await pool.acquire()
         waiter = asyncio.create_task(pool.acquire())
         with pytest.raises(TimeoutError):
-            await lease.connection.fetchval("SELECT pg_sleep(30)", timeout=0.1)
+            await lease.connection.fetchval("SELECT pg_sleep(60)", timeout=0.1)
         await pool.give_up(lease)
         another = await waiter
         assert await another.connection.fetchval("SELECT 1") == 1
@@ -187,7 +188,7 @@ async def test_closing_waits_for_what_is_in_use_and_leaves_nothing_open(database
         used, idle = await pool.acquire(), await pool.acquire()
         pool.release(idle)
         closing = asyncio.create_task(pool.close())
-        await asyncio.sleep(0.1)
+        await asyncio.wait([closing], timeout=0.1)
         assert not closing.done()
         assert await used.connection.fetchval("SELECT 1") == 1
         pool.release(used)

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -316,8 +316,8 @@ async def token_that_expires(db: Connection, **when: int) -> datetime:
 
 
 async def test_expires_in_counts_from_the_import(db: Connection) -> None:
-    now = datetime.now(UTC)
-    assert abs((await token_that_expires(db, expires_in=3600) - now).total_seconds() - 3600) < 30
+    before, hour = datetime.now(UTC), timedelta(hours=1)
+    assert before + hour <= await token_that_expires(db, expires_in=3600) <= datetime.now(UTC) + hour
 
 
 async def test_expires_in_keeps_the_expiry_of_a_token_that_lives(db: Connection) -> None:
@@ -328,7 +328,7 @@ async def test_expires_in_keeps_the_expiry_of_a_token_that_lives(db: Connection)
 async def test_expires_in_revives_and_ends_a_token(db: Connection) -> None:
     await token_that_expires(db, expires_in=-60)
     assert await expiry(db) < datetime.now(UTC)
-    assert await token_that_expires(db, expires_in=60) > datetime.now(UTC)
+    assert await token_that_expires(db, expires_in=3600) > datetime.now(UTC)
     assert await token_that_expires(db, expires_in=0) < datetime.now(UTC)
 
 
@@ -759,7 +759,8 @@ async def test_rows_keep_the_order_of_the_file(db: Connection) -> None:
 
 
 @pytest.mark.slow
-async def test_thousands_of_rows_arrive_in_seconds(db: Connection) -> None:
+async def test_the_work_of_an_import_grows_with_its_rows_and_not_faster(db: Connection) -> None:
+    """Counted in statements and in rows that PostgreSQL reads, for 4000 rows that are imported twice."""
     ids = [str(uuid4()) for _ in range(2000)]
     content = {
         "client_types": data()["client_types"],
@@ -775,8 +776,12 @@ async def test_thousands_of_rows_arrive_in_seconds(db: Connection) -> None:
             for client_id in ids
         ],
     }
-    started = time.perf_counter()
-    await bring(db, content)
-    report = await bring(db, content)
+    statements: list[str] = []
+    db.add_query_logger(lambda asked: statements.append(asked.query))
+    for _ in range(2):
+        report = await bring(db, content)
     assert report.kinds["connections"] == Counts(unchanged=2000)
-    assert time.perf_counter() - started < 20
+    assert len(statements) < 1.5 * 8000, "one for a row, and some for all"
+    await db.execute("SELECT pg_stat_force_next_flush()")
+    read = "SELECT sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
+    assert await db.fetchval(read) < 10 * 8000, "no row is looked for among all the others"

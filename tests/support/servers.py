@@ -15,6 +15,8 @@ from mithril.server import supervisor
 from mithril.settings import Settings
 
 TEMPLATE = "mithril_template"
+# A busy machine takes long for everything, and most tests ask about something else.
+PATIENT: dict[str, object] = dict.fromkeys(("pool_timeout", "statement_timeout", "header_timeout", "body_timeout"), 60)
 _names = (f"test_{number}" for number in itertools.count(1))
 
 
@@ -38,8 +40,8 @@ def fresh_database(postgres: str, *, template: str = TEMPLATE) -> Iterator[str]:
 
 @contextmanager
 def running_server(**changes: object) -> Iterator[Server]:
-    """A server in a thread of this process, on free ports; `changes` are settings."""
-    settings = msgspec.convert({"log_level": "error", "log_format": "json", **changes}, Settings)
+    """A server in a thread of this process, on free ports; `changes` are settings. Its time limits are long."""
+    settings = msgspec.convert({"log_level": "error", "log_format": "json", **PATIENT, **changes}, Settings)
     sockets = [supervisor.bind("127.0.0.1", 0), supervisor.bind("127.0.0.1", 0)]
     public, internal = (listener.getsockname()[1] for listener in sockets)
     settings = msgspec.structs.replace(settings, port=public, internal_port=internal)

@@ -12,7 +12,7 @@ def connect(server: Server) -> socket.socket:
     parts = urlsplit(server.url)
     assert parts.hostname
     assert parts.port
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+    return socket.create_connection((parts.hostname, parts.port), timeout=60)
 
 
 def read(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
