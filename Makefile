@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-faults bench bench-growth bench-scenario lint format lock lock-bench audit sbom clean
+.PHONY: help install run test test-slow test-faults dump bench bench-growth bench-scenario lint format lock lock-bench audit sbom clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ test-slow: install ## the tests that take several seconds each
 
 test-faults: install ## what breaks under load, and long attacks: under ten minutes
 	@$(BIN)/python -m pytest -m faults --numprocesses=1 -rP
+
+dump: install ## write the schema of this version, with data, into tests/storage/releases
+	@PYTHONPATH=tests $(BIN)/python -m support.releases
 
 bench: benchmarks/.site/installed ## measure the speed beside others: benchmarks/RESULTS.md, some 12 minutes
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks run $(BENCH)

@@ -115,11 +115,16 @@ def written() -> set[str]:
     return {text for text in texts if JUDGED.fullmatch(text) and not UNFINISHED.search(text)}
 
 
+async def fill_tables(db: Any, *, rows: int) -> None:
+    """Adds so many rows to every table that grows of a database that has the schema."""
+    await db.execute(f"CREATE TEMPORARY VIEW numbers AS SELECT n::text::bigint AS n FROM generate_series(1, {rows}) n")
+    await db.execute(FILL)
+
+
 async def fill(url: str) -> None:
     """Many rows in every table that grows of a database that has the schema, and the function `plan`."""
     db = await asyncpg.connect(url)
-    await db.execute(f"CREATE TEMPORARY VIEW numbers AS SELECT n::text::bigint AS n FROM generate_series(1, {ROWS}) n")
-    await db.execute(FILL)
+    await fill_tables(db, rows=ROWS)
     await db.execute(PLAN)
     await db.execute("ANALYZE")
     await db.close()
