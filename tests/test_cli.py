@@ -1,10 +1,16 @@
 """The commands on data as their users run them: processes, exit statuses, and what is printed."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 
 import httpx
+import pytest
+import typer
 
+import mithril
+from mithril import settings
+from mithril.cli import app
 from support.processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
 
 
@@ -95,6 +101,28 @@ def test_settings_lists_every_variable() -> None:
     as_json = json.loads(run("settings", "--json").stdout)
     assert all(row["variable"] in listed for row in as_json)
     assert "MITHRIL_DATABASE_URL_FILE" in listed
+
+
+def test_each_option_of_serve_is_a_setting_of_the_list() -> None:
+    options = typer.main.get_command(app).commands["serve"].params  # type: ignore[attr-defined]
+    made = {(option.opts[0], option.envvar) for option in options}
+    listed = {(f"--{row.name.replace('_', '-')}", row.variable) for row in settings.all_settings() if row.option}
+    assert made == listed
+    assert {name for name, _ in made} == {
+        *("--host", "--port", "--internal-host", "--internal-port", "--workers"),
+        *("--demo", "--database-url", "--home"),
+    }
+
+
+@pytest.mark.parametrize("command", ["migrate", "import", "export", "sweep", "audit"])
+def test_a_command_that_works_on_a_database_takes_the_options_that_say_which(command: str) -> None:
+    options = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    assert {"--database-url", "--home"} <= {option.opts[0] for option in options}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    printed = {run(command).stdout for command in ("version", "--version")}
+    assert printed == {f"{mithril.__version__}\n"} == {f"{importlib.metadata.version('mithril')}\n"}
 
 
 def test_a_mistake_in_the_environment_is_named() -> None:

@@ -69,6 +69,16 @@ def test_the_readmes_settings_exist() -> None:
     assert named <= known
 
 
+def test_the_readmes_defaults_are_those_of_the_settings() -> None:
+    defaults = {row.variable: row.default for row in settings.all_settings()}
+    rows = re.findall(r"^\| (`MITHRIL_.*?) \| (.*?) \|", README, re.MULTILINE)
+    assert rows
+    for names, shown in rows:
+        values = [defaults[name] for name in re.findall(r"`(.*?)`", names)]
+        listed = [str(each) for value in values for each in (value if isinstance(value, tuple) else [value]) if each]
+        assert re.findall(r"`(.*?)`", shown) == listed, names
+
+
 def test_every_reason_code_is_explained() -> None:
     page = (repository() / "docs/redirect-addresses.md").read_text()
     explained = re.findall(r"^\| `([a-z_0-9]+)` \|", page, re.MULTILINE)

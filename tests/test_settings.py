@@ -25,7 +25,7 @@ def test_the_environment_is_read() -> None:
     assert (loaded.port, loaded.demo, loaded.admin_client_types) == (5000, True, ("A B", "C"))
 
 
-def test_what_is_given_goes_before_the_environment() -> None:
+def test_a_given_value_goes_before_the_environment() -> None:
     assert settings.load({"MITHRIL_PORT": "5000"}, port=6000, host=None).port == 6000
 
 
@@ -35,13 +35,13 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert settings.load({"MITHRIL_INTERNAL_KEY_FILE": str(file)}).internal_key == "a key"
 
 
-def test_what_is_no_secret_does_not_come_from_a_file(tmp_path: Path) -> None:
+def test_a_setting_that_is_no_secret_does_not_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "port"
     file.write_text("5000")
     assert settings.load({"MITHRIL_PORT_FILE": str(file)}).port == 4000
 
 
-def test_an_empty_variable_is_as_good_as_none_except_that_it_empties_a_list(tmp_path: Path) -> None:
+def test_an_empty_variable_counts_as_missing_except_that_it_empties_a_list(tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text("postgresql://db/mithril")
     names = ("PORT", "HOST", "DEMO", "LOG_LEVEL", "ADMIN_CLIENT_TYPES", "DATABASE_URL")
@@ -61,7 +61,7 @@ def test_an_empty_variable_is_as_good_as_none_except_that_it_empties_a_list(tmp_
         ("MITHRIL_INTERNAL_KEY_FILE", "/no/such/file", "MITHRIL_INTERNAL_KEY_FILE: cannot read /no/such/file"),
     ],
 )
-def test_a_value_that_will_not_do_is_named(variable: str, value: str, message: str) -> None:
+def test_a_value_that_does_not_fit_is_named(variable: str, value: str, message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         settings.load({variable: value})
     assert message in str(refusal.value)

@@ -1,11 +1,12 @@
-"""Every setting of the service, in one list: what it is called, what it does, what it is by default.
+"""Every setting of the service, in one list: its name, its type, its default, and what it does.
 
-A setting comes from the command line, else from its environment variable `MITHRIL_<NAME>`, else from its
-default. A secret may also be given as the path of a file that holds it, in `MITHRIL_<NAME>_FILE`. A setting that
-the original system has keeps its name behind the prefix. Nothing else in the project reads the
-environment.
+The command line makes its options from this list, and `mithril settings` prints it. A setting comes from the command
+line, else from its environment variable `MITHRIL_<NAME>`, else from its default. A secret may also come from a file,
+whose path is in `MITHRIL_<NAME>_FILE`. A setting that the original system has keeps its name behind the prefix. Nothing
+else in the project reads the environment.
 """
 
+import enum
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +21,19 @@ TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "n
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used; the message names it and never repeats a secret."""
+    """A setting has a value that cannot be used. The message names the setting and never repeats a secret."""
 
 
 class _Secret:
     """Marks a setting that is never printed and may come from a file."""
+
+
+class Option(enum.Enum):
+    """Marks a setting that is also an option of the command line; says of which commands."""
+
+    SERVE = "serve"
+    DATABASE = "every command that works on a database"
+    DEMO = "serve, and every command that judges a redirect URI"
 
 
 Text = Annotated[str, Meta(max_length=4096)]
@@ -36,36 +45,43 @@ Days = Annotated[int, Meta(ge=0, le=36_500)]
 
 
 def described(text: str) -> Meta:
-    """The sentence that `mithril settings` and the README show for a setting."""
+    """Describe a setting, for `mithril settings` and for the help of its option."""
     return Meta(description=text)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of one process. Durations are seconds; the field's name in capitals is the variable's."""
+    """All settings of one process. Durations are seconds, unless the description names another unit."""
 
-    host: Annotated[Text, described("address of the public listener")] = "127.0.0.1"
-    port: Annotated[Port, described("port of the public listener")] = 4000
-    internal_host: Annotated[Text, described("address of the internal listener")] = "127.0.0.1"
-    internal_port: Annotated[Port, described("port of the internal listener")] = 4001
+    host: Annotated[Text, Option.SERVE, described("IP address or host name of the public listener")] = "127.0.0.1"
+    port: Annotated[Port, Option.SERVE, described("port of the public listener")] = 4000
+    internal_host: Annotated[Text, Option.SERVE, described("IP address or host name of the internal listener")] = (
+        "127.0.0.1"
+    )
+    internal_port: Annotated[Port, Option.SERVE, described("port of the internal listener")] = 4001
     internal_key: Annotated[
         Text, _Secret, described("key that callers of the internal listener send as X-Mithril-Key")
     ] = ""
     internal_open: Annotated[
         bool, described("let the internal listener bind to a non-loopback address without a key")
     ] = False
-    workers: Annotated[int, Meta(ge=1, le=256), described("processes that share both listeners")] = 1
-    database_url: Annotated[Text, _Secret, described("PostgreSQL, several hosts included; empty: the embedded one")] = (
-        ""
-    )
-    home: Annotated[Text, described("folder of the embedded PostgreSQL; empty: the user's data directory")] = ""
+    workers: Annotated[int, Meta(ge=1, le=256), Option.SERVE, described("processes that share both listeners")] = 1
+    database_url: Annotated[
+        Text, _Secret, Option.DATABASE, described("URL of PostgreSQL, of several hosts too; empty: the embedded one")
+    ] = ""
+    home: Annotated[
+        Text, Option.DATABASE, described("folder of the embedded PostgreSQL; empty: the user's data directory")
+    ] = ""
     demo: Annotated[
-        bool, described("import the demo data, print a request to paste, accept addresses on localhost")
+        bool,
+        Option.DEMO,
+        described("accept redirect URIs on localhost; `serve` also imports demo data and prints a request to paste"),
     ] = False
     public_url: Annotated[
-        Text, described("scheme and host that callers see, for `meta.url`; empty: as they sent it")
+        Text, described("scheme and host that callers see, for `meta.url`; empty: those of the request")
     ] = ""
     trusted_proxies: Annotated[
-        Text, described("addresses or networks of proxies whose X-Forwarded-* headers count, by comma")
+        Text,
+        described("IP addresses or networks of the proxies whose X-Forwarded-* headers count, separated by commas"),
     ] = ""
     admin_client_types: Annotated[tuple[str, ...], described("client types whose tokens may name any client")] = (
         "NHS",
@@ -73,12 +89,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "MITHRIL ADMIN",
         "Mithril ADMIN",
     )
-    allow_punycode: Annotated[bool, described("accept xn-- labels in redirect addresses")] = False
-    auth_code_grant_lifetime: Annotated[Lifetime, described("seconds that an authorization code lives")] = 300
-    auth_access_token_lifetime: Annotated[Lifetime, described("seconds that an access token lives")] = 3_600
-    auth_refresh_token_lifetime: Annotated[Lifetime, described("seconds that a refresh token lives")] = 1_209_600
+    allow_punycode: Annotated[bool, described("accept xn-- labels in redirect URIs")] = False
+    auth_code_grant_lifetime: Annotated[Lifetime, described("seconds until an authorization code expires")] = 300
+    auth_access_token_lifetime: Annotated[Lifetime, described("seconds until an access token expires")] = 3_600
+    auth_refresh_token_lifetime: Annotated[Lifetime, described("seconds until a refresh token expires")] = 1_209_600
     trusted_client_ids: Annotated[
-        tuple[str, ...], described("clients that may leave out the scope and get all that the person's roles allow")
+        tuple[str, ...], described("clients that may leave out the scope and get all that the user's roles allow")
     ] = ()
     password_expiration_days: Annotated[Count, described("days after which a password must be changed")] = 90
     token_ttl_after_expiration_days: Annotated[
@@ -87,30 +103,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval: Annotated[
         float,
         Meta(ge=0, le=86_400),
-        described("seconds between two sweeps of a server; 0: only `mithril sweep` sweeps"),
+        described("seconds between two cleanups by a server; 0: only `mithril sweep` cleans up"),
     ] = 300.0
-    max_failed_logins: Annotated[Count, described("failed logins of one person before a pause")] = 10
-    max_failed_logins_per_address: Annotated[
-        Count, described("failed logins from one network address before a pause")
-    ] = 100
+    max_failed_logins: Annotated[Count, described("failed logins of one user before a pause")] = 10
+    max_failed_logins_per_address: Annotated[Count, described("failed logins from one IP address before a pause")] = 100
     max_failed_logins_period: Annotated[Count, described("minutes in which failed logins are counted")] = 10
     max_failures: Annotated[
-        Count, described("refused sign-ins and token requests of one client at one network address before 429")
+        Count, described("refused sign-ins and token requests of one client at one IP address before 429")
     ] = 30
     max_failures_per_address: Annotated[
-        Count, described("refused sign-ins and token requests from one network address before 429")
+        Count, described("refused sign-ins and token requests from one IP address before 429")
     ] = 300
     max_failures_period: Annotated[
         int, Meta(ge=1, le=86_400), described("seconds in which those refusals are counted")
     ] = 60
     user_2fa_enabled: Annotated[
-        bool, described("give a new person a second factor when the request does not say whether to")
+        bool, described("give a new user a second factor when the request does not say whether to")
     ] = True
     otp_length: Annotated[int, Meta(ge=4, le=10), described("digits of a one-time password")] = 6
-    otp_lifetime: Annotated[Lifetime, described("seconds that a one-time password lives")] = 300
-    otp_max_attempts: Annotated[Count, described("tries that one one-time password allows")] = 3
-    user_otp_error_max: Annotated[Count, described("refused one-time passwords after which a person is blocked")] = 3
-    otp_send_counter_max: Annotated[Count, described("one-time passwords that one person is sent before a pause")] = 3
+    otp_lifetime: Annotated[Lifetime, described("seconds until a one-time password expires")] = 300
+    otp_max_attempts: Annotated[Count, described("attempts that one one-time password allows")] = 3
+    user_otp_error_max: Annotated[Count, described("refused one-time passwords after which a user is blocked")] = 3
+    otp_send_counter_max: Annotated[Count, described("one-time passwords that one user is sent before a pause")] = 3
     otp_send_timeout: Annotated[Count, described("minutes in which sent one-time passwords are counted")] = 1
     otp_sms_template: Annotated[Text, described("text of the message; <otp.code> is the one-time password")] = (
         "Код підтвердження: <otp.code>"
@@ -119,11 +133,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     otp_request_timeout: Annotated[
         int, Meta(ge=1, le=600_000), described("milliseconds that the SMS service may take before 503")
     ] = 10_000
-    sms_enabled: Annotated[bool, described("send messages; false: none is sent, and nobody is told")] = True
+    sms_enabled: Annotated[bool, described("send messages; false: none is sent, and no error is reported")] = True
     jwt_secret: Annotated[
-        Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: none are issued but by --demo")
+        Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: nonces are issued with --demo only")
     ] = ""
-    jwt_login_ttl: Annotated[Count, described("minutes that a nonce lives")] = 15
+    jwt_login_ttl: Annotated[Count, described("minutes until a nonce expires")] = 15
     db_pool_size: Annotated[int, Meta(ge=1, le=1000), described("database connections of one worker")] = 10
     pool_timeout: Annotated[Seconds, described("seconds that a request waits for a database connection before 503")] = (
         1.0
@@ -138,10 +152,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=3600), described("seconds that a connection may wait for its next request")
     ] = 75
     max_connections: Annotated[
-        Count, described("connections that one worker holds on each listener; beyond it 503")
+        Count, described("connections that one worker holds on each listener; above that 503")
     ] = 2_000
     max_requests: Annotated[
-        Count, described("requests that one worker is at on each listener at a time; beyond it 503")
+        Count, described("requests that one worker serves on each listener at a time; above that 503")
     ] = 1_000
     shutdown_timeout: Annotated[
         Seconds, described("seconds that running requests get to finish when the server stops")
@@ -155,12 +169,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def data_home(self) -> Path:
-        """The folder of the embedded PostgreSQL and its log."""
+        """Return the folder of the embedded PostgreSQL and its log."""
         return Path(self.home) if self.home else platformdirs.user_data_path("mithril", appauthor=False)
 
 
 class Setting(NamedTuple):
-    """One row of the list."""
+    """One setting, as the list has it."""
 
     name: str
     variable: str
@@ -168,17 +182,18 @@ class Setting(NamedTuple):
     default: Any
     description: str
     is_secret: bool
+    option: Option | None
 
 
 def all_settings() -> Iterator[Setting]:
-    """The list, in the order of the class."""
+    """List every setting, in the order of the class."""
     hints = get_type_hints(Settings, include_extras=True)
     for field in msgspec.structs.fields(Settings):
         marks = get_args(hints[field.name])[1:]
         description = next(m.description for m in marks if isinstance(m, Meta) and m.description)
         variable = PREFIX + field.name.upper()
-        kind = _bare(hints[field.name])
-        yield Setting(field.name, variable, kind, field.default, description, _Secret in marks)
+        kind, option = _bare(hints[field.name]), next((m for m in marks if isinstance(m, Option)), None)
+        yield Setting(field.name, variable, kind, field.default, description, _Secret in marks, option)
 
 
 def _bare(hint: Any) -> Any:  # noqa: ANN401 -- a type hint may be anything
@@ -186,9 +201,9 @@ def _bare(hint: Any) -> Any:  # noqa: ANN401 -- a type hint may be anything
 
 
 def load(environment: Mapping[str, str] | None = None, **given: object) -> Settings:
-    """The settings of this process; what is `given` (and not None) goes before the environment.
+    """Load the settings of this process. A value that is `given`, and not None, goes before the environment.
 
-    Raises SettingsError for a value of the wrong kind, naming the variable.
+    Raises SettingsError, which names the variable, for a value that does not fit.
     """
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in given.items() if value is not None}
@@ -202,7 +217,7 @@ def load(environment: Mapping[str, str] | None = None, **given: object) -> Setti
 
 
 def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str | None:
-    """The value as text. A variable that is empty is as good as none, except that it empties a list."""
+    """Return the value as text, or None. An empty variable counts as missing, except that it empties a list."""
     value = environment.get(setting.variable, "").strip()
     if value or (setting.variable in environment and get_origin(setting.type) is tuple):
         return value
@@ -226,6 +241,6 @@ def _parsed(setting: Setting, raw: str) -> object:
 
 
 def _named(error: msgspec.ValidationError) -> str:
-    """msgspec's "Expected `int` - at `$.port`" as "MITHRIL_PORT: expected `int`"."""
+    """Turn msgspec's "Expected `int` - at `$.port`" into "MITHRIL_PORT: expected `int`"."""
     message, _, path = str(error).partition(" - at `$.")
     return f"{PREFIX}{path.rstrip('`').upper()}: {message[0].lower()}{message[1:]}"

@@ -4,7 +4,7 @@ and an exit status (see `output`).
     serve                      the server
     data                       migrate, import, export, sweep
     audit                      who changed what
-    answers                    what needs no database: settings, check-redirect-uri, version
+    answers                    what needs no database: settings, check-redirect-uri, version, --version
     clients, connections ...   a group of commands a noun, with the words of the API
 
 What commands share is in `options` (how things are named), `session` (the database) and `output` (what is printed).
@@ -32,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(answers.before_any_command)
 app.command("serve", rich_help_panel=SERVER)(serve.serve)
 app.command("migrate", rich_help_panel=DATA)(data.migrate)
 app.command("import", rich_help_panel=DATA)(data.import_)

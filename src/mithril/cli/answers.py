@@ -1,4 +1,4 @@
-"""`mithril settings`, `check-redirect-uri`, `version`: questions that need no database."""
+"""`mithril settings`, `check-redirect-uri`, `version`: the commands that need no database."""
 
 from typing import Annotated
 
@@ -6,8 +6,9 @@ import msgspec
 import typer
 
 from mithril import __version__, settings
-from mithril.cli.options import AsJson
+from mithril.cli.options import AsJson, from_settings
 from mithril.connections import redirect_uris
+from mithril.settings import Option, Settings
 
 
 def list_settings(*, as_json: AsJson = False) -> None:
@@ -25,16 +26,16 @@ def list_settings(*, as_json: AsJson = False) -> None:
         typer.echo(f"{row.variable:<{width}}  {_shown(row.default)}\n{'':<{width}}    {row.description}{note}")
 
 
+@from_settings(Option.DEMO)
 def check_redirect_uri(
-    uris: Annotated[list[str], typer.Argument(metavar="URI...", help="Addresses to judge.")],
+    chosen: Settings,
+    uris: Annotated[list[str], typer.Argument(metavar="URI...", help="Redirect URIs to judge.")],
     *,
-    demo: Annotated[
-        bool | None, typer.Option("--demo", envvar="MITHRIL_DEMO", help="Judge as a server with demo data does.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which redirect addresses would be accepted, and why not. Exit status 1 when any is refused."""
-    judged = [(uri, redirect_uris.problems(uri, redirect_uris.Policy.of(settings.load(demo=demo)))) for uri in uris]
+    """Say which redirect URIs would be accepted, and why not. Exit status 1 when any is refused."""
+    policy = redirect_uris.Policy.of(chosen)
+    judged = [(uri, redirect_uris.problems(uri, policy)) for uri in uris]
     if as_json:
         typer.echo(msgspec.json.encode([_verdict(uri, problems) for uri, problems in judged]))
     else:
@@ -50,6 +51,21 @@ def check_redirect_uri(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _print_version_and_exit(is_asked: bool) -> None:  # noqa: FBT001 -- Typer calls it so
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+def before_any_command(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version_and_exit, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def _verdict(uri: str, problems: list[redirect_uris.Problem]) -> dict[str, object]:

@@ -7,37 +7,34 @@ from typing import Annotated
 
 import typer
 
-from mithril import settings
 from mithril.audit.events import Actor
 from mithril.cleanup import service as cleanup
 from mithril.cli import output, session
-from mithril.cli.options import AsJson, DatabaseUrl, Demo, Home
+from mithril.cli.options import AsJson, from_settings
 from mithril.connections import redirect_uris
 from mithril.database import database
 from mithril.database.database import Database
-from mithril.settings import Settings
+from mithril.settings import Option, Settings
 
 
-def migrate(database_url: DatabaseUrl = None, home: Home = None) -> None:
+@from_settings(Option.DATABASE)
+def migrate(chosen: Settings) -> None:
     """Bring the database's schema up to date. Safe to run twice, and from several places at once."""
-    chosen = settings.load(database_url=database_url, home=home)
     with session.database_url(chosen) as url:
         asyncio.run(database.migrate(url))
     typer.echo(f"The schema is at version {database.SCHEMA_VERSION}.")
 
 
+@from_settings(Option.DEMO, Option.DATABASE)
 def import_(
+    chosen: Settings,
     file: Annotated[Path, typer.Argument(help="The data file, or - for standard input.")],
-    database_url: DatabaseUrl = None,
-    home: Home = None,
     *,
-    demo: Demo = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database to what FILE says: all of it or nothing. A second import changes nothing."""
     from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- `serve` without --demo needs none
 
-    chosen = settings.load(database_url=database_url, home=home, demo=demo)
     try:
         snapshot = snapshots.read(sys.stdin.buffer.read() if str(file) == "-" else file)
         with output.progress() as bar:
@@ -66,17 +63,16 @@ def import_(
         typer.echo(str(report))
 
 
+@from_settings(Option.DATABASE)
 def export(
+    chosen: Settings,
     output_file: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; standard output by default.")
     ] = None,
-    database_url: DatabaseUrl = None,
-    home: Home = None,
 ) -> None:
     """Write the data in the format that `import` reads, without secrets, passwords and tokens."""
     from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- as above
 
-    chosen = settings.load(database_url=database_url, home=home)
     content = session.with_connection(chosen, snapshots.export_snapshot)
     if output_file is None:
         sys.stdout.buffer.write(content)

@@ -1,5 +1,11 @@
-"""Options and arguments that several commands share, so that they are called the same everywhere."""
+"""Options and arguments that several commands share, so that they have the same name everywhere.
 
+The options that are settings are made from the list in `mithril.settings`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -7,50 +13,79 @@ from uuid import UUID
 import msgspec
 import typer
 
-from mithril.database.database import Page
+from mithril import settings
+from mithril.database.database import Database, Page
+from mithril.settings import Option, Setting, Settings
 from mithril.web.query_parameters import DEFAULT_SIZE, LARGEST_SIZE
+
+Command = Callable[..., None]
 
 SECONDS_BY_UNIT = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST_AGE_DAYS = 36_500
 
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        envvar="MITHRIL_DATABASE_URL",
-        help="PostgreSQL to use instead of the embedded one.",
-        rich_help_panel="Database",
-        show_envvar=True,
-    ),
-]
-Home = Annotated[
-    str | None,
-    typer.Option(envvar="MITHRIL_HOME", help="Folder of the embedded PostgreSQL.", rich_help_panel="Database"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Demo = Annotated[
     bool | None,
-    typer.Option("--demo", envvar="MITHRIL_DEMO", help="Take addresses that a server with demo data takes."),
+    typer.Option("--demo", envvar="MITHRIL_DEMO", help="Accept redirect URIs that a server with demo data accepts."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 PageNumber = Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")]
 PageSize = Annotated[int, typer.Option("--page-size", min=1, max=LARGEST_SIZE, help="Rows of a page.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept with the block.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; it is stored with the block.")]
 PasswordFile = Annotated[
     str | None,
     typer.Option(
         "--password-file",
         metavar="FILE",
-        help="A file with the password, or - for standard input; else it is asked for.",
+        help="A file with the password, or - for standard input. Without it, the password is asked for.",
     ),
 ]
 ClientId = Annotated[UUID, typer.Argument(metavar="CLIENT", help="The client's id.")]
-UserName = Annotated[str, typer.Argument(metavar="USER", help="The person's id or e-mail address.")]
+UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's id or e-mail address.")]
 
 FIRST, SIZE = 1, DEFAULT_SIZE
 
 
+def from_settings(*options: Option) -> Callable[[Command], Command]:
+    """Give a command an option for each setting that is marked with one of `options`, after the command's own.
+
+    The command is called with the loaded Settings first. Its parameters of the types Settings and Database are no
+    options.
+    """
+    taken = [setting for setting in settings.all_settings() if setting.option in options]
+
+    def register(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:  # noqa: ANN401 -- whatever the options are
+            chosen = settings.load(**{setting.name: given.pop(setting.name) for setting in taken})
+            command(chosen, **given)
+
+        parameters = inspect.signature(command, eval_str=True).parameters.values()
+        own = [each for each in parameters if each.annotation not in (Settings, Database)]
+        signature = inspect.Signature(
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *map(_parameter, taken))]
+        )
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+        return run
+
+    return register
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    option = typer.Option(
+        None,
+        f"--{setting.name.replace('_', '-')}",
+        envvar=setting.variable,
+        help=f"{setting.description[0].upper()}{setting.description[1:]}.",
+        rich_help_panel="Database" if setting.option is Option.DATABASE else None,
+    )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(setting.name, kind, default=option, annotation=setting.type | None)
+
+
 def page(number: int, size: int) -> Page:
-    """The page of a list."""
+    """Return the page of a list."""
     return Page(number, size)
 
 
@@ -60,7 +95,7 @@ def only_given(**options: object) -> dict[str, Any]:
 
 
 def changes(**given: object) -> dict[str, Any]:
-    """What is to change: the options that were given. Where none was, raises BadParameter, a usage error to Typer."""
+    """Return the options that were given. Raises BadParameter, a usage error, where there are none."""
     found = only_given(**given)
     if not found:
         raise typer.BadParameter("name what is to change")
@@ -68,7 +103,7 @@ def changes(**given: object) -> dict[str, Any]:
 
 
 def document(text: str) -> dict[str, Any]:
-    """A JSON object. Raises BadParameter, which Typer tells as a usage error."""
+    """Parse a JSON object. Raises BadParameter, a usage error, for any other text."""
     try:
         found = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, ValueError) as error:
@@ -77,9 +112,9 @@ def document(text: str) -> dict[str, Any]:
 
 
 def moment(text: str) -> datetime:
-    """A date or time in ISO 8601, UTC where it names no zone, or an age such as 90s, 30m, 12h, 7d.
+    """Parse a date or time in ISO 8601, UTC where it names no zone, or an age such as 90s, 30m, 12h, 7d.
 
-    Raises BadParameter, which Typer tells as a usage error.
+    Raises BadParameter, a usage error, for any other text.
     """
     number, unit = text[:-1], text[-1:]
     if unit in SECONDS_BY_UNIT and number.isascii() and number.isdigit():

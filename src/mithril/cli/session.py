@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import inspect
 import os
 import pwd
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,12 +10,11 @@ from typing import Any, TypeVar
 
 import typer
 
-from mithril import settings
 from mithril.audit.events import Actor
-from mithril.cli.options import DatabaseUrl, Home
+from mithril.cli.options import from_settings
 from mithril.database import database, embedded
 from mithril.database.database import CONNECT_TIMEOUT_SECONDS, Connection, Database
-from mithril.settings import Settings
+from mithril.settings import Option, Settings
 
 Result = TypeVar("Result")
 Command = Callable[..., Awaitable[None]]
@@ -32,21 +30,11 @@ def command(group: typer.Typer, name: str, **details: Any) -> Callable[[Command]
     """
 
     def register(work: Command) -> Command:
-        own = list(inspect.signature(work, eval_str=True).parameters.values())[2:]
-
         @functools.wraps(work)
-        def run(*, database_url: str | None, home: str | None, **given: Any) -> None:  # noqa: ANN401 -- its own
-            chosen = settings.load(database_url=database_url, home=home)
+        def run(chosen: Settings, **given: Any) -> None:  # noqa: ANN401 -- its own
             with_database(chosen, lambda opened: work(opened, chosen, **given))
 
-        added = [
-            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            for option, annotation in (("database_url", DatabaseUrl), ("home", Home))
-        ]
-        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *added)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        group.command(name, **details)(run)
+        group.command(name, **details)(from_settings(Option.DATABASE)(run))
         return work
 
     return register
