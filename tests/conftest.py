@@ -54,6 +54,18 @@ ROOT.mkdir(exist_ok=True)
 os.environ["PYTEST_DEBUG_TEMPROOT"] = str(ROOT)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run a folder of its own.
+
+    When another run begins, as root, pytest closes the folder that they share to every other user, and so to
+    PostgreSQL's.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="mithril-tests-")
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
@@ -62,7 +74,6 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of the embedded PostgreSQL; `mithril_template` in it has the schema and no rows."""
-    # Not below pytest's own folder: that is closed to PostgreSQL's user when another run begins as root.
     with tempfile.TemporaryDirectory(prefix="mithril-tests-") as home, embedded.running(Path(home)) as url:
         # This PostgreSQL is thrown away; a power cut is no subject of the tests.
         asyncio.run(execute(url, "ALTER SYSTEM SET fsync = off"))
