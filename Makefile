@@ -3,7 +3,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 CYCLONEDX_VERSION := 7.5.0
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 # Copies, not links: the embedded PostgreSQL may have to be read by another user than the one who installs.
 export UV_LINK_MODE := copy
 # What is installed is compiled once, not at each start; and so are tests, and ourselves, while working on them.
@@ -15,17 +16,17 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-faults dump bench bench-growth bench-scenario lint format lock lock-bench audit sbom clean
+.PHONY: help install run test test-quick test-slow test-pythons test-faults bench bench-growth bench-scenario screenshots lint format lock lock-bench audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: .venv/installed ## make .venv from the lock file
+install: $(VENV)/installed ## make .venv from the lock file
 
-.venv/installed: requirements.lock pyproject.toml
+$(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mithril needs Python 3.11 or newer; set PYTHON=python3.x")'
-	@echo "Installing into .venv from requirements.lock ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into $(VENV) from requirements.lock ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
@@ -38,8 +39,14 @@ run: install ## start a server with demo data on ports 4000 and 4001
 test: install ## the whole suite, on the embedded PostgreSQL
 	@$(BIN)/python -m pytest
 
+test-quick: install ## a part of the suite: the rules, the database, the command line; under a minute
+	@$(BIN)/python -m pytest tests/rules tests/storage/test_database.py tests/storage/test_lookups.py tests/test_cli.py
+
 test-slow: install ## the tests that take several seconds each
 	@$(BIN)/python -m pytest -m slow
+
+test-pythons: ## the whole suite on every Python from 3.11 to 3.14 that is there, each in its own .venvs/3.x
+	@.ci/pythons test
 
 test-faults: install ## what breaks under load, and long attacks: under ten minutes
 	@$(BIN)/python -m pytest -m faults --numprocesses=1 -rP
@@ -57,10 +64,13 @@ bench-scenario: benchmarks/.site/installed ## run the public performance test of
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks scenario $(BENCH)
 
 # What only the benchmark needs is beside the environment, not in it.
-benchmarks/.site/installed: .venv/installed benchmarks/requirements.lock
+benchmarks/.site/installed: $(VENV)/installed benchmarks/requirements.lock
 	@rm -rf benchmarks/.site
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target benchmarks/.site --require-hashes -r benchmarks/requirements.lock
 	@touch $@
+
+screenshots: install ## the pictures of docs/images, by Chromium
+	@PYTHONPATH=tests $(BIN)/python docs/images/screenshots.py
 
 lint: install ## style, types and formatting
 	@$(BIN)/ruff check .
@@ -92,4 +102,4 @@ lock-bench: install ## resolve the dependencies of the benchmark and of its peer
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
-	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis sbom.json
+	@rm -rf .venv .venvs .mypy_cache .ruff_cache .hypothesis sbom.json
