@@ -14,7 +14,7 @@ from mithril.connections import redirect_uris
 from support import repository
 
 README = (repository() / "README.md").read_text()
-OTHERS = {".venv", ".site", "node_modules"}  # what is installed here has documents too
+OTHERS = {".venv", ".venvs", ".site", "node_modules"}  # what is installed here has documents too
 DOCUMENTS = [p for p in repository().rglob("*.md") if not OTHERS & set(p.parts)]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from importlib import metadata
@@ -108,7 +109,7 @@ def test_the_audit_fails_for_a_finding_and_for_nothing_else(
     """pip-audit is played by a program that writes what it would."""
     commands = tmp_path / ".venv" / "bin"
     commands.mkdir(parents=True)
-    (commands / "python").symlink_to(repository() / ".venv" / "bin" / "python")
+    (commands / "python").symlink_to(sys.executable)
     (tmp_path / "report").write_text(json.dumps({"dependencies": listed}) if listed is not None else "")
     (commands / "uv").write_text('#!/bin/sh\nwhile [ "$1" != --output ]; do shift; done\ncp report "$2"\n')
     (commands / "uv").chmod(0o755)

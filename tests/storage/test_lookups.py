@@ -67,7 +67,7 @@ async def various(db: Db) -> list[tuple[str, str | None]]:
         key = await factories.connection(db, client_id=mis.id)
         clinic = await factories.client(db, access_type="BROKER", is_blocked=number % 4 == 0)
         connection = await factories.connection(db, client_id=clinic.id, consumer_id=mis.id)
-        value = await factories.token(db, client=clinic, connection_id=connection.id, expires_in=number - 5)
+        value = await factories.token(db, client=clinic, connection_id=connection.id, expires_in=(number - 5) * 60)
         kinds += [(value, key.secret), (value, None), (f"unknown-{number}", key.secret), (value, f"unknown-{number}")]
     return kinds
 
