@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick test-slow test-pythons test-faults bench bench-growth bench-scenario screenshots lint format lock lock-bench audit sbom clean dump
+.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults bench bench-growth bench-scenario screenshots lint format lock lock-bench audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,12 @@ run: install ## start a server with demo data on ports 4000 and 4001
 
 test: install ## the whole suite, on the embedded PostgreSQL
 	@$(BIN)/python -m pytest
+
+coverage: install ## the whole suite, and whether it still reaches as many branches of the code
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 test-quick: install ## a part of the suite: the rules, the database, the command line; under a minute
 	@$(BIN)/python -m pytest tests/rules tests/storage/test_database.py tests/storage/test_lookups.py tests/test_cli.py
@@ -102,4 +108,4 @@ lock-bench: install ## resolve the dependencies of the benchmark and of its peer
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
-	@rm -rf .venv .venvs .mypy_cache .ruff_cache .hypothesis sbom.json
+	@rm -rf .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json
