@@ -30,7 +30,7 @@ FLOORS = [
     ["audit.events"],
     ["database", "sms", "logs"],
     ["refusals"],
-    ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", ""],
+    ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", "tokens.kinds", ""],
 ]
 RULES, STORES = FLOORS.index(["rule"]), FLOORS.index(["store"])
 ROOT_FILES_LIMIT = 500

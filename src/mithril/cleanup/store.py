@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mithril.database.database import Database
+from mithril.tokens.kinds import OUTLIVE_A_PASSWORD
 
 ONE_SWEEP_AT_A_TIME = 6_480_317_552  # the name of an advisory lock; any number that nothing else uses
 
@@ -53,9 +54,9 @@ OLD_PASSWORDS = Kind(
     "tokens_ended",
     table="users",
     moment="password_set_at",
-    doomed="""
+    doomed=f"""
     SELECT t.id FROM scanned JOIN tokens t ON t.user_id = scanned.key
-     WHERE t.expires_at > now() AND t.name NOT IN ('2fa_access_token', 'change_password_token')
+     WHERE t.expires_at > now() AND t.name NOT IN ({", ".join(f"'{kind}'" for kind in OUTLIVE_A_PASSWORD)})
     """,
     sweep="UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (SELECT id FROM doomed)",
 )

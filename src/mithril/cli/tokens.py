@@ -12,6 +12,7 @@ from mithril.database.database import Database
 from mithril.oauth import trusted_session
 from mithril.settings import Settings
 from mithril.tokens import records
+from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Record
 from mithril.tokens.view import view
 
@@ -29,7 +30,7 @@ async def list_(
     *,
     user: Annotated[str | None, typer.Option(help="Only those of this user: id or e-mail address.")] = None,
     client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as access_token.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help=f"Only this kind, such as {TokenKind.ACCESS}.")] = None,
     number: PageNumber = FIRST,
     size: PageSize = SIZE,
     as_json: AsJson = False,

@@ -10,11 +10,10 @@ from mithril.oauth import scopes, store
 from mithril.oauth.store import Client, Link
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users import store as user_store
-
-AUTHORIZATION_CODE = "authorization_code"
 
 
 class Asked(NamedTuple):
@@ -82,12 +81,12 @@ async def approve(
     `scope` must come from `granted_scope`. `code_challenge`: of PKCE, method S256 (RFC 7636 section 4.2).
     Raises Unauthorized when the connection was deleted or got another address in the meantime.
     """
-    details = {
-        "grant_type": "password",
-        "redirect_uri": asked.link.redirect_uri,
-        "scope_request": scope,
-        **({"code_challenge": code_challenge} if code_challenge else {}),
-    }
+    details = Details(
+        grant_type=GrantType.PASSWORD,
+        redirect_uri=asked.link.redirect_uri,
+        scope_request=scope,
+        code_challenge=code_challenge,
+    )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await store.hold_person(transaction, user_id)
@@ -99,7 +98,7 @@ async def approve(
             await store.approve(transaction, user_id, client_id=asked.client.id, scope=approved, actor=actor)
         return await tokens.issue(
             transaction,
-            AUTHORIZATION_CODE,
+            TokenKind.CODE,
             user_id=user_id,
             client_id=asked.client.id,
             connection_id=asked.link.id,

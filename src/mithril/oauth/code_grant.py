@@ -4,21 +4,20 @@ import hashlib
 import re
 from base64 import urlsafe_b64encode
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, store
-from mithril.oauth.authorize import AUTHORIZATION_CODE
 from mithril.oauth.store import Client, Link
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, Token
 from mithril.users import service as users
 from mithril.users import store as user_store
 
-REFRESH_TOKEN = "refresh_token"
 VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 
 
@@ -58,7 +57,7 @@ async def redeem(
 
 def check_verifier(token: Token, code_verifier: str | None, *, is_public: bool) -> None:
     """PKCE (RFC 7636 section 4.6). Raises Unauthorized when the verifier is missing, wrong, or uncalled for."""
-    challenge = token.details.get("code_challenge")
+    challenge = token.details.code_challenge
     if challenge is None and code_verifier is None and not is_public:
         return
     if challenge is None or not VERIFIER.fullmatch(code_verifier or "") or not _proves(code_verifier, challenge):
@@ -91,14 +90,14 @@ async def _check(
 ) -> tuple[Token, Link]:
     """Rows 3 to 8 in their order; the code, and the connection through which it is redeemed."""
     token = await token_store.find_token(transaction, code)
-    if token is None or token.name != AUTHORIZATION_CODE:
+    if token is None or token.name != TokenKind.CODE:
         raise refusals.TokenNotFound
     if token.client_id != client.id:
         raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired
     present = link or await _issued_through(transaction, token)
-    addresses = {redirect_uri, token.details.get("redirect_uri"), present.redirect_uri}
+    addresses = {redirect_uri, token.details.redirect_uri, present.redirect_uri}
     if len(addresses) > 1 or (token.is_for_moved_address and not token.is_used):
         raise refusals.RedirectUriMismatch
     await check_people(transaction, client, token)
@@ -113,8 +112,8 @@ async def _issued_through(transaction: PooledConnection, token: Token) -> Link:
 
 
 async def _issue(transaction: PooledConnection, settings: Settings, code: Token, *, through: Link) -> Grant:
-    scope = code.details.get("scope_request", "")
-    common = {
+    scope = code.details.scope_request or ""
+    common: dict[str, Any] = {
         "user_id": code.user_id,
         "client_id": code.client_id,
         "connection_id": through.id,
@@ -123,16 +122,16 @@ async def _issue(transaction: PooledConnection, settings: Settings, code: Token,
     }
     refresh = await tokens.issue(
         transaction,
-        REFRESH_TOKEN,
+        TokenKind.REFRESH,
         lives_seconds=settings.auth_refresh_token_lifetime,
-        details={"grant_type": AUTHORIZATION_CODE},
+        details=Details(grant_type=GrantType.CODE),
         **common,
     )
     access = await tokens.issue(
         transaction,
-        token_store.ACCESS_TOKEN,
+        TokenKind.ACCESS,
         lives_seconds=settings.auth_access_token_lifetime,
-        details={"grant_type": AUTHORIZATION_CODE, "redirect_uri": code.details["redirect_uri"]},
+        details=Details(grant_type=GrantType.CODE, redirect_uri=code.details.redirect_uri),
         **common,
     )
     return Grant(access, refresh)

@@ -30,13 +30,13 @@ from mithril.oauth import (
 )
 from mithril.oauth.store import Client, Link
 from mithril.throttling import limits as throttling
+from mithril.tokens.kinds import GrantType
 from mithril.tokens.store import Issued
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields, is_blank
 from mithril.web import envelope, requests, routing, wrapped_bodies
 
 REQUEST_APPS = "REQUEST_APPS"
-PASSWORD, CHANGE_PASSWORD = "password", "change_password"
 
 LOGIN = Fields("mithril.oauth", "login_password.json")
 CODE = Fields("mithril.oauth", "code_grant.json")
@@ -69,8 +69,8 @@ async def log_in(request: Request, fields: Document) -> Response:
     """API-009-001-001-0323, Login: the grants password and change_password."""
     given = LOGIN.cast(fields)
     settings, database, messenger = requests.resources(request)
-    grant_type, scope = given["grant_type"], given["scope"]
-    is_changing_password = grant_type == CHANGE_PASSWORD
+    grant_type, scope = GrantType(given["grant_type"]), given["scope"]
+    is_changing_password = grant_type is GrantType.CHANGE_PASSWORD
     client = await login.check_client(database, parse_uuid(given["client_id"]))
     user = await login.identify(
         database,
@@ -179,8 +179,12 @@ def _answer_login(request: Request, issued: Issued, *, next_step: str) -> Respon
     return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": next_step})
 
 
-LOGIN_GRANTS: dict[str, Grant] = {PASSWORD: log_in, CHANGE_PASSWORD: log_in, **factor_routes.LOGIN_GRANTS}
-TOKEN_GRANTS: dict[str, Grant] = {authorize.AUTHORIZATION_CODE: redeem_code, code_grant.REFRESH_TOKEN: refresh}
+LOGIN_GRANTS: dict[str, Grant] = {
+    GrantType.PASSWORD: log_in,
+    GrantType.CHANGE_PASSWORD: log_in,
+    **factor_routes.LOGIN_GRANTS,
+}
+TOKEN_GRANTS: dict[str, Grant] = {GrantType.CODE: redeem_code, GrantType.REFRESH: refresh}
 APPROVAL = "/oauth/apps/authorize"
 
 ROUTES = [

@@ -4,6 +4,7 @@ The two grants here are dispatched by `routes`. The rules are in `second_factor`
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from mithril.audit.events import Actor
 from mithril.errors import Invalid
 from mithril.oauth import bearers, password_change, second_factor, token_view
 from mithril.throttling import limits as throttling
+from mithril.tokens.kinds import GrantType
 from mithril.tokens.store import Token
 from mithril.users import phones
 from mithril.users.view import view as user_view
@@ -135,7 +137,10 @@ def _actor(request: Request, token: Token | None = None) -> Actor:
     )
 
 
-LOGIN_GRANTS = {"authorize_2fa_access_token": authorize_2fa, "refresh_2fa_access_token": refresh_2fa}
+LOGIN_GRANTS: dict[str, Callable[[Request, Document], Awaitable[Response]]] = {
+    GrantType.AUTHORIZE_2FA: authorize_2fa,
+    GrantType.REFRESH_2FA: refresh_2fa,
+}
 
 
 ROUTES = [

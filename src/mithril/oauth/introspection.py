@@ -3,11 +3,9 @@
 from mithril.database.database import Database
 from mithril.oauth import client_authentication
 from mithril.oauth.client_authentication import Authenticated
-from mithril.oauth.code_grant import REFRESH_TOKEN
 from mithril.tokens import store as tokens
+from mithril.tokens.kinds import HELD_BY_CLIENTS
 from mithril.tokens.store import Living
-
-KINDS = [tokens.ACCESS_TOKEN, REFRESH_TOKEN]
 
 
 async def introspect(database: Database, *, caller: Authenticated, token: str) -> Living | None:
@@ -16,7 +14,7 @@ async def introspect(database: Database, *, caller: Authenticated, token: str) -
     A client may know its own tokens, and a consumer, by the secret of its own connection, those that were issued
     through the connections that it serves. Why a token is not shown is not told (RFC 7662 section 2.2).
     """
-    found = await tokens.find_living(database, token, names=KINDS)
+    found = await tokens.find_living(database, token, kinds=HELD_BY_CLIENTS)
     if found is None or not _may_know(caller, found):
         return None
     return found

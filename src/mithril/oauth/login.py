@@ -8,6 +8,7 @@ from mithril.oauth import scopes, store
 from mithril.oauth.store import Client
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users.store import User
@@ -23,7 +24,7 @@ async def check_client(database: Database, client_id: UUID | None) -> Client:
         raise refusals.LoginClientUnknown
     if client.is_blocked:
         raise refusals.ClientBlocked
-    if "password" not in client.allowed_grant_types:
+    if GrantType.PASSWORD not in client.allowed_grant_types:
         raise refusals.LoginNotAllowed
     return client
 
@@ -55,23 +56,23 @@ def check_scope(client: Client, scope: str, *, is_changing_password: bool) -> No
 
 
 async def start_session(
-    database: Database, settings: Settings, *, user: User, client: Client, scope: str, grant_type: str
+    database: Database, settings: Settings, *, user: User, client: Client, scope: str, grant_type: GrantType
 ) -> Issued:
     """The session token of a person without a second factor; it ends their older ones with this client.
 
     Raises Unauthorized for who is blocked meanwhile.
     """
-    name = "access_token" if grant_type == "password" else "change_password_token"
+    kind = TokenKind.ACCESS if grant_type == GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
     async with database.transaction() as transaction:
         await users.hold_unblocked(transaction, user.id)
         issued = await tokens.issue(
             transaction,
-            name,
+            kind,
             user_id=user.id,
             client_id=client.id,
             lives_seconds=settings.auth_access_token_lifetime,
             scope=scope,
-            details={"grant_type": grant_type},
+            details=Details(grant_type=grant_type),
         )
         await tokens.end_older_sessions(transaction, issued)
     return issued

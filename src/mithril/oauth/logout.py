@@ -4,6 +4,7 @@ from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import store
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import TokenKind
 
 
 async def log_out(database: Database, access_token: str) -> None:
@@ -13,7 +14,7 @@ async def log_out(database: Database, access_token: str) -> None:
     """
     async with database.transaction() as transaction:
         token = await token_store.find_token(transaction, access_token)
-        if token is None or token.name != token_store.ACCESS_TOKEN or token.is_expired:
+        if token is None or token.name != TokenKind.ACCESS or token.is_expired:
             description = "The access token is unknown or expired."
             raise refusals.SessionUnknown(error="invalid_token", description=description)
         # The same lock that the grants take: nothing is issued for this session behind our back.

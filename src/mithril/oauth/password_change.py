@@ -7,8 +7,8 @@ from mithril import errors, refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.errors import Invalid
-from mithril.oauth.second_factor import CHANGE_PASSWORD_TOKEN
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Token
 from mithril.users import passwords
 from mithril.users import store as user_store
@@ -17,7 +17,7 @@ from mithril.users.store import UserRecord
 
 def check_kind(token: Token) -> None:
     """Raises Unauthorized for a token that is not for changing a password."""
-    if token.name != CHANGE_PASSWORD_TOKEN:
+    if token.name != TokenKind.CHANGE_PASSWORD:
         raise refusals.TokenKindWrong
 
 

@@ -3,11 +3,12 @@
 from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, scopes, store
-from mithril.oauth.code_grant import REFRESH_TOKEN, Grant, check_people
+from mithril.oauth.code_grant import Grant, check_people
 from mithril.oauth.store import Client, Link
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Token
 
 
@@ -43,7 +44,7 @@ async def refresh(
 
 async def _check(transaction: PooledConnection, client: Client, link: Link | None, refresh_token: str) -> Token:
     token = await token_store.find_token(transaction, refresh_token)
-    if token is None or token.name != REFRESH_TOKEN:
+    if token is None or token.name != TokenKind.REFRESH:
         raise refusals.TokenNotFound
     if token.client_id != client.id or (link is not None and token.connection_id not in (None, link.id)):
         raise refusals.GrantInvalid
@@ -66,21 +67,21 @@ async def _issue(
         raise refusals.ApprovalRevoked(detail="no scope is left")
     return await tokens.issue(
         transaction,
-        token_store.ACCESS_TOKEN,
+        TokenKind.ACCESS,
         user_id=token.user_id,
         client_id=token.client_id,
         connection_id=token.connection_id,
         family_id=token.family_id or token.id,
         lives_seconds=settings.auth_access_token_lifetime,
         scope=left,
-        details={"grant_type": REFRESH_TOKEN},
+        details=Details(grant_type=GrantType.REFRESH),
     )
 
 
 async def _rotate(transaction: PooledConnection, settings: Settings, token: Token) -> token_store.Issued:
     return await tokens.issue(
         transaction,
-        REFRESH_TOKEN,
+        TokenKind.REFRESH,
         user_id=token.user_id,
         client_id=token.client_id,
         connection_id=token.connection_id,

@@ -4,10 +4,8 @@ from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import client_authentication, store
 from mithril.oauth.client_authentication import Authenticated
-from mithril.oauth.code_grant import REFRESH_TOKEN
 from mithril.tokens import store as token_store
-
-REVOCABLE = (token_store.ACCESS_TOKEN, REFRESH_TOKEN)
+from mithril.tokens.kinds import HELD_BY_CLIENTS, TokenKind
 
 
 async def revoke(database: Database, *, caller: Authenticated, token: str) -> None:
@@ -18,12 +16,12 @@ async def revoke(database: Database, *, caller: Authenticated, token: str) -> No
     """
     async with database.transaction() as transaction:
         found = await token_store.find_token(transaction, token)
-        if found is None or found.name not in REVOCABLE:
+        if found is None or found.name not in HELD_BY_CLIENTS:
             return
         if not client_authentication.sees(caller, client_id=found.client_id, connection_id=found.connection_id):
             raise refusals.TokenOfAnotherClient
         # The same lock that the grants take (see code_grant.check_people): nothing is issued behind our back.
         await store.find_approval(transaction, found.user_id, client_id=found.client_id)
         await token_store.end_token(transaction, found.id)
-        if found.name == REFRESH_TOKEN:
+        if found.name == TokenKind.REFRESH:
             await token_store.end_family(transaction, found.family_id or found.id)

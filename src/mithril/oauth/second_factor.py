@@ -12,8 +12,10 @@ was stored; when storing fails, there is a message that opens nothing. A token w
 A session is an access token, or a change-password token where that is what the person logged in for.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from mithril import errors, refusals, security
 from mithril.audit.events import Actor
@@ -29,15 +31,13 @@ from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.store import ACCESS_TOKEN, Issued, Token
+from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, Details, GrantType, TokenKind
+from mithril.tokens.store import Issued, Token
 from mithril.users import service as users
 from mithril.users.store import User
 
-TWO_FACTOR_TOKEN = "2fa_access_token"
-CHANGE_PASSWORD_TOKEN = "change_password_token"
 SESSION_SCOPE = "app:authorize"
 REQUEST_OTP, REQUEST_FACTOR, APPROVE_FACTOR = "REQUEST_OTP", "REQUEST_FACTOR", "APPROVE_FACTOR"
-ASKED, ASKED_TYPE = "request_authentication_factor", "request_authentication_factor_type"
 
 
 class Begun(NamedTuple):
@@ -52,7 +52,7 @@ class _Wanted(NamedTuple):
 
     user_id: UUID
     client_id: UUID
-    details: dict[str, Any]
+    details: Details
     replaces: Token | None = None
 
 
@@ -63,7 +63,7 @@ async def begin(
     user: User,
     client: Client,
     scope: str,
-    grant_type: str,
+    grant_type: GrantType,
     messenger: Messenger,
 ) -> Begun | None:
     """What a right password gives a person with an active factor; None for a person without one.
@@ -73,7 +73,7 @@ async def begin(
     factor = await factors.find_factor(database, user.id)
     if factor is None:
         return None
-    wanted = _Wanted(user.id, client.id, {"grant_type": grant_type, "scope_request": scope})
+    wanted = _Wanted(user.id, client.id, Details(grant_type=grant_type, scope_request=scope))
     token = await _issue(database, settings, wanted, messenger=messenger, phone=factor.phone)
     return Begun(token, REQUEST_OTP if factor.phone else REQUEST_FACTOR)
 
@@ -96,7 +96,7 @@ async def authorize(database: Database, settings: Settings, *, bearer: str, code
     code_id = await _try(database, settings, token, phone=phone, holder=bearer, code=code, actor=actor)
     kept = token.details
     if not _is_changing_password(token):
-        kept = {name: value for name, value in kept.items() if name != "scope_request"}
+        kept = msgspec.structs.replace(kept, scope_request=None)
     async with database.transaction() as transaction:
         await _use(transaction, settings, token, code_id)
         return await _open_session(transaction, settings, token, details=kept)
@@ -112,18 +112,24 @@ async def init_factor(
     factor = await factors.find_factor(database, token.user_id, kind=kind)
     if factor is None:
         raise errors.NotFound(detail="no active factor")
-    if token.name != (ACCESS_TOKEN if factor.phone else TWO_FACTOR_TOKEN) or not _may_name_phone(token):
+    if token.name != (TokenKind.ACCESS if factor.phone else TokenKind.TWO_FACTOR) or not _may_name_phone(token):
         raise refusals.TokenKindWrong
     # The session that comes of it may do what the one before it could, and no more.
-    scope = {"scope_request": token.scope} if token.name == ACCESS_TOKEN and token.scope else {}
-    details = {**token.details, **scope, ASKED: phone, ASKED_TYPE: kind}
+    scope = token.scope if token.name == TokenKind.ACCESS and token.scope else token.details.scope_request
+    details = msgspec.structs.replace(
+        token.details,
+        scope_request=scope,
+        request_authentication_factor=phone,
+        request_authentication_factor_type=kind,
+    )
     wanted = _Wanted(token.user_id, token.client_id, details, replaces=token)
     return Begun(await _issue(database, settings, wanted, messenger=messenger, phone=phone), APPROVE_FACTOR)
 
 
 def check_initiated(token: Token) -> None:
     """Raises Unauthorized for a token that did not come from `init_factor`."""
-    if token.name != TWO_FACTOR_TOKEN or not {ASKED, ASKED_TYPE} <= token.details.keys():
+    asked = token.details.request_authentication_factor, token.details.request_authentication_factor_type
+    if token.name != TokenKind.TWO_FACTOR or None in asked:
         raise refusals.FactorNotInitiated
 
 
@@ -134,12 +140,15 @@ async def approve_factor(
 
     `token` must have passed `bearers` and `check_initiated`. Raises NotFound, Unauthorized.
     """
-    phone, kind = token.details[ASKED], token.details[ASKED_TYPE]
+    phone = token.details.request_authentication_factor or ""
+    kind = token.details.request_authentication_factor_type or ""
     factor = await factors.find_factor(database, token.user_id, kind=kind)
     if factor is None:
         raise errors.NotFound(detail="no active factor")
     code_id = await _try(database, settings, token, phone=phone, holder=bearer, code=code, actor=actor)
-    kept = {name: value for name, value in token.details.items() if name not in {ASKED, ASKED_TYPE}}
+    kept = msgspec.structs.replace(
+        token.details, request_authentication_factor=None, request_authentication_factor_type=None
+    )
     async with database.transaction() as transaction:
         await _use(transaction, settings, token, code_id)
         if not await factors.change_factor(transaction, factor.id, phone=phone, actor=_by(actor, token)):
@@ -151,7 +160,7 @@ async def _present(database: Database, bearer: str) -> Token:
     """Rows 3 to 6 of contract.md 3.2.3: a living two-factor token of somebody who is not blocked."""
     token = await bearers.find(database, bearer)
     await bearers.check_people(database, token)
-    if token.name != TWO_FACTOR_TOKEN:
+    if token.name != TokenKind.TWO_FACTOR:
         raise refusals.TokenNotTwoFactor
     bearers.check_living(token)
     return token
@@ -187,7 +196,7 @@ async def _store(
         raise refusals.TokenExpired(detail="ended while the message went out")
     issued = await tokens.issue(
         transaction,
-        TWO_FACTOR_TOKEN,
+        TokenKind.TWO_FACTOR,
         user_id=wanted.user_id,
         client_id=wanted.client_id,
         connection_id=before.connection_id if before else None,
@@ -224,19 +233,17 @@ async def _use(transaction: PooledConnection, settings: Settings, token: Token, 
         raise refusals.OtpInvalid(is_failure=False, detail="revoked at the same moment")
 
 
-async def _open_session(
-    transaction: PooledConnection, settings: Settings, token: Token, *, details: dict[str, Any]
-) -> Issued:
+async def _open_session(transaction: PooledConnection, settings: Settings, token: Token, *, details: Details) -> Issued:
     is_changing = _is_changing_password(token)
     issued = await tokens.issue(
         transaction,
-        CHANGE_PASSWORD_TOKEN if is_changing else ACCESS_TOKEN,
+        TokenKind.CHANGE_PASSWORD if is_changing else TokenKind.ACCESS,
         user_id=token.user_id,
         client_id=token.client_id,
         connection_id=token.connection_id,
         family_id=token.family_id,
         lives_seconds=settings.auth_access_token_lifetime,
-        scope=token.details.get("scope_request") or (CHANGE_PASSWORD_SCOPE if is_changing else SESSION_SCOPE),
+        scope=token.details.scope_request or (CHANGE_PASSWORD_SCOPE if is_changing else SESSION_SCOPE),
         details=details,
     )
     await tokens.end_older_sessions(transaction, issued)
@@ -248,12 +255,12 @@ def _may_name_phone(token: Token) -> bool:
 
     In the field the gateway keeps it away, by asking for a scope of its own.
     """
-    is_of_a_program = token.details.get("grant_type") in {"authorization_code", "refresh_token"}
+    is_of_a_program = token.details.grant_type in GRANTS_TO_PROGRAMS
     return not is_of_a_program or "user:request_factor" in (token.scope or "").split()
 
 
 def _is_changing_password(token: Token) -> bool:
-    return token.details.get("grant_type") == "change_password"
+    return token.details.grant_type == GrantType.CHANGE_PASSWORD
 
 
 def _by(actor: Actor, token: Token) -> Actor:

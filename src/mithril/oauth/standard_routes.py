@@ -21,12 +21,12 @@ from mithril.oauth import (
     refresh_grant,
     revocation,
 )
-from mithril.oauth.authorize import AUTHORIZATION_CODE
 from mithril.oauth.client_authentication import Authenticated
-from mithril.oauth.code_grant import REFRESH_TOKEN, Grant
+from mithril.oauth.code_grant import Grant
 from mithril.oauth.forms import Form
 from mithril.throttling import limits as throttling
-from mithril.tokens.store import ACCESS_TOKEN, Living
+from mithril.tokens.kinds import GrantType, TokenKind
+from mithril.tokens.store import Living
 from mithril.web import requests, routing
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
@@ -102,7 +102,7 @@ def introspection_view(token: Living, *, issuer: str) -> Mapping[str, object]:
         "active": True,
         "scope": token.scope,
         "client_id": token.client_id,
-        "token_type": BEARER if token.name == ACCESS_TOKEN else None,
+        "token_type": BEARER if token.name == TokenKind.ACCESS else None,
         "exp": _seconds(token.expires_at),
         "iat": _seconds(token.inserted_at),
         "sub": token.user_id,
@@ -170,8 +170,8 @@ async def _refuse_method(request: Request) -> Response:
 
 
 GRANTS: Mapping[str, Callable[[Request, Authenticated, Form], Awaitable[Grant]]] = {
-    AUTHORIZATION_CODE: redeem_code,
-    REFRESH_TOKEN: refresh,
+    GrantType.CODE: redeem_code,
+    GrantType.REFRESH: refresh,
 }
 
 ROUTES: list[BaseRoute] = [

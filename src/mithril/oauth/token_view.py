@@ -3,10 +3,9 @@
 What a token may do is decided by the grants; how it is kept, by `tokens`.
 """
 
-from typing import Any
-
 import msgspec
 
+from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued
 
 # What a token says about itself, in the order of the contract; whatever else the server notes stays inside.
@@ -31,11 +30,10 @@ def brief_view(issued: Issued) -> dict[str, object]:
 
 
 def _details(issued: Issued, refresh: Issued | None) -> dict[str, object]:
-    noted: dict[str, Any] = msgspec.json.decode(issued.details)
-    said = noted | {"client_id": issued.client_id}
-    if issued.scope is not None:
-        said["scope"] = issued.scope
-    if refresh is not None:
-        said["refresh_token"] = refresh.value
-    order = SHOWN_OF_A_CODE if issued.name == "authorization_code" else SHOWN
-    return {name: said[name] for name in order if name in said}
+    said = msgspec.structs.asdict(issued.details) | {
+        "client_id": issued.client_id,
+        "scope": issued.scope,
+        "refresh_token": refresh.value if refresh else None,
+    }
+    order = SHOWN_OF_A_CODE if issued.name == TokenKind.CODE else SHOWN
+    return {name: said[name] for name in order if said[name] is not None}

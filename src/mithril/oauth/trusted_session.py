@@ -13,6 +13,7 @@ from mithril.oauth import login, scopes
 from mithril.settings import Settings
 from mithril.tokens import records
 from mithril.tokens import service as tokens
+from mithril.tokens.kinds import GrantType
 from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users import store as user_store
@@ -41,7 +42,7 @@ async def begin(
             user_id=user_id,
             client_id=client.id,
             scope=scope,
-            grant_type="password",
+            grant_type=GrantType.PASSWORD,
             expires_at=expires_at,
             actor=actor,
         )

@@ -13,6 +13,7 @@ from mithril.pages.forms import Fields
 from mithril.pages.questions import Entrance, Question
 from mithril.pages.visits import Visit
 from mithril.throttling import limits as throttling
+from mithril.tokens.kinds import TokenKind
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
@@ -55,7 +56,7 @@ async def receive(request: Request, question: Question, fields: Fields) -> Respo
     visit = await visits.find(request, question)
     if visit is None:
         return await _form(request, question, problem="visit_over", status=401)
-    step = _decide if visit.kind == visits.SIGNED_IN else _confirm
+    step = _decide if visit.kind is TokenKind.LOGIN_SESSION else _confirm
     return await step(request, question, fields, visit)
 
 
@@ -132,7 +133,7 @@ async def _admit(request: Request, question: Question, user: User) -> Response:
     if not wanted.new and not question.asked.client.is_public:
         return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
     async with requests.resources(request).database.transaction() as transaction:
-        visit = await visits.begin(transaction, visits.SIGNED_IN, user=user, question=question)
+        visit = await visits.begin(transaction, TokenKind.LOGIN_SESSION, user=user, question=question)
     return _next_step(request, visit.value)
 
 
@@ -172,7 +173,7 @@ async def _form(
     visit = None if signs_in_anew else await visits.find(request, question)
     if visit is None:
         return await _sign_in_form(request, question, problem=problem, status=status)
-    if visit.kind == visits.SECOND_FACTOR:
+    if visit.kind is TokenKind.LOGIN_FACTOR:
         phone = await second_factor.masked_phone(request, visit.user)
         return rendering.form_page(request, question, "factor.html", status=status, problem=problem, phone=phone)
     return await _consent_form(request, question, visit, problem=problem, status=status)

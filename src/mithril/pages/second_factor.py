@@ -13,6 +13,7 @@ from mithril.pages import visits
 from mithril.pages.questions import Question
 from mithril.pages.visits import Visit
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued
 from mithril.users import service as users
 from mithril.users.store import User
@@ -42,7 +43,7 @@ async def begin(request: Request, question: Question, user: User, *, replaces: V
     sent = await codes.send(database, settings, messenger=messenger, user_id=user.id, phone=factor.phone, holder=value)
     replaced = replaces.id if replaces else None
     async with database.transaction() as transaction:
-        issued = await visits.begin(transaction, visits.SECOND_FACTOR, user=user, question=question, value=value)
+        issued = await visits.begin(transaction, TokenKind.LOGIN_FACTOR, user=user, question=question, value=value)
         await codes.keep(transaction, settings, sent, token_id=issued.id, replaced_token_id=replaced)
         if replaces is not None:
             await token_store.consume_token(transaction, replaces.id)

@@ -15,13 +15,12 @@ from mithril.pages import cookies
 from mithril.pages.questions import Question
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
+from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
 from mithril.tokens.store import Issued
 from mithril.users import store as users
 from mithril.users.store import User
 from mithril.web import requests
 
-SIGNED_IN = "sign_in_visit"
-SECOND_FACTOR = "sign_in_second_factor"
 LIVES_SECONDS = 600
 
 
@@ -29,7 +28,7 @@ class Visit(NamedTuple):
     """Who is there. `value` is that of the cookie."""
 
     id: UUID
-    kind: str
+    kind: TokenKind
     value: str
     user: User
 
@@ -41,16 +40,16 @@ async def find(request: Request, question: Question) -> Visit | None:
         return None
     async with requests.resources(request).database.transaction() as transaction:
         token = await token_store.find_token(transaction, value)
-        if token is None or token.name not in (SIGNED_IN, SECOND_FACTOR) or token.is_expired or token.is_used:
+        if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_used:
             return None
         user = await users.find_user(transaction, token.user_id)
     if user is None or user.is_blocked or token.client_id != question.asked.client.id:
         return None
-    return Visit(token.id, token.name, value, user)
+    return Visit(token.id, TokenKind(token.name), value, user)
 
 
 async def begin(
-    transaction: PooledConnection, kind: str, *, user: User, question: Question, value: str | None = None
+    transaction: PooledConnection, kind: TokenKind, *, user: User, question: Question, value: str | None = None
 ) -> Issued:
     """A new visit. `value`: as in `tokens.service.issue`."""
     return await tokens.issue(

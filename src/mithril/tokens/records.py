@@ -14,6 +14,7 @@ from mithril.audit.events import Actor
 from mithril.audit.rows import Document
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.tokens import fields, store
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, Record
 from mithril.validation.fields import constraints
 
@@ -68,22 +69,22 @@ async def issue_access(
     user_id: UUID,
     client_id: UUID,
     scope: str,
-    grant_type: str,
+    grant_type: GrantType,
     expires_at: datetime,
     actor: Actor,
 ) -> Issued:
     """Add an access token with its audit row; return it with its value, which is stored nowhere."""
-    value, details = security.new_secret(), {"grant_type": grant_type}
+    value, details = security.new_secret(), Details(grant_type=grant_type)
     known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
-    columns = {"name": store.ACCESS_TOKEN, "digest": rows.bytea(security.digest(value)), "details": details, **known}
+    columns = {"name": TokenKind.ACCESS, "digest": rows.bytea(security.digest(value)), "details": details, **known}
     token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
     return Issued(
         id=token_id,
-        name=store.ACCESS_TOKEN,
+        name=TokenKind.ACCESS,
         value=value,
         connection_id=None,
         family_id=None,
-        details=rows.encoded(details),
+        details=details,
         user_id=user_id,
         client_id=client_id,
         scope=scope,

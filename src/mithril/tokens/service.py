@@ -1,26 +1,23 @@
 """How tokens come into being, are consumed and end. Which scope a token may carry is decided in `oauth`."""
 
-from typing import Any
 from uuid import UUID
 
 from mithril import refusals, security
 from mithril.database.database import PooledConnection
-from mithril.tokens import store
+from mithril.tokens import kinds, store
+from mithril.tokens.kinds import NO_DETAILS, Details, TokenKind
 from mithril.tokens.store import Issued
-
-# Tokens of these kinds stand for a person's session with one client: a new one ends the others (contract.md 5.3).
-SESSION_KINDS = ("access_token", "2fa_access_token")
 
 
 async def issue(
     transaction: PooledConnection,
-    name: str,
+    kind: TokenKind,
     *,
     user_id: UUID,
     client_id: UUID,
     lives_seconds: float,
     scope: str | None = None,
-    details: dict[str, Any] | None = None,
+    details: Details = NO_DETAILS,
     connection_id: UUID | None = None,
     family_id: UUID | None = None,
     value: str | None = None,
@@ -34,14 +31,14 @@ async def issue(
     value = value or security.new_secret()
     issued = await store.add_token(
         transaction,
+        kind,
         value,
-        name=name,
         user_id=user_id,
         client_id=client_id,
         connection_id=connection_id,
         family_id=family_id,
         scope=scope,
-        details=details or {},
+        details=details,
         lives_seconds=lives_seconds,
     )
     if issued is None:
@@ -50,6 +47,10 @@ async def issue(
 
 
 async def end_older_sessions(transaction: PooledConnection, issued: Issued) -> None:
-    """Ends the other living tokens of this person with this client, of the kinds that `issued` replaces."""
-    names = list(SESSION_KINDS) if issued.name in SESSION_KINDS else [issued.name]
-    await store.expire_others(transaction, issued, names=names)
+    """Ends the other living tokens of this person with this client, of the kinds that `issued` replaces.
+
+    Source: contract.md 5.3.
+    """
+    replaced = kinds.REPLACED_BY.get(issued.name)
+    if replaced:
+        await store.expire_others(transaction, issued, kinds=replaced)

@@ -1,5 +1,6 @@
 """The SQL about tokens."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -20,8 +21,8 @@ from mithril.database.database import (
     find_one,
     one_or_none,
 )
+from mithril.tokens.kinds import Details, TokenKind
 
-ACCESS_TOKEN = "access_token"
 ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
 
 
@@ -138,7 +139,7 @@ async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
-    """A token as the answer that issues it shows it; `details` is JSON as text, without client and scope."""
+    """A token as the answer that issues it shows it."""
 
     id: UUID
     name: str
@@ -148,7 +149,7 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: UUID | None
     family_id: UUID | None
     scope: str | None
-    details: str
+    details: Details
     expires_at: datetime
 
 
@@ -158,7 +159,7 @@ INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, 
 SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9)
   FROM users u, clients c WHERE u.id = $3 AND NOT u.is_blocked AND c.id = $4 AND NOT c.is_blocked
    FOR KEY SHARE
-RETURNING id, name, user_id, client_id, connection_id, family_id, scope, details, expires_at
+RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at
 """
 EXPIRE_OTHERS = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
@@ -197,10 +198,10 @@ SELECT count(*) FROM ended
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
 # The address of a connection that was moved away and back is in the trail only.
-FIND_TOKEN = """
+FIND_TOKEN = f"""
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.scope, t.details, t.expires_at,
        t.expires_at <= now() AS is_expired, t.used_at IS NOT NULL AS is_used,
-       t.name = 'authorization_code' AND coalesce(t.inserted_at <= (
+       t.name = '{TokenKind.CODE}' AND coalesce(t.inserted_at <= (
            SELECT e.occurred_at FROM audit_events e
             WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
             ORDER BY e.id DESC LIMIT 1
@@ -219,7 +220,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: UUID | None
     family_id: UUID | None
     scope: str | None
-    details: dict[str, Any]
+    details: Details
     expires_at: datetime
     is_expired: bool
     is_used: bool
@@ -229,30 +230,30 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 async def add_token(
     transaction: PooledConnection,
+    kind: TokenKind,
     value: str,
     *,
-    name: str,
     user_id: UUID,
     client_id: UUID,
     connection_id: UUID | None,
     family_id: UUID | None,
     scope: str | None,
-    details: dict[str, Any],
+    details: Details,
     lives_seconds: float,
 ) -> Issued | None:
     """Stores the digest of a fresh value; None where client or person are blocked or gone by now."""
     return await find_one(
         transaction,
-        partial(Issued, value=value),
+        partial(Issued, value=value, details=details),
         ADD_TOKEN,
-        name,
+        kind,
         security.digest(value),
         user_id,
         client_id,
         connection_id,
         family_id,
         scope,
-        msgspec.json.encode(details).decode(),
+        details.encoded,
         float(lives_seconds),
     )
 
@@ -262,7 +263,7 @@ async def find_token(source: Source, value: str) -> Token | None:
     row = await source.fetchrow(FIND_TOKEN, security.digest(value))
     if row is None:
         return None
-    return Token(**{**row, "details": msgspec.json.decode(row["details"])})
+    return Token(**{**row, "details": Details.decoded(row["details"])})
 
 
 FIND_LIVING = """
@@ -291,9 +292,9 @@ class Living(msgspec.Struct, frozen=True, kw_only=True):
     inserted_at: datetime
 
 
-async def find_living(database: Database, value: str, *, names: list[str]) -> Living | None:
+async def find_living(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> Living | None:
     """The token of that value and one of these kinds; None when it is over, or when anybody behind it is blocked."""
-    return await find_one(database, Living, FIND_LIVING, security.digest(value), names)
+    return await find_one(database, Living, FIND_LIVING, security.digest(value), kinds)
 
 
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
@@ -326,9 +327,9 @@ async def end_all_of_client(transaction: PooledConnection, client_id: UUID) -> i
     return ended
 
 
-async def expire_others(transaction: PooledConnection, kept: Issued, *, names: list[str]) -> None:
+async def expire_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
     """Ends the living tokens of these kinds of the same person and client, all but `kept`."""
-    await transaction.execute(EXPIRE_OTHERS, kept.user_id, kept.client_id, names, kept.id)
+    await transaction.execute(EXPIRE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
 
 
 async def is_living(transaction: PooledConnection, token_id: UUID) -> bool:

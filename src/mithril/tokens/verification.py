@@ -8,11 +8,10 @@ import enum
 from collections.abc import Mapping
 from uuid import UUID
 
-import msgspec
-
 from mithril import errors, refusals, security
 from mithril.database.database import Database
 from mithril.tokens import store
+from mithril.tokens.kinds import Details, TokenKind
 from mithril.tokens.store import KeyHolder, Owner, Presented
 
 
@@ -76,7 +75,7 @@ async def verify(database: Database, *, token: str, api_key: str | None, api_key
 async def find_owner(database: Database, token: str) -> Owner:
     """The person behind an access token, with their roles. Raises NotFound, Unauthorized."""
     found = await store.find_owner(database, security.digest(token))
-    if found is None or found.token_name != store.ACCESS_TOKEN:
+    if found is None or found.token_name != TokenKind.ACCESS:
         raise _refusal(Fault.UNKNOWN)
     if found.is_expired:
         raise _refusal(Fault.EXPIRED)
@@ -107,17 +106,19 @@ async def find_key_client(database: Database, api_key: str) -> UUID | None:
 
 def details_of(found: Presented) -> dict[str, object]:
     """What a good token says about itself (contract.md 1.8.1), without the value of any other token."""
-    noted = msgspec.json.decode(found.details)
-    said = {"grant_type": noted.get("grant_type"), "client_id": found.client_id, "scope": found.scope or ""}
-    if "redirect_uri" in noted:
-        said["redirect_uri"] = noted["redirect_uri"]
-    if found.access_type == "BROKER":
-        said["broker_scope"] = found.broker_scope
+    noted = Details.decoded(found.details)
+    said = {
+        "grant_type": noted.grant_type,
+        "client_id": found.client_id,
+        "scope": found.scope or "",
+        "redirect_uri": noted.redirect_uri,
+        "broker_scope": found.broker_scope if found.access_type == "BROKER" else None,
+    }
     return {name: value for name, value in said.items() if value is not None}
 
 
 def _fault_of_token(found: Presented) -> Fault | None:
-    if found.name != store.ACCESS_TOKEN:
+    if found.name != TokenKind.ACCESS:
         return Fault.OTHER_KIND
     if found.is_expired:
         return Fault.EXPIRED

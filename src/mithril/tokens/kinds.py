@@ -1,0 +1,90 @@
+"""Which kinds of tokens there are, what each is good for, and what a token says about itself.
+
+| kind              | good for                                                                                   |
+|-------------------|--------------------------------------------------------------------------------------------|
+| `ACCESS`          | the bearer of the API; from a sign-in it is also the session that may authorize a client   |
+| `REFRESH`         | another access token, from the token endpoint                                              |
+| `CODE`            | an access and a refresh token, once, from the token endpoint                               |
+| `TWO_FACTOR`      | the second step of a login by the API: nothing else until the one-time password is right   |
+| `CHANGE_PASSWORD` | a new password, once                                                                       |
+| `LOGIN_SESSION`   | the consent form of the pages, once: a browser has its value in a cookie                   |
+| `LOGIN_FACTOR`    | the second step of signing in on the pages, once: it becomes a login session               |
+
+An operator may store a token of any other kind by hand: it is good for nothing here.
+"""
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+
+class TokenKind(enum.StrEnum):
+    """The kinds; the value is the name that the database and the wire have for it."""
+
+    ACCESS = "access_token"
+    REFRESH = "refresh_token"
+    CODE = "authorization_code"
+    TWO_FACTOR = "2fa_access_token"
+    CHANGE_PASSWORD = "change_password_token"
+    LOGIN_SESSION = "sign_in_visit"
+    LOGIN_FACTOR = "sign_in_second_factor"
+
+
+class GrantType(enum.StrEnum):
+    """What a token was issued for, in its details, and what a caller asks for with it."""
+
+    PASSWORD = "password"
+    CHANGE_PASSWORD = "change_password"
+    CODE = "authorization_code"
+    REFRESH = "refresh_token"
+    AUTHORIZE_2FA = "authorize_2fa_access_token"
+    REFRESH_2FA = "refresh_2fa_access_token"
+
+
+# What a client holds, and may therefore revoke and introspect (RFC 7009, RFC 7662).
+HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
+# What a browser may hold in the cookie of the pages.
+HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR)
+# A user has one session with a client: a new token of the kind revokes the older ones of these kinds.
+REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
+    TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
+    TokenKind.TWO_FACTOR: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
+    TokenKind.CHANGE_PASSWORD: (TokenKind.CHANGE_PASSWORD,),
+}
+# What a user whose password is too old still needs, to set another one.
+OUTLIVE_A_PASSWORD = (TokenKind.TWO_FACTOR, TokenKind.CHANGE_PASSWORD)
+# A token that was issued for one of these is held by a client's program, not by the sign-in of a user.
+GRANTS_TO_PROGRAMS = (GrantType.CODE, GrantType.REFRESH)
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token says beyond its columns: JSON in the database, in these names."""
+
+    grant_type: str | None = None
+    redirect_uri: str | None = None
+    """Of a code and what it gave: the redirect URI to which the code went."""
+    scope_request: str | None = None
+    """Of a code or a two-factor token: the scope of what comes next."""
+    code_challenge: str | None = None
+    request_authentication_factor: str | None = None
+    """The phone that is to become the user's second factor."""
+    request_authentication_factor_type: str | None = None
+
+    @classmethod
+    def decoded(cls, text: str) -> "Details":
+        """The details in the JSON `text`; a token that was stored by hand may have others, which count as not there."""
+        try:
+            return _DECODER.decode(text)
+        except msgspec.ValidationError:
+            given = msgspec.json.decode(text)
+            return cls(**{name: given[name] for name in cls.__struct_fields__ if isinstance(given.get(name), str)})
+
+    @property
+    def encoded(self) -> str:
+        """The JSON of these details."""
+        return msgspec.json.encode(self).decode()
+
+
+NO_DETAILS = Details()
+_DECODER = msgspec.json.Decoder(Details)
