@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from mithril import security
 from mithril.audit.events import Actor
 from mithril.database.database import Database
-from mithril.oauth import authorize
+from mithril.oauth import authorization
 from support import factories
 from support.factories import Db
 from support.servers import Server
@@ -90,9 +90,9 @@ async def database_of(server: Server) -> AsyncIterator[Database]:
 async def code(server: Server, party: Party, *, scope: str = SCOPE, challenge: str | None = None) -> str:
     """A code that the person of `party` has consented to."""
     async with database_of(server) as database:
-        client = await authorize.check_client(database, party.client_id)
-        asked = await authorize.check_address(database, client, party.redirect_uri)
-        issued = await authorize.approve(
+        client = await authorization.check_client(database, party.client_id)
+        asked = await authorization.check_address(database, client, party.redirect_uri)
+        issued = await authorization.approve(
             database,
             server.settings,
             asked=asked,

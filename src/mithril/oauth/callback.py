@@ -1,6 +1,6 @@
 """The address to which a browser carries a code: the registered one, with the code in its query.
 
-Whether an address is registered is decided in `authorize`. Its text is never parsed and rebuilt, for a parser
+Whether an address is registered is decided in `authorization`. Its text is never parsed and rebuilt, for a parser
 changes what it reads.
 """
 

@@ -16,7 +16,7 @@ from mithril.access import Caller, protected
 from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
 from mithril.oauth import (
-    authorize,
+    authorization,
     callback,
     client_secret,
     code_grant,
@@ -160,11 +160,13 @@ async def _authenticate(request: Request, given: Document) -> tuple[Client, Link
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
     """Rows 4 to 10 of contract.md 3.2.1, and the code."""
     settings, database, _ = requests.resources(request)
-    client = await authorize.check_client(database, UUID(given["client_id"]))
-    await authorize.check_user(database, user_id)
-    asked = await authorize.check_address(database, client, given["redirect_uri"])
-    scope = await authorize.granted_scope(database, settings, client=client, user_id=user_id, scope=given.get("scope"))
-    code = await authorize.approve(database, settings, asked=asked, user_id=user_id, scope=scope, actor=actor)
+    client = await authorization.check_client(database, UUID(given["client_id"]))
+    await authorization.check_user(database, user_id)
+    asked = await authorization.check_address(database, client, given["redirect_uri"])
+    scope = await authorization.granted_scope(
+        database, settings, client=client, user_id=user_id, scope=given.get("scope")
+    )
+    code = await authorization.approve(database, settings, asked=asked, user_id=user_id, scope=scope, actor=actor)
     location = callback.with_code(asked.link.redirect_uri, code.value)
     return envelope.answer(
         request,

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from mithril import errors
 from mithril.pages import cookies
-from mithril.pages.questions import Question
+from mithril.pages.authorization_request import Question
 from mithril.web import requests
 
 SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.12)

@@ -1,12 +1,12 @@
-"""What a person is asked to allow, and what comes of their allowing it. The rules are in `oauth.authorize`."""
+"""What a person is asked to allow, and what comes of their allowing it. The rules are in `oauth.authorization`."""
 
 from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril.oauth import authorize, store
-from mithril.pages import visits
-from mithril.pages.questions import Question
+from mithril.oauth import authorization, store
+from mithril.pages import login_sessions
+from mithril.pages.authorization_request import Question
 from mithril.users.store import User
 from mithril.web import requests
 
@@ -23,7 +23,7 @@ async def wanted(request: Request, question: Question, user: User) -> Wanted:
     """Raises ScopeRefused when client type or roles do not allow it, or nothing is asked for."""
     settings, database, _ = requests.resources(request)
     client = question.asked.client
-    scope = await authorize.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
+    scope = await authorization.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
     async with database.transaction() as transaction:
         approval = await store.find_approval(transaction, user.id, client_id=client.id)
     before = set(approval.scope.split()) if approval else set()
@@ -34,13 +34,13 @@ async def wanted(request: Request, question: Question, user: User) -> Wanted:
 async def allow(request: Request, question: Question, user: User, scope: str) -> str:
     """Records the approval; the value of the code. `scope` must be that of `wanted`."""
     settings, database, _ = requests.resources(request)
-    issued = await authorize.approve(
+    issued = await authorization.approve(
         database,
         settings,
         asked=question.asked,
         user_id=user.id,
         scope=scope,
-        actor=visits.actor(request, question, user),
+        actor=login_sessions.actor(request, question, user),
         code_challenge=question.code_challenge,
     )
     return issued.value

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from mithril import errors, security
 from mithril.pages import cookies, texts
-from mithril.pages.questions import Question
+from mithril.pages.authorization_request import Question
 
 HTML = "text/html; charset=utf-8"
 POLICY = (

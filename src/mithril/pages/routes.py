@@ -8,10 +8,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mithril import errors, refusals
-from mithril.pages import answers, consent, cookies, forms, questions, rendering, second_factor, texts, visits
+from mithril.pages import (
+    answers,
+    authorization_request,
+    consent,
+    cookies,
+    forms,
+    login_sessions,
+    rendering,
+    second_factor,
+    texts,
+)
+from mithril.pages.authorization_request import Entrance, Question
 from mithril.pages.forms import Fields
-from mithril.pages.questions import Entrance, Question
-from mithril.pages.visits import Visit
+from mithril.pages.login_sessions import Visit
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import TokenKind
 from mithril.users import service as users
@@ -32,9 +42,9 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
         request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
         fields = await forms.read(request) if method == "POST" else Fields({}, frozenset())
-        question = await questions.read(request, entrance)
+        question = await authorization_request.read(request, entrance)
         try:
-            questions.check(question)
+            authorization_request.check(question)
             return await handler(request, question, fields)
         except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
             return answers.send_back(request, question, refusal)
@@ -53,7 +63,7 @@ async def receive(request: Request, question: Question, fields: Fields) -> Respo
         return await _form(request, question, problem="form", status=403)
     if "decision" not in fields.values:
         return await _sign_in(request, question, fields)
-    visit = await visits.find(request, question)
+    visit = await login_sessions.find(request, question)
     if visit is None:
         return await _form(request, question, problem="visit_over", status=401)
     step = _decide if visit.kind is TokenKind.LOGIN_SESSION else _confirm
@@ -103,7 +113,7 @@ async def _confirm(request: Request, question: Question, fields: Fields, visit: 
     try:
         is_right = await second_factor.confirm(request, question, visit, fields.get("code") or "")
     except errors.OtpRefused as refusal:
-        over = not isinstance(refusal, refusals.OtpInvalid) or await visits.find(request, question) is None
+        over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, question) is None
         problem = "code_over" if over else "code_wrong"
         return await _form(request, question, problem=problem, status=401, signs_in_anew=over)
     if not is_right:
@@ -133,7 +143,7 @@ async def _admit(request: Request, question: Question, user: User) -> Response:
     if not wanted.new and not question.asked.client.is_public:
         return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
     async with requests.resources(request).database.transaction() as transaction:
-        visit = await visits.begin(transaction, TokenKind.LOGIN_SESSION, user=user, question=question)
+        visit = await login_sessions.begin(transaction, TokenKind.LOGIN_SESSION, user=user, question=question)
     return _next_step(request, visit.value)
 
 
@@ -147,7 +157,7 @@ async def _decide(request: Request, question: Question, fields: Fields, visit: V
     wanted = await consent.wanted(request, question, visit.user)
     if decision == "allow" and fields.get("scope") != wanted.scope:
         return await _form(request, question, problem="changed", status=409)
-    if not await visits.end(request, visit):
+    if not await login_sessions.end(request, visit):
         return await _form(request, question, problem="visit_over", status=401)
     if decision == "deny":
         raise refusals.AuthorizationDenied
@@ -155,7 +165,7 @@ async def _decide(request: Request, question: Question, fields: Fields, visit: V
 
 
 async def _switch(request: Request, visit: Visit) -> Response:
-    await visits.end(request, visit)
+    await login_sessions.end(request, visit)
     response = answers.next_step(request)
     cookies.forget(request, response, cookies.VISIT)
     return response
@@ -163,14 +173,14 @@ async def _switch(request: Request, visit: Visit) -> Response:
 
 def _next_step(request: Request, visit_value: str) -> Response:
     response = answers.next_step(request)
-    cookies.keep(request, response, cookies.VISIT, visit_value, lives_seconds=visits.LIVES_SECONDS)
+    cookies.keep(request, response, cookies.VISIT, visit_value, lives_seconds=login_sessions.LIVES_SECONDS)
     return response
 
 
 async def _form(
     request: Request, question: Question, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
 ) -> Response:
-    visit = None if signs_in_anew else await visits.find(request, question)
+    visit = None if signs_in_anew else await login_sessions.find(request, question)
     if visit is None:
         return await _sign_in_form(request, question, problem=problem, status=status)
     if visit.kind is TokenKind.LOGIN_FACTOR:

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from mithril import errors, security
 from mithril.otp import service as codes
 from mithril.otp import store as factors
-from mithril.pages import visits
-from mithril.pages.questions import Question
-from mithril.pages.visits import Visit
+from mithril.pages import login_sessions
+from mithril.pages.authorization_request import Question
+from mithril.pages.login_sessions import Visit
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued
@@ -43,7 +43,9 @@ async def begin(request: Request, question: Question, user: User, *, replaces: V
     sent = await codes.send(database, settings, messenger=messenger, user_id=user.id, phone=factor.phone, holder=value)
     replaced = replaces.id if replaces else None
     async with database.transaction() as transaction:
-        issued = await visits.begin(transaction, TokenKind.LOGIN_FACTOR, user=user, question=question, value=value)
+        issued = await login_sessions.begin(
+            transaction, TokenKind.LOGIN_FACTOR, user=user, question=question, value=value
+        )
         await codes.keep(transaction, settings, sent, token_id=issued.id, replaced_token_id=replaced)
         if replaces is not None:
             await token_store.consume_token(transaction, replaces.id)
@@ -64,7 +66,7 @@ async def confirm(request: Request, question: Question, visit: Visit, code: str)
         code_id = await codes.try_code(database, settings, key=key, holder=visit.value, code=code)
     except errors.OtpRefused as refusal:
         if refusal.is_failure:
-            actor = visits.actor(request, question, visit.user)
+            actor = login_sessions.actor(request, question, visit.user)
             await users.count_refused_code(database, settings, visit.user.id, actor=actor)
         raise
     async with database.transaction() as transaction:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from mithril import errors, refusals
 from mithril.identifiers import parse_uuid
-from mithril.oauth import authorize, scopes
-from mithril.oauth.authorize import Asked
+from mithril.oauth import authorization, scopes
+from mithril.oauth.authorization import Asked
 from mithril.pages import forms
 from mithril.pages.forms import Fields
 from mithril.web import requests
@@ -61,13 +61,13 @@ async def read(request: Request, entrance: Entrance) -> Question:
     if identifier is None:
         raise refusals.PageClientUnknown(client_id=client_id)
     try:
-        client = await authorize.check_client(database, identifier)
+        client = await authorization.check_client(database, identifier)
     except refusals.ClientUnknown:
         raise refusals.PageClientUnknown(client_id=client_id) from None
     except refusals.ClientBlocked:
         raise refusals.PageClientBlocked(client_id=client_id) from None
     try:
-        asked = await authorize.check_address(database, client, redirect_uri)
+        asked = await authorization.check_address(database, client, redirect_uri)
     except refusals.RedirectUriNotRegistered:
         raise refusals.PageRedirectUriUnknown(client=client.name, redirect_uri=redirect_uri) from None
     return Question(entrance, fields, asked)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from mithril.audit.events import Actor
 from mithril.database.database import PooledConnection
 from mithril.pages import cookies
-from mithril.pages.questions import Question
+from mithril.pages.authorization_request import Question
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
