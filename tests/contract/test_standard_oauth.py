@@ -484,7 +484,7 @@ async def test_what_was_ended_meanwhile_is_over_for_a_transaction_that_began_bef
         end = "UPDATE tokens SET expires_at = now() WHERE client_id = $1 RETURNING id"
         token_id = await db.fetchval(end, app.client_id)
 
-        assert not await token_store.is_living(older, token_id)
+        assert not await token_store.is_active(older, token_id)
         assert not await token_store.consume_token(older, token_id)
 
 

@@ -54,7 +54,7 @@ async def change(database: Database, approval_id: UUID, given: Document, *, user
             await rows.update(transaction, APPROVAL_ROWS, columns, row_id=approval_id, actor=actor)
         changed = errors.found(await store.find_approval(transaction, approval_id, user_id=user_id))
         if changed.client_id != client_id:
-            await token_store.end_all(transaction, user_id, client_id=client_id)
+            await token_store.revoke_all(transaction, user_id, client_id=client_id)
         return changed
 
 
@@ -63,7 +63,7 @@ async def remove(database: Database, approval_id: UUID, *, user_id: UUID, actor:
     async with database.transaction() as transaction:
         client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
         await rows.delete(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
-        await token_store.end_all(transaction, user_id, client_id=client_id)
+        await token_store.revoke_all(transaction, user_id, client_id=client_id)
 
 
 async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | None, actor: Actor) -> None:
@@ -74,7 +74,7 @@ async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | Non
     async with database.transaction() as transaction:
         await token_store.hold_grants(transaction, [user_id])
         await rows.delete(transaction, APPROVAL_ROWS, conditions, actor=actor)
-        await token_store.end_all(transaction, user_id, client_id=client_id)
+        await token_store.revoke_all(transaction, user_id, client_id=client_id)
 
 
 def _check_own(user_id: UUID, columns: Document) -> None:

@@ -101,7 +101,7 @@ async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor
     """Revoke every active token of the client, of any kind; return the client. Raises NotFound."""
     async with database.transaction() as transaction:
         await _lock(transaction, client_id)
-        ended = await tokens.end_all_of_client(transaction, client_id)
+        ended = await tokens.revoke_all_of_client(transaction, client_id)
         await store.record_deactivation(transaction, client_id, tokens=ended, actor=actor)
         return await get_full_client(transaction, client_id)
 
@@ -118,5 +118,5 @@ async def _change(transaction: PooledConnection, client_id: UUID, given: Documen
         await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
     # A statement of its own, after the lock: it must see the tokens of whoever was issuing some until now.
     if columns.get("is_blocked"):
-        await tokens.end_all_of_client(transaction, client_id)
+        await tokens.revoke_all_of_client(transaction, client_id)
     return await get_full_client(transaction, client_id)

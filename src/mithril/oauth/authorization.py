@@ -7,7 +7,7 @@ from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
-from mithril.oauth.store import Client, Link
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
@@ -19,11 +19,11 @@ from mithril.users import store as user_store
 class Asked(NamedTuple):
     """A request for authorization whose client and address are known to be right."""
 
-    client: Client
-    link: Link
+    client: RegisteredClient
+    connection: RegisteredConnection
 
 
-async def check_client(database: Database, client_id: UUID) -> Client:
+async def check_client(database: Database, client_id: UUID) -> RegisteredClient:
     """The client that asks. Raises Unauthorized (rows 4 and 5)."""
     client = await store.find_client(database, client_id)
     if client is None:
@@ -33,12 +33,12 @@ async def check_client(database: Database, client_id: UUID) -> Client:
     return client
 
 
-async def check_address(database: Database, client: Client, redirect_uri: str) -> Asked:
+async def check_address(database: Database, client: RegisteredClient, redirect_uri: str) -> Asked:
     """The client's connection with exactly that address (row 7). Raises Unauthorized."""
-    link = await store.find_link_by_address(database, client.id, redirect_uri)
-    if link is None:
+    connection = await store.find_connection_by_redirect_uri(database, client.id, redirect_uri)
+    if connection is None:
         raise refusals.RedirectUriNotRegistered
-    return Asked(client, link)
+    return Asked(client, connection)
 
 
 async def check_user(database: Database, user_id: UUID) -> None:
@@ -50,7 +50,7 @@ async def check_user(database: Database, user_id: UUID) -> None:
 
 
 async def granted_scope(
-    database: Database, settings: Settings, *, client: Client, user_id: UUID, scope: str | None
+    database: Database, settings: Settings, *, client: RegisteredClient, user_id: UUID, scope: str | None
 ) -> str:
     """What may be approved: `scope`, or for a trusted client that names none all that the roles allow.
 
@@ -83,14 +83,14 @@ async def approve(
     """
     details = Details(
         grant_type=GrantType.PASSWORD,
-        redirect_uri=asked.link.redirect_uri,
+        redirect_uri=asked.connection.redirect_uri,
         scope_request=scope,
         code_challenge=code_challenge,
     )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
-        await store.hold_person(transaction, user_id)
-        if await store.hold_link(transaction, asked.link.id) != asked.link:
+        await store.hold_user(transaction, user_id)
+        if await store.hold_connection(transaction, asked.connection.id) != asked.connection:
             raise refusals.RedirectUriNotRegistered
         before = await store.find_approval(transaction, user_id, client_id=asked.client.id)
         approved = scopes.joined(scope.split(), before.scope.split() if before else ())
@@ -101,7 +101,7 @@ async def approve(
             TokenKind.CODE,
             user_id=user_id,
             client_id=asked.client.id,
-            connection_id=asked.link.id,
+            connection_id=asked.connection.id,
             lives_seconds=settings.auth_code_grant_lifetime,
             details=details,
         )

@@ -20,13 +20,13 @@ async def find(database: Database, value: str) -> Token:
     return token
 
 
-def check_living(token: Token) -> None:
+def check_active(token: Token) -> None:
     """Raises Unauthorized for a token that is expired, ended or used up."""
     if token.is_expired or token.is_used:
         raise refusals.TokenExpired
 
 
-async def check_people(database: Database, token: Token) -> None:
+async def check_client_and_user(database: Database, token: Token) -> None:
     """Raises Unauthorized when the token's person or client is gone or blocked: blocking must bite."""
     user = await user_store.find_user(database, token.user_id)
     if user is None:

@@ -10,19 +10,19 @@ from mithril import refusals
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import client_secret, store
-from mithril.oauth.store import Client, Link
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
 
 
 class Authenticated(NamedTuple):
     """A client, and the connection whose secret it knew; None for a public client that sent none."""
 
-    client: Client
-    link: Link | None
+    client: RegisteredClient
+    connection: RegisteredConnection | None
 
     @property
     def is_proven(self) -> bool:
         """Whether a secret was shown: a public client only says who it is."""
-        return self.link is not None
+        return self.connection is not None
 
 
 async def authenticate(database: Database, client_id: str, *, secret: str | None) -> Authenticated:
@@ -54,7 +54,7 @@ def sees(authenticated: Authenticated, *, client_id: UUID, connection_id: UUID |
     The secret of one connection speaks for what was issued through it: two consumers of one client do not see each
     other's tokens. The secret of a client's own connection, the one in which it is its own consumer, speaks for all.
     """
-    client, link = authenticated
+    client, connection = authenticated
     if client_id != client.id:
         return False
-    return link is None or connection_id in (None, link.id) or link.consumer_id == client.id
+    return connection is None or connection_id in (None, connection.id) or connection.consumer_id == client.id

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, store
-from mithril.oauth.store import Client, Link
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
@@ -32,26 +32,26 @@ async def redeem(
     database: Database,
     settings: Settings,
     *,
-    client: Client,
-    link: Link | None,
+    client: RegisteredClient,
+    connection: RegisteredConnection | None,
     code: str,
     redirect_uri: str,
     code_verifier: str | None = None,
 ) -> Grant:
     """Consumes the code and issues an access and a refresh token.
 
-    `link`: the connection whose secret was presented; None for a public client, which proves itself by
+    `connection`: the connection whose secret was presented; None for a public client, which proves itself by
     `code_verifier`. Raises Unauthorized; a code that was used before also ends what it gave.
     """
     async with database.transaction() as transaction:
-        link = await client_secret.hold(transaction, link)
-        token, present = await _check(transaction, client, link, code=code, redirect_uri=redirect_uri)
+        connection = await client_secret.hold(transaction, connection)
+        token, present = await _check(transaction, client, connection, code=code, redirect_uri=redirect_uri)
         check_verifier(token, code_verifier, is_public=client.is_public)
         # Consume first, then issue: of many requests at once exactly one gets past this line.
         if await token_store.consume_token(transaction, token.id):
             return await _issue(transaction, settings, token, through=present)
         # The transaction is kept although the request is refused: whoever stole the code loses the tokens.
-        await token_store.end_family(transaction, token.id)
+        await token_store.revoke_family(transaction, token.id)
     raise refusals.TokenUsed
 
 
@@ -69,7 +69,7 @@ def _proves(code_verifier: str | None, challenge: str) -> bool:
     return compare_digest(made, challenge.encode())
 
 
-async def check_people(transaction: PooledConnection, client: Client, token: Token) -> None:
+async def check_client_and_user(transaction: PooledConnection, client: RegisteredClient, token: Token) -> None:
     """Raises Unauthorized when client or user are blocked, or the approval is gone: blocking must bite.
 
     The approval stays locked until the transaction ends, so that grants of one person and client, and what ends
@@ -86,8 +86,13 @@ async def check_people(transaction: PooledConnection, client: Client, token: Tok
 
 
 async def _check(
-    transaction: PooledConnection, client: Client, link: Link | None, *, code: str, redirect_uri: str
-) -> tuple[Token, Link]:
+    transaction: PooledConnection,
+    client: RegisteredClient,
+    connection: RegisteredConnection | None,
+    *,
+    code: str,
+    redirect_uri: str,
+) -> tuple[Token, RegisteredConnection]:
     """Rows 3 to 8 in their order; the code, and the connection through which it is redeemed."""
     token = await token_store.find_token(transaction, code)
     if token is None or token.name != TokenKind.CODE:
@@ -96,22 +101,24 @@ async def _check(
         raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired
-    present = link or await _issued_through(transaction, token)
+    present = connection or await _issued_through(transaction, token)
     addresses = {redirect_uri, token.details.redirect_uri, present.redirect_uri}
     if len(addresses) > 1 or (token.is_for_moved_address and not token.is_used):
         raise refusals.RedirectUriMismatch
-    await check_people(transaction, client, token)
+    await check_client_and_user(transaction, client, token)
     return token, present
 
 
-async def _issued_through(transaction: PooledConnection, token: Token) -> Link:
-    link = await store.hold_link(transaction, token.connection_id)
-    if link is None:
+async def _issued_through(transaction: PooledConnection, token: Token) -> RegisteredConnection:
+    connection = await store.hold_connection(transaction, token.connection_id)
+    if connection is None:
         raise refusals.RedirectUriMismatch
-    return link
+    return connection
 
 
-async def _issue(transaction: PooledConnection, settings: Settings, code: Token, *, through: Link) -> Grant:
+async def _issue(
+    transaction: PooledConnection, settings: Settings, code: Token, *, through: RegisteredConnection
+) -> Grant:
     scope = code.details.scope_request or ""
     common: dict[str, Any] = {
         "user_id": code.user_id,

@@ -28,7 +28,7 @@ from mithril.oauth import (
     second_factor,
     token_view,
 )
-from mithril.oauth.store import Client, Link
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType
 from mithril.tokens.store import Issued
@@ -100,12 +100,12 @@ async def redeem_code(request: Request, fields: Document) -> Response:
     """Exchange oAuth code grant to access token."""
     given = CODE.cast(fields)
     settings, database, _ = requests.resources(request)
-    client, link = await _authenticate(request, given)
+    client, connection = await _authenticate(request, given)
     grant = await code_grant.redeem(
         database,
         settings,
         client=client,
-        link=link,
+        connection=connection,
         code=given["code"],
         redirect_uri=given["redirect_uri"],
         code_verifier=given.get("code_verifier"),
@@ -117,9 +117,9 @@ async def refresh(request: Request, fields: Document) -> Response:
     """API-009-001-001-0325, Use refresh token for access token extension."""
     given = REFRESH.cast(fields)
     settings, database, _ = requests.resources(request)
-    client, link = await _authenticate(request, given)
+    client, connection = await _authenticate(request, given)
     grant = await refresh_grant.refresh(
-        database, settings, client=client, link=link, refresh_token=given["refresh_token"]
+        database, settings, client=client, connection=connection, refresh_token=given["refresh_token"]
     )
     return envelope.answer(request, token_view.view(grant.access, refresh=grant.refresh), status=201)
 
@@ -151,7 +151,7 @@ async def issue_nonce(request: Request) -> Response:
     return envelope.answer(request, {"token": token})
 
 
-async def _authenticate(request: Request, given: Document) -> tuple[Client, Link]:
+async def _authenticate(request: Request, given: Document) -> tuple[RegisteredClient, RegisteredConnection]:
     database = requests.resources(request).database
     async with throttling.limited(request, client_id=given["client_id"]):
         return await client_secret.authenticate(database, given["client_id"], client_secret=given["client_secret"])
@@ -167,7 +167,7 @@ async def _authorize(request: Request, given: Document, *, user_id: UUID, actor:
         database, settings, client=client, user_id=user_id, scope=given.get("scope")
     )
     code = await authorization.approve(database, settings, asked=asked, user_id=user_id, scope=scope, actor=actor)
-    location = callback.with_code(asked.link.redirect_uri, code.value)
+    location = callback.with_code(asked.connection.redirect_uri, code.value)
     return envelope.answer(
         request,
         token_view.view(code),

@@ -53,8 +53,8 @@ async def init_factor(request: Request) -> Response:
     """A message to the phone that is to be the person's second factor."""
     settings, database, messenger = requests.resources(request)
     token = await bearers.find(database, _bearer(request))
-    bearers.check_living(token)
-    await bearers.check_people(database, token)
+    bearers.check_active(token)
+    await bearers.check_client_and_user(database, token)
     given = _factor(await wrapped_bodies.read_bare(request))
     begun = await second_factor.init_factor(
         database, settings, token=token, kind=given["type"], phone=given["factor"], messenger=messenger
@@ -69,9 +69,9 @@ async def approve_factor(request: Request) -> Response:
     settings, database, _ = requests.resources(request)
     bearer = _bearer(request)
     token = await bearers.find(database, bearer)
-    bearers.check_living(token)
+    bearers.check_active(token)
     second_factor.check_initiated(token)
-    await bearers.check_people(database, token)
+    await bearers.check_client_and_user(database, token)
     code = _code(await wrapped_bodies.read_bare(request))
     issued = await second_factor.approve_factor(
         database, settings, token=token, bearer=bearer, code=code, actor=_actor(request)
@@ -83,9 +83,9 @@ async def update_password(request: Request) -> Response:
     """A new password for the person of a change-password token."""
     database = requests.resources(request).database
     token = await bearers.find(database, _bearer(request))
-    bearers.check_living(token)
+    bearers.check_active(token)
     password_change.check_kind(token)
-    await bearers.check_people(database, token)
+    await bearers.check_client_and_user(database, token)
     given = PASSWORD.cast(await wrapped_bodies.read_wrapped(request, "user"))
     actor = _actor(request, token)
     try:

@@ -5,7 +5,7 @@ from uuid import UUID
 from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
-from mithril.oauth.store import Client
+from mithril.oauth.store import RegisteredClient
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
@@ -17,7 +17,7 @@ CHANGE_PASSWORD_SCOPE = "user:change_password"
 CABINET = "CABINET"
 
 
-async def check_client(database: Database, client_id: UUID | None) -> Client:
+async def check_client(database: Database, client_id: UUID | None) -> RegisteredClient:
     """The client through which somebody logs in. Raises Unauthorized (rows 2 and 3; blocking must bite)."""
     client = await store.find_client(database, client_id)
     if client is None:
@@ -33,7 +33,7 @@ async def identify(
     database: Database,
     settings: Settings,
     *,
-    client: Client,
+    client: RegisteredClient,
     email: str,
     password: str,
     network_address: str | None,
@@ -48,7 +48,7 @@ async def identify(
     return user
 
 
-def check_scope(client: Client, scope: str, *, is_changing_password: bool) -> None:
+def check_scope(client: RegisteredClient, scope: str, *, is_changing_password: bool) -> None:
     """Rows 9 and 10. Raises Unprocessable, Unauthorized."""
     scopes.check_client_type(client, scope)
     if is_changing_password and scope.split() != [CHANGE_PASSWORD_SCOPE]:
@@ -56,7 +56,7 @@ def check_scope(client: Client, scope: str, *, is_changing_password: bool) -> No
 
 
 async def start_session(
-    database: Database, settings: Settings, *, user: User, client: Client, scope: str, grant_type: GrantType
+    database: Database, settings: Settings, *, user: User, client: RegisteredClient, scope: str, grant_type: GrantType
 ) -> Issued:
     """The session token of a person without a second factor; it ends their older ones with this client.
 
@@ -74,5 +74,5 @@ async def start_session(
             scope=scope,
             details=Details(grant_type=grant_type),
         )
-        await tokens.end_older_sessions(transaction, issued)
+        await tokens.revoke_older_sessions(transaction, issued)
     return issued

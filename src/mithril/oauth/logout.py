@@ -19,6 +19,6 @@ async def log_out(database: Database, access_token: str) -> None:
             raise refusals.SessionUnknown(error="invalid_token", description=description)
         # The same lock that the grants take: nothing is issued for this session behind our back.
         await store.find_approval(transaction, token.user_id, client_id=token.client_id)
-        await token_store.end_token(transaction, token.id)
+        await token_store.revoke_token(transaction, token.id)
         if token.family_id is not None:
-            await token_store.end_family(transaction, token.family_id)
+            await token_store.revoke_family(transaction, token.family_id)

@@ -3,8 +3,8 @@
 from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_secret, scopes, store
-from mithril.oauth.code_grant import Grant, check_people
-from mithril.oauth.store import Client, Link
+from mithril.oauth.code_grant import Grant, check_client_and_user
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
@@ -16,48 +16,54 @@ async def refresh(
     database: Database,
     settings: Settings,
     *,
-    client: Client,
-    link: Link | None,
+    client: RegisteredClient,
+    connection: RegisteredConnection | None,
     refresh_token: str,
     scope: str | None = None,
 ) -> Grant:
     """A new access token, never wider than the grant, narrowed to what roles and client type still allow.
 
     A public client gets a new refresh token too, and one that was used before ends the family.
-    `link`: as in `code_grant.redeem`.
+    `connection`: as in `code_grant.redeem`.
     `scope`: less than the grant, if the caller wants less. Raises Unauthorized; a refusal for the scope or for
     people leaves the refresh token as it was.
     """
     async with database.transaction() as transaction:
-        link = await client_secret.hold(transaction, link)
-        token = await _check(transaction, client, link, refresh_token)
+        connection = await client_secret.hold(transaction, connection)
+        token = await _check(transaction, client, connection, refresh_token)
         is_rotated = client.is_public
-        takes = token_store.consume_token if is_rotated else token_store.is_living
+        takes = token_store.consume_token if is_rotated else token_store.is_active
         if await takes(transaction, token.id):
             access = await _issue(transaction, settings, client, token, scope=scope)
             return Grant(access, await _rotate(transaction, settings, token) if is_rotated else None)
         # The transaction is kept although the request is refused: one of the two who had it may be a thief, and
         # which one nobody can tell, so an honest client that repeats a lost answer signs in again.
-        await token_store.end_family(transaction, token.family_id or token.id)
+        await token_store.revoke_family(transaction, token.family_id or token.id)
     raise refusals.TokenUsed
 
 
-async def _check(transaction: PooledConnection, client: Client, link: Link | None, refresh_token: str) -> Token:
+async def _check(
+    transaction: PooledConnection, client: RegisteredClient, connection: RegisteredConnection | None, refresh_token: str
+) -> Token:
     token = await token_store.find_token(transaction, refresh_token)
     if token is None or token.name != TokenKind.REFRESH:
         raise refusals.TokenNotFound
-    if token.client_id != client.id or (link is not None and token.connection_id not in (None, link.id)):
+    if token.client_id != client.id or (connection is not None and token.connection_id not in (None, connection.id)):
         raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired
-    if link is None and token.connection_id and await store.hold_link(transaction, token.connection_id) is None:
+    if (
+        connection is None
+        and token.connection_id
+        and await store.hold_connection(transaction, token.connection_id) is None
+    ):
         raise refusals.TokenNotFound(detail="ended with its connection")
-    await check_people(transaction, client, token)
+    await check_client_and_user(transaction, client, token)
     return token
 
 
 async def _issue(
-    transaction: PooledConnection, settings: Settings, client: Client, token: Token, *, scope: str | None
+    transaction: PooledConnection, settings: Settings, client: RegisteredClient, token: Token, *, scope: str | None
 ) -> token_store.Issued:
     if not set((scope or "").split()) <= set((token.scope or "").split()):
         raise refusals.ScopeWidened

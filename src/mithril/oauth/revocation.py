@@ -20,8 +20,8 @@ async def revoke(database: Database, *, caller: Authenticated, token: str) -> No
             return
         if not client_authentication.sees(caller, client_id=found.client_id, connection_id=found.connection_id):
             raise refusals.TokenOfAnotherClient
-        # The same lock that the grants take (see code_grant.check_people): nothing is issued behind our back.
+        # The same lock that the grants take (see code_grant.check_client_and_user): nothing is issued behind our back.
         await store.find_approval(transaction, found.user_id, client_id=found.client_id)
-        await token_store.end_token(transaction, found.id)
+        await token_store.revoke_token(transaction, found.id)
         if found.name == TokenKind.REFRESH:
-            await token_store.end_family(transaction, found.family_id or found.id)
+            await token_store.revoke_family(transaction, found.family_id or found.id)

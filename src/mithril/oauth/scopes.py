@@ -6,7 +6,7 @@ from uuid import UUID
 from mithril import refusals
 from mithril.database.database import Source
 from mithril.oauth import store
-from mithril.oauth.store import Client
+from mithril.oauth.store import RegisteredClient
 
 
 def joined(*scopes: Iterable[str]) -> str:
@@ -14,7 +14,7 @@ def joined(*scopes: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(name for part in scopes for name in part))
 
 
-def check_client_type(client: Client, scope: str) -> None:
+def check_client_type(client: RegisteredClient, scope: str) -> None:
     """Raises Unprocessable unless the client's type allows all of `scope`."""
     lacking = set(scope.split()) - set(client.type_scope.split())
     if lacking:

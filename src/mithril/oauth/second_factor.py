@@ -22,7 +22,7 @@ from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import bearers
 from mithril.oauth.login import CHANGE_PASSWORD_SCOPE
-from mithril.oauth.store import Client
+from mithril.oauth.store import RegisteredClient
 from mithril.otp import service as codes
 from mithril.otp import store as factors
 from mithril.otp.service import Sent
@@ -61,7 +61,7 @@ async def begin(
     settings: Settings,
     *,
     user: User,
-    client: Client,
+    client: RegisteredClient,
     scope: str,
     grant_type: GrantType,
     messenger: Messenger,
@@ -159,10 +159,10 @@ async def approve_factor(
 async def _present(database: Database, bearer: str) -> Token:
     """Rows 3 to 6 of contract.md 3.2.3: a living two-factor token of somebody who is not blocked."""
     token = await bearers.find(database, bearer)
-    await bearers.check_people(database, token)
+    await bearers.check_client_and_user(database, token)
     if token.name != TokenKind.TWO_FACTOR:
         raise refusals.TokenNotTwoFactor
-    bearers.check_living(token)
+    bearers.check_active(token)
     return token
 
 
@@ -206,7 +206,7 @@ async def _store(
         details=wanted.details,
         value=value,
     )
-    await tokens.end_older_sessions(transaction, issued)
+    await tokens.revoke_older_sessions(transaction, issued)
     if sent is not None:
         replaced = before.id if before else None
         await codes.keep(transaction, settings, sent, token_id=issued.id, replaced_token_id=replaced)
@@ -246,7 +246,7 @@ async def _open_session(transaction: PooledConnection, settings: Settings, token
         scope=token.details.scope_request or (CHANGE_PASSWORD_SCOPE if is_changing else SESSION_SCOPE),
         details=details,
     )
-    await tokens.end_older_sessions(transaction, issued)
+    await tokens.revoke_older_sessions(transaction, issued)
     return issued
 
 

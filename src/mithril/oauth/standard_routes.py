@@ -26,7 +26,7 @@ from mithril.oauth.code_grant import Grant
 from mithril.oauth.forms import Form
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType, TokenKind
-from mithril.tokens.store import Living
+from mithril.tokens.store import ActiveToken
 from mithril.web import requests, routing
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
@@ -61,7 +61,7 @@ async def redeem_code(request: Request, caller: Authenticated, form: Form) -> Gr
         requests.resources(request).database,
         requests.resources(request).settings,
         client=caller.client,
-        link=caller.link,
+        connection=caller.connection,
         code=forms.required(form, "code"),
         redirect_uri=forms.required(form, "redirect_uri"),
         code_verifier=form.get("code_verifier"),
@@ -74,7 +74,7 @@ async def refresh(request: Request, caller: Authenticated, form: Form) -> Grant:
         requests.resources(request).database,
         requests.resources(request).settings,
         client=caller.client,
-        link=caller.link,
+        connection=caller.connection,
         refresh_token=forms.required(form, "refresh_token"),
         scope=form.get("scope"),
     )
@@ -88,7 +88,7 @@ async def revoke(request: Request, caller: Authenticated, form: Form) -> Respons
 
 async def introspect(request: Request, caller: Authenticated, form: Form) -> Response:
     """The introspection endpoint (RFC 7662), for clients that have proved who they are."""
-    if caller.link is None:
+    if caller.connection is None:
         raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
     value = forms.required(form, "token")
     token = await introspection.introspect(requests.resources(request).database, caller=caller, token=value)
@@ -96,7 +96,7 @@ async def introspect(request: Request, caller: Authenticated, form: Form) -> Res
     return protocol_errors.answer(content)
 
 
-def introspection_view(token: Living, *, issuer: str) -> Mapping[str, object]:
+def introspection_view(token: ActiveToken, *, issuer: str) -> Mapping[str, object]:
     """RFC 7662 section 2.2. Only an access token has a `token_type`: nobody may take a refresh token for one."""
     return {
         "active": True,

@@ -10,7 +10,7 @@ from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database.database import Database, PooledConnection, Source, find_one
 
 
-class Client(msgspec.Struct, frozen=True, kw_only=True):
+class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
     """What a grant asks about a client. `settings` is JSON as text."""
 
     id: UUID
@@ -31,7 +31,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.settings).get("public") is True
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
     """The connection through which a grant goes."""
 
     id: UUID
@@ -52,11 +52,11 @@ FIND_CLIENT = """
 SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
 """
-LINK = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE client_id = $1"
-HOLD_LINK = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE id = $1 FOR KEY SHARE"
-FIND_LINK_BY_ADDRESS = f"{LINK} AND redirect_uri = $2 ORDER BY inserted_at, id LIMIT 1"
-FIND_LINK_BY_SECRET = f"""
-{LINK} AND (secret_digest = $2 OR (previous_secret_digest = $2 AND previous_secret_expires_at > now()))
+CONNECTION = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE client_id = $1"
+HOLD_CONNECTION = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE id = $1 FOR KEY SHARE"
+FIND_CONNECTION_BY_REDIRECT_URI = f"{CONNECTION} AND redirect_uri = $2 ORDER BY inserted_at, id LIMIT 1"
+FIND_CONNECTION_BY_SECRET = f"""
+{CONNECTION} AND (secret_digest = $2 OR (previous_secret_digest = $2 AND previous_secret_expires_at > now()))
 """
 ROLE_SCOPES = """
 SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
@@ -79,7 +79,7 @@ SELECT CASE WHEN old.id IS NULL THEN 'approval.create' ELSE 'approval.update' EN
        jsonb_build_object('scope', approved.scope), $4, $5, $6, $7, $8
   FROM approved LEFT JOIN old USING (id)
 """
-# Client and person first, as whoever blocks or deletes them does: the other way round two would wait for each other.
+# Client and user first, as whoever blocks or deletes them does: the other way round two would wait for each other.
 FIND_APPROVAL = """
 SELECT a.id, a.scope FROM apps a JOIN clients c ON c.id = a.client_id JOIN users u ON u.id = a.user_id
  WHERE a.user_id = $1 AND a.client_id = $2
@@ -94,29 +94,32 @@ RETURNING id
 """
 
 
-async def find_client(database: Database, client_id: UUID | None) -> Client | None:
+async def find_client(database: Database, client_id: UUID | None) -> RegisteredClient | None:
     """The client with its type, or None."""
-    return await find_one(database, Client, FIND_CLIENT, client_id)
+    return await find_one(database, RegisteredClient, FIND_CLIENT, client_id)
 
 
-async def find_link_by_address(database: Database, client_id: UUID, redirect_uri: str) -> Link | None:
+async def find_connection_by_redirect_uri(
+    database: Database, client_id: UUID, redirect_uri: str
+) -> RegisteredConnection | None:
     """The client's connection with exactly that address (RFC 9700 section 2.1), or None."""
     if "\0" in redirect_uri:  # PostgreSQL has no text with it
         return None
-    return await find_one(database, Link, FIND_LINK_BY_ADDRESS, client_id, redirect_uri)
+    return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_REDIRECT_URI, client_id, redirect_uri)
 
 
-async def hold_link(transaction: PooledConnection, connection_id: UUID | None) -> Link | None:
+async def hold_connection(transaction: PooledConnection, connection_id: UUID | None) -> RegisteredConnection | None:
     """The connection of that id as it is now, held against deletion until the transaction ends; or None.
 
     To be held before any token: a deletion locks connection and tokens in the same order.
     """
-    return await find_one(transaction, Link, HOLD_LINK, connection_id)
+    return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id)
 
 
-async def find_link_by_secret(database: Database, client_id: UUID, secret: str) -> Link | None:
+async def find_connection_by_secret(database: Database, client_id: UUID, secret: str) -> RegisteredConnection | None:
     """The client's connection with that secret, the present one or one that still lives, or None."""
-    return await find_one(database, Link, FIND_LINK_BY_SECRET, client_id, security.digest(secret))
+    digest = security.digest(secret)
+    return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_SECRET, client_id, digest)
 
 
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
@@ -124,7 +127,7 @@ async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) ->
     return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
 
 
-async def hold_person(transaction: PooledConnection, user_id: UUID) -> None:
+async def hold_user(transaction: PooledConnection, user_id: UUID) -> None:
     """Lets only one transaction at a time pass here for this person; what merely refers to them is not held up."""
     await transaction.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
 

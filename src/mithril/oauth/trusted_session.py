@@ -46,5 +46,5 @@ async def begin(
             expires_at=expires_at,
             actor=actor,
         )
-        await tokens.end_older_sessions(transaction, issued)
+        await tokens.revoke_older_sessions(transaction, issued)
     return issued

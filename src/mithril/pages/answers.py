@@ -35,7 +35,7 @@ def _to_client(request: Request, question: Question, answer: dict[str, str]) -> 
         answer["state"] = question.state
     if question.entrance.is_standard:
         answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
-    location = _with_parameters(question.asked.link.redirect_uri, answer)
+    location = _with_parameters(question.asked.connection.redirect_uri, answer)
     response = Response(status_code=SEE_OTHER, headers={"location": location})
     cookies.forget(request, response, cookies.VISIT)
     return response

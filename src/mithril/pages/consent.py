@@ -48,8 +48,8 @@ async def allow(request: Request, question: Question, user: User, scope: str) ->
 
 async def consumer_name(request: Request, question: Question) -> str | None:
     """The system through which the client works, where that is another client than itself."""
-    link = question.asked.link
-    if link.consumer_id == link.client_id:
+    connection = question.asked.connection
+    if connection.consumer_id == connection.client_id:
         return None
-    consumer = await store.find_client(requests.resources(request).database, link.consumer_id)
+    consumer = await store.find_client(requests.resources(request).database, connection.consumer_id)
     return consumer.name if consumer else None

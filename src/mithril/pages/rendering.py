@@ -37,7 +37,7 @@ STYLE_AT = "pages.style"
 def form_page(request: Request, question: Question, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
     """A page with a form; `values` are what the template wants beyond what every form has."""
     token = cookies.form_token(request)
-    address = urlsplit(question.asked.link.redirect_uri)
+    address = urlsplit(question.asked.connection.redirect_uri)
     values |= {"form_token": token, "client": question.asked.client.name, "host": address.netloc}
     values["action"] = "?" + _query(request)
     response = _page(request, template, values, status=status, targets=_targets(address.scheme))

@@ -46,11 +46,11 @@ async def issue(
     return issued
 
 
-async def end_older_sessions(transaction: PooledConnection, issued: Issued) -> None:
+async def revoke_older_sessions(transaction: PooledConnection, issued: Issued) -> None:
     """Ends the other living tokens of this person with this client, of the kinds that `issued` replaces.
 
     Source: contract.md 5.3.
     """
     replaced = kinds.REPLACED_BY.get(issued.name)
     if replaced:
-        await store.expire_others(transaction, issued, kinds=replaced)
+        await store.revoke_others(transaction, issued, kinds=replaced)

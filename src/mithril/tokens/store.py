@@ -161,18 +161,18 @@ SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9)
    FOR KEY SHARE
 RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at
 """
-EXPIRE_OTHERS = """
+REVOKE_OTHERS = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
  WHERE user_id = $1 AND client_id = $2 AND name = ANY ($3) AND id <> $4 AND expires_at > now()
 """
-END_FAMILY = """
+REVOKE_FAMILY = """
 UPDATE tokens SET expires_at = now(), updated_at = now() WHERE family_id = $1 AND expires_at > now()
 """
-END = """
+REVOKE = """
 UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id = $1 AND expires_at > now()
 """
 # `clock_timestamp`, not `now`: whoever waited here while another transaction ended the token began before the end.
-IS_LIVING = """
+IS_ACTIVE = """
 SELECT EXISTS (SELECT FROM tokens WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp())
 """
 CONSUME = """
@@ -185,11 +185,11 @@ UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > now()
 RETURNING id
 """
-END_ALL = """
+REVOKE_ALL = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
  WHERE user_id = $1 AND ($2::uuid IS NULL OR client_id = $2) AND expires_at > now()
 """
-END_ALL_OF_CLIENT = """
+REVOKE_ALL_OF_CLIENT = """
 WITH ended AS (
     UPDATE tokens SET expires_at = now(), updated_at = now() WHERE client_id = $1 AND expires_at > now() RETURNING id
 )
@@ -266,7 +266,7 @@ async def find_token(source: Source, value: str) -> Token | None:
     return Token(**{**row, "details": Details.decoded(row["details"])})
 
 
-FIND_LIVING = """
+FIND_ACTIVE = """
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, t.scope, t.expires_at, t.inserted_at
   FROM tokens t
   JOIN clients c ON c.id = t.client_id
@@ -278,7 +278,7 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, t.s
 """
 
 
-class Living(msgspec.Struct, frozen=True, kw_only=True):
+class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token that is good at this moment, with the consumer through whose connection it was issued."""
 
     id: UUID
@@ -292,9 +292,9 @@ class Living(msgspec.Struct, frozen=True, kw_only=True):
     inserted_at: datetime
 
 
-async def find_living(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> Living | None:
+async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> ActiveToken | None:
     """The token of that value and one of these kinds; None when it is over, or when anybody behind it is blocked."""
-    return await find_one(database, Living, FIND_LIVING, security.digest(value), kinds)
+    return await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value), kinds)
 
 
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
@@ -315,36 +315,36 @@ async def hold_grants(transaction: PooledConnection, user_ids: list[UUID]) -> No
     await transaction.execute(HOLD_GRANTS, user_ids)
 
 
-async def end_all(transaction: PooledConnection, user_id: UUID, *, client_id: UUID | None = None) -> None:
+async def revoke_all(transaction: PooledConnection, user_id: UUID, *, client_id: UUID | None = None) -> None:
     """Ends every living token of a person, of any kind, with that client or, where there is none, with any."""
     await hold_grants(transaction, [user_id])
-    await transaction.execute(END_ALL, user_id, client_id)
+    await transaction.execute(REVOKE_ALL, user_id, client_id)
 
 
-async def end_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
+async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
     """Ends every living token of a client, of any kind and person; their number."""
-    ended: int = await transaction.fetchval(END_ALL_OF_CLIENT, client_id)
+    ended: int = await transaction.fetchval(REVOKE_ALL_OF_CLIENT, client_id)
     return ended
 
 
-async def expire_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
+async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
     """Ends the living tokens of these kinds of the same person and client, all but `kept`."""
-    await transaction.execute(EXPIRE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
+    await transaction.execute(REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
 
 
-async def is_living(transaction: PooledConnection, token_id: UUID) -> bool:
+async def is_active(transaction: PooledConnection, token_id: UUID) -> bool:
     """Whether it is neither used nor expired at this moment, not at the one when the transaction began."""
-    return bool(await transaction.fetchval(IS_LIVING, token_id))
+    return bool(await transaction.fetchval(IS_ACTIVE, token_id))
 
 
-async def end_token(transaction: PooledConnection, token_id: UUID) -> None:
+async def revoke_token(transaction: PooledConnection, token_id: UUID) -> None:
     """Ends one token."""
-    await transaction.execute(END, token_id)
+    await transaction.execute(REVOKE, token_id)
 
 
-async def end_family(transaction: PooledConnection, family_id: UUID) -> None:
+async def revoke_family(transaction: PooledConnection, family_id: UUID) -> None:
     """Ends all that one grant has issued."""
-    await transaction.execute(END_FAMILY, family_id)
+    await transaction.execute(REVOKE_FAMILY, family_id)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,7 +140,7 @@ async def _follow(transaction: PooledConnection, before: User, *, is_blocked: bo
 
     A blocked user may have been given tokens meanwhile: unblocking must not make them active.
     """
-    await token_store.end_all(transaction, before.id)
+    await token_store.revoke_all(transaction, before.id)
     if not is_blocked:
         counters = [service.login_counter(before.email), service.message_counter(before.id)]
         await store.forget_failures(transaction, before.id, counters=counters)

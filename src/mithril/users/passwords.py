@@ -59,7 +59,7 @@ async def change(transaction: PooledConnection, user_id: UUID, *, password_hash:
     if changed is None:
         raise refusals.UserUnknown
     await store.forget_passwords(transaction, user_id, kept=KEPT)
-    await token_store.end_all(transaction, user_id)
+    await token_store.revoke_all(transaction, user_id)
     return changed
 
 

@@ -89,7 +89,7 @@ async def count_refused_code(database: Database, settings: Settings, user_id: UU
         )
         # A statement of its own: it must see the tokens of a grant that held the user's row until now.
         if is_blocked:
-            await token_store.end_all(transaction, user_id)
+            await token_store.revoke_all(transaction, user_id)
 
 
 async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> None:
