@@ -1,8 +1,7 @@
 """The ESOZ routes of signing in: login, logout, approval and code, tokens, nonce (contract.md 3.2).
 
 Their bodies, answers and order of checks are those of the original; the rules are in the other modules of this
-folder, which the standard routes and the pages call too. What follows a right password where there is a second
-factor is in `second_factor` and its routes.
+folder, which the standard routes and the pages call too. The routes of the second factor are in `factor_routes`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,18 +24,14 @@ from mithril.oauth import (
     logout,
     nonce,
     refresh_grant,
-    second_factor,
     token_view,
 )
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType
-from mithril.tokens.store import Issued
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields, is_blank
 from mithril.web import envelope, requests, routing, wrapped_bodies
-
-REQUEST_APPS = "REQUEST_APPS"
 
 LOGIN = Fields("mithril.oauth", "login_password.json")
 CODE = Fields("mithril.oauth", "code_grant.json")
@@ -70,7 +65,6 @@ async def log_in(request: Request, fields: Document) -> Response:
     given = LOGIN.cast(fields)
     settings, database, messenger = requests.resources(request)
     grant_type, scope = GrantType(given["grant_type"]), given["scope"]
-    is_changing_password = grant_type is GrantType.CHANGE_PASSWORD
     client = await login.check_client(database, parse_uuid(given["client_id"]))
     user = await login.identify(
         database,
@@ -79,15 +73,13 @@ async def log_in(request: Request, fields: Document) -> Response:
         email=given["email"],
         password=given["password"],
         network_address=requests.network_address(request),
-        is_changing_password=is_changing_password,
+        grant_type=grant_type,
     )
-    login.check_scope(client, scope, is_changing_password=is_changing_password)
-    session = {"user": user, "client": client, "scope": scope, "grant_type": grant_type}
-    begun = await second_factor.begin(database, settings, messenger=messenger, **session)
-    if begun is not None:
-        return _answer_login(request, begun.token, next_step=begun.next_step)
-    issued = await login.start_session(database, settings, **session)
-    return _answer_login(request, issued, next_step=REQUEST_APPS)
+    login.check_scope(client, scope, grant_type=grant_type)
+    begun = await login.begin(
+        database, settings, user=user, client=client, scope=scope, grant_type=grant_type, messenger=messenger
+    )
+    return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
 async def log_out(request: Request) -> Response:
@@ -175,10 +167,6 @@ async def _authorize(request: Request, given: Document, *, user_id: UUID, actor:
         headers={"location": location},
         urgent={"redirect_uri": location},
     )
-
-
-def _answer_login(request: Request, issued: Issued, *, next_step: str) -> Response:
-    return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": next_step})
 
 
 LOGIN_GRANTS: dict[str, Grant] = {

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from mithril import access, errors, refusals
 from mithril.audit.events import Actor
 from mithril.errors import Invalid
-from mithril.oauth import bearers, password_change, second_factor, token_view
+from mithril.oauth import bearers, login, password_change, phone_change, token_view
+from mithril.oauth.login import NextStep
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType
 from mithril.tokens.store import Token
@@ -24,7 +25,6 @@ from mithril.validation.fields import MESSAGE, Fields
 from mithril.web import envelope, requests, routing, wrapped_bodies
 
 ACTIONS = "/oauth/users/actions"
-REQUEST_APPS = "REQUEST_APPS"
 DIGITS = re.compile(r"[0-9]{1,20}")
 
 OTP = Fields("mithril.oauth", "authorize_2fa.json")
@@ -36,16 +36,14 @@ async def authorize_2fa(request: Request, fields: Document) -> Response:
     """The grant authorize_2fa_access_token: the code of the message for a session."""
     code = _code(fields)
     settings, database, _ = requests.resources(request)
-    issued = await second_factor.authorize(
-        database, settings, bearer=_bearer(request), code=code, actor=_actor(request)
-    )
-    return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": REQUEST_APPS})
+    issued = await login.authorize(database, settings, bearer=_bearer(request), code=code, actor=_actor(request))
+    return envelope.answer(request, token_view.view(issued), status=201, urgent={"next_step": NextStep.REQUEST_APPS})
 
 
 async def refresh_2fa(request: Request, _: Document) -> Response:
     """The grant refresh_2fa_access_token: another message."""
     settings, database, messenger = requests.resources(request)
-    begun = await second_factor.refresh(database, settings, bearer=_bearer(request), messenger=messenger)
+    begun = await login.refresh(database, settings, bearer=_bearer(request), messenger=messenger)
     return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
@@ -56,8 +54,8 @@ async def init_factor(request: Request) -> Response:
     bearers.check_active(token)
     await bearers.check_client_and_user(database, token)
     given = _factor(await wrapped_bodies.read_bare(request))
-    begun = await second_factor.init_factor(
-        database, settings, token=token, kind=given["type"], phone=given["factor"], messenger=messenger
+    begun = await phone_change.init_factor(
+        database, settings, token=token, factor_type=given["type"], phone=given["factor"], messenger=messenger
     )
     return envelope.answer(
         request, token_view.brief_view(begun.token), status=201, urgent={"next_step": begun.next_step}
@@ -70,10 +68,10 @@ async def approve_factor(request: Request) -> Response:
     bearer = _bearer(request)
     token = await bearers.find(database, bearer)
     bearers.check_active(token)
-    second_factor.check_initiated(token)
+    phone_change.check_initiated(token)
     await bearers.check_client_and_user(database, token)
     code = _code(await wrapped_bodies.read_bare(request))
-    issued = await second_factor.approve_factor(
+    issued = await phone_change.approve_factor(
         database, settings, token=token, bearer=bearer, code=code, actor=_actor(request)
     )
     return envelope.answer(request, token_view.view(issued), status=201)

@@ -1,24 +1,59 @@
-"""Login by password: a person's session with the page that signs them in (contract.md 3.2.3)."""
+"""Login by the API: a session of a user with the page that signs them in (contract.md 3.2.3).
 
+    password ──► a session, for a user without a second factor
+       │
+       └───────► TWO_FACTOR token ──┬── phone known ────► REQUEST_OTP ── authorize ──► session
+                      ▲    │        └── no phone yet ───► REQUEST_FACTOR ── `phone_change`
+                      └────┘ refresh (another code)
+
+A session is an access token, or a change-password token where that is what the user logged in for. The rules of the
+second factor are in `second_factor`, which the pages call too.
+"""
+
+import enum
+from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from mithril import refusals
-from mithril.database.database import Database
-from mithril.oauth import scopes, store
+from mithril.audit.events import Actor
+from mithril.database.database import Database, PooledConnection
+from mithril.oauth import bearers, scopes, second_factor, store
+from mithril.oauth.second_factor import Waiting
 from mithril.oauth.store import RegisteredClient
+from mithril.otp import store as factors
 from mithril.settings import Settings
+from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued
+from mithril.tokens.store import Issued, Token
 from mithril.users import service as users
 from mithril.users.store import User
 
 CHANGE_PASSWORD_SCOPE = "user:change_password"
+SESSION_SCOPE = "app:authorize"
 CABINET = "CABINET"
 
 
+class NextStep(enum.StrEnum):
+    """What the caller is to do with the token that it was given."""
+
+    REQUEST_APPS = "REQUEST_APPS"
+    REQUEST_OTP = "REQUEST_OTP"
+    REQUEST_FACTOR = "REQUEST_FACTOR"
+    APPROVE_FACTOR = "APPROVE_FACTOR"
+
+
+class LoginToken(NamedTuple):
+    """A token of a login: a session, or one that waits for its second factor."""
+
+    token: Issued
+    next_step: NextStep
+
+
 async def check_client(database: Database, client_id: UUID | None) -> RegisteredClient:
-    """The client through which somebody logs in. Raises Unauthorized (rows 2 and 3; blocking must bite)."""
+    """Return the client through which a user logs in. Raises Unauthorized (rows 2 and 3)."""
     client = await store.find_client(database, client_id)
     if client is None:
         raise refusals.LoginClientUnknown
@@ -37,42 +72,118 @@ async def identify(
     email: str,
     password: str,
     network_address: str | None,
-    is_changing_password: bool,
+    grant_type: GrantType,
 ) -> User:
-    """The person who logs in (rows 4 to 8). Raises Unauthorized, Forbidden."""
+    """Return the user who logs in (rows 4 to 8). Raises Unauthorized, Forbidden."""
     user = await users.authenticate(database, settings, email=email, password=password, network_address=network_address)
     if client.type_name == CABINET and not user.tax_id:
         raise refusals.UserNotRegistered
-    if not is_changing_password:
+    if grant_type is not GrantType.CHANGE_PASSWORD:
         users.check_password_age(user, settings)
     return user
 
 
-def check_scope(client: RegisteredClient, scope: str, *, is_changing_password: bool) -> None:
-    """Rows 9 and 10. Raises Unprocessable, Unauthorized."""
+def check_scope(client: RegisteredClient, scope: str, *, grant_type: GrantType) -> None:
+    """Check rows 9 and 10. Raises Unprocessable, Unauthorized."""
     scopes.check_client_type(client, scope)
-    if is_changing_password and scope.split() != [CHANGE_PASSWORD_SCOPE]:
+    if grant_type is GrantType.CHANGE_PASSWORD and scope.split() != [CHANGE_PASSWORD_SCOPE]:
         raise refusals.PasswordScopeWrong
 
 
-async def start_session(
-    database: Database, settings: Settings, *, user: User, client: RegisteredClient, scope: str, grant_type: GrantType
-) -> Issued:
-    """The session token of a person without a second factor; it ends their older ones with this client.
+async def begin(
+    database: Database,
+    settings: Settings,
+    *,
+    user: User,
+    client: RegisteredClient,
+    scope: str,
+    grant_type: GrantType,
+    messenger: Messenger,
+) -> LoginToken:
+    """Issue what a right password gives: a session, or for a user with an active factor a token that waits for it.
 
-    Raises Unauthorized for who is blocked meanwhile.
+    Older sessions of the user with this client are revoked. Raises TooManyMessages, MessageNotSent, and Unauthorized
+    where the user was blocked meanwhile; then nothing is stored.
     """
-    kind = TokenKind.ACCESS if grant_type == GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
+    factor = await factors.find_factor(database, user.id)
+    if factor is None:
+        issued = await _start_session(
+            database, settings, user_id=user.id, client_id=client.id, scope=scope, grant_type=grant_type
+        )
+        return LoginToken(issued, NextStep.REQUEST_APPS)
+    details = Details(grant_type=grant_type, scope_request=scope)
+    waiting = Waiting(kind=TokenKind.TWO_FACTOR, user_id=user.id, client_id=client.id, details=details)
+    issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
+    return LoginToken(issued, NextStep.REQUEST_OTP if factor.phone else NextStep.REQUEST_FACTOR)
+
+
+async def refresh(database: Database, settings: Settings, *, bearer: str, messenger: Messenger) -> LoginToken:
+    """Send another one-time password, for another token in place of the one that is presented.
+
+    Raises Unauthorized, Conflict, TooManyMessages, MessageNotSent; the presented token then stays active.
+    """
+    token = await _find_waiting(database, bearer)
+    issued = await second_factor.send_again(database, settings, token, messenger=messenger)
+    return LoginToken(issued, NextStep.REQUEST_OTP)
+
+
+async def authorize(database: Database, settings: Settings, *, bearer: str, code: str, actor: Actor) -> Issued:
+    """Issue the session that a one-time password opens. Raises Unauthorized, Conflict.
+
+    `actor` need not name the user.
+    """
+    token = await _find_waiting(database, bearer)
+    phone = await second_factor.find_phone(database, token.user_id)
+    otp_id = await second_factor.confirm(database, settings, token, value=bearer, phone=phone, code=code, actor=actor)
+    kept = token.details
+    if kept.grant_type != GrantType.CHANGE_PASSWORD:
+        kept = msgspec.structs.replace(kept, scope_request=None)
     async with database.transaction() as transaction:
-        await users.hold_unblocked(transaction, user.id)
+        await second_factor.use(transaction, settings, token, otp_id=otp_id)
+        return await open_session(transaction, settings, token, details=kept)
+
+
+async def open_session(transaction: PooledConnection, settings: Settings, token: Token, *, details: Details) -> Issued:
+    """Issue the session for which `token` was waiting, and revoke the older ones."""
+    is_changing_password = token.details.grant_type == GrantType.CHANGE_PASSWORD
+    issued = await tokens.issue(
+        transaction,
+        TokenKind.CHANGE_PASSWORD if is_changing_password else TokenKind.ACCESS,
+        user_id=token.user_id,
+        client_id=token.client_id,
+        connection_id=token.connection_id,
+        family_id=token.family_id,
+        lives_seconds=settings.auth_access_token_lifetime,
+        scope=token.details.scope_request or (CHANGE_PASSWORD_SCOPE if is_changing_password else SESSION_SCOPE),
+        details=details,
+    )
+    await tokens.revoke_older_sessions(transaction, issued)
+    return issued
+
+
+async def _start_session(
+    database: Database, settings: Settings, *, user_id: UUID, client_id: UUID, scope: str, grant_type: GrantType
+) -> Issued:
+    async with database.transaction() as transaction:
+        await users.hold_unblocked(transaction, user_id)
         issued = await tokens.issue(
             transaction,
-            kind,
-            user_id=user.id,
-            client_id=client.id,
+            TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD,
+            user_id=user_id,
+            client_id=client_id,
             lives_seconds=settings.auth_access_token_lifetime,
             scope=scope,
             details=Details(grant_type=grant_type),
         )
         await tokens.revoke_older_sessions(transaction, issued)
     return issued
+
+
+async def _find_waiting(database: Database, bearer: str) -> Token:
+    """Rows 3 to 6 of contract.md 3.2.3: an active two-factor token of a user and a client that are not blocked."""
+    token = await bearers.find(database, bearer)
+    await bearers.check_client_and_user(database, token)
+    if token.name != TokenKind.TWO_FACTOR:
+        raise refusals.TokenNotTwoFactor
+    bearers.check_active(token)
+    return token

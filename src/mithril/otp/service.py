@@ -30,7 +30,7 @@ CLOSED: Mapping[str, type[errors.OtpRefused]] = {
 }
 
 
-class Sent(NamedTuple):
+class SentMessage(NamedTuple):
     """A code that is on its way and not stored yet."""
 
     phone: str
@@ -39,7 +39,7 @@ class Sent(NamedTuple):
 
 async def send(
     database: Database, settings: Settings, *, messenger: Messenger, user_id: UUID, phone: str, holder: str
-) -> Sent:
+) -> SentMessage:
     """Sends a fresh code, which only works together with `holder`, the value of a token.
 
     Every send is counted before it is tried, so that none gets past the limit, and taken back when it fails.
@@ -55,11 +55,16 @@ async def send(
     except errors.MessageNotSent:
         await throttling.forgive(database, key)
         raise
-    return Sent(phone, code_hash)
+    return SentMessage(phone, code_hash)
 
 
 async def keep(
-    transaction: PooledConnection, settings: Settings, sent: Sent, *, token_id: UUID, replaced_token_id: UUID | None
+    transaction: PooledConnection,
+    settings: Settings,
+    sent: SentMessage,
+    *,
+    token_id: UUID,
+    replaced_token_id: UUID | None,
 ) -> None:
     """Stores a code that was sent for a token; one that was sent for the token before it is canceled."""
     replaced = [] if replaced_token_id is None else [key_of(replaced_token_id, sent.phone)]

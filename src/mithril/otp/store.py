@@ -71,9 +71,9 @@ UPDATE otp SET status = CASE WHEN code_expired_at <= now() THEN 'EXPIRED' ELSE '
 FIND_STATUS = f"SELECT status FROM otp WHERE id = ({NEWEST})"
 
 
-async def find_factor(source: Source, user_id: UUID, *, kind: str = "SMS") -> Factor | None:
-    """The person's active factor of that kind, or None."""
-    return await find_one(source, Factor, FIND_FACTOR, user_id, kind)
+async def find_factor(source: Source, user_id: UUID, *, factor_type: str = "SMS") -> Factor | None:
+    """Return the user's active factor of that type, or None."""
+    return await find_one(source, Factor, FIND_FACTOR, user_id, factor_type)
 
 
 async def change_factor(transaction: PooledConnection, factor_id: UUID, *, phone: str, actor: Actor) -> bool:

@@ -37,7 +37,7 @@ def _to_client(request: Request, question: Question, answer: dict[str, str]) -> 
         answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
     location = _with_parameters(question.asked.connection.redirect_uri, answer)
     response = Response(status_code=SEE_OTHER, headers={"location": location})
-    cookies.forget(request, response, cookies.VISIT)
+    cookies.forget(request, response, cookies.LOGIN_SESSION)
     return response
 
 

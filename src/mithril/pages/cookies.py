@@ -14,7 +14,7 @@ from mithril import security
 from mithril.pages.forms import Fields
 from mithril.web import requests
 
-VISIT = "mithril-visit"
+LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"
 VALUE = re.compile(r"[A-Za-z0-9_-]{32}")
 

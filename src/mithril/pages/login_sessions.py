@@ -1,41 +1,49 @@
-"""A visit: for some minutes the browser of somebody who has just proved who they are, with one client.
+"""Login sessions: for some minutes, the browser of a user who has just proved who they are, with one client.
 
-It is a token of a kind of its own, of which the browser has the value in a cookie; no API takes it. A visit that
-waits for its second factor is another kind, and gives nothing yet. Each is used once.
+A login session is a token of a kind of its own, whose value the browser has in a cookie; no API takes it. One that
+waits for the second factor is another kind, and gives nothing yet; it leaves the user's tokens of the API as they
+are. Each is used once. The rules of the second factor are in `oauth.second_factor`.
 """
 
 from typing import NamedTuple
-from uuid import UUID
 
 from starlette.requests import Request
 
+from mithril import refusals
 from mithril.audit.events import Actor
-from mithril.database.database import PooledConnection
+from mithril.oauth import second_factor
+from mithril.oauth.second_factor import Waiting
+from mithril.otp import store as factors
 from mithril.pages import cookies
 from mithril.pages.authorization_request import Question
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
-from mithril.tokens.store import Issued
+from mithril.tokens.kinds import HELD_BY_BROWSERS, LOGIN_SECONDS, TokenKind
+from mithril.tokens.store import Issued, Token
 from mithril.users import store as users
 from mithril.users.store import User
 from mithril.web import requests
 
-LIVES_SECONDS = 600
+MASK = "•••"
+SHOWN_DIGITS = 2
 
 
-class Visit(NamedTuple):
-    """Who is there. `value` is that of the cookie."""
+class LoginSession(NamedTuple):
+    """A token of a browser, with its value and its user."""
 
-    id: UUID
-    kind: TokenKind
+    token: Token
     value: str
     user: User
 
+    @property
+    def waits_for_second_factor(self) -> bool:
+        """Whether the user has proved only that they know the password."""
+        return self.token.name == TokenKind.LOGIN_FACTOR
 
-async def find(request: Request, question: Question) -> Visit | None:
-    """The browser's visit with the client that asks; None where there is none, or the person is blocked by now."""
-    value = cookies.read(request, cookies.VISIT)
+
+async def find(request: Request, question: Question) -> LoginSession | None:
+    """Return the browser's session with the client that asks; None where there is none, or the user is blocked."""
+    value = cookies.read(request, cookies.LOGIN_SESSION)
     if value is None:
         return None
     async with requests.resources(request).database.transaction() as transaction:
@@ -45,31 +53,68 @@ async def find(request: Request, question: Question) -> Visit | None:
         user = await users.find_user(transaction, token.user_id)
     if user is None or user.is_blocked or token.client_id != question.asked.client.id:
         return None
-    return Visit(token.id, TokenKind(token.name), value, user)
+    return LoginSession(token, value, user)
 
 
-async def begin(
-    transaction: PooledConnection, kind: TokenKind, *, user: User, question: Question, value: str | None = None
-) -> Issued:
-    """A new visit. `value`: as in `tokens.service.issue`."""
-    return await tokens.issue(
-        transaction,
-        kind,
-        user_id=user.id,
-        client_id=question.asked.client.id,
-        lives_seconds=LIVES_SECONDS,
-        value=value,
-    )
-
-
-async def end(request: Request, visit: Visit) -> bool:
-    """Ends the visit; False when it was over already. Of several forms sent at once one is the first."""
+async def begin(request: Request, question: Question, user: User) -> Issued:
+    """Issue the session of a user who has proved who they are."""
     async with requests.resources(request).database.transaction() as transaction:
-        return await token_store.consume_token(transaction, visit.id)
+        return await tokens.issue(
+            transaction,
+            TokenKind.LOGIN_SESSION,
+            user_id=user.id,
+            client_id=question.asked.client.id,
+            lives_seconds=LOGIN_SECONDS,
+        )
+
+
+async def begin_second_factor(request: Request, question: Question, user: User) -> Issued | None:
+    """Send a one-time password, and issue a session that waits for it; None for a user without an active factor.
+
+    Raises FactorNotSet where the factor has no phone yet, TooManyMessages, MessageNotSent; then nothing is stored.
+    """
+    settings, database, messenger = requests.resources(request)
+    factor = await factors.find_factor(database, user.id)
+    if factor is None:
+        return None
+    if factor.phone is None:
+        raise refusals.FactorNotSet
+    waiting = Waiting(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=question.asked.client.id)
+    return await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
+
+
+async def send_again(request: Request, session: LoginSession) -> Issued:
+    """Send another one-time password, for another session. Raises as `second_factor.send_again`."""
+    settings, database, messenger = requests.resources(request)
+    return await second_factor.send_again(database, settings, session.token, messenger=messenger)
+
+
+async def confirm(request: Request, question: Question, session: LoginSession, code: str) -> None:
+    """Check the one-time password, and use it up with its session. Raises OtpRefused, FactorNotSet."""
+    settings, database, _ = requests.resources(request)
+    phone = await second_factor.find_phone(database, session.user.id)
+    by, token = actor(request, question, session.user), session.token
+    otp_id = await second_factor.confirm(
+        database, settings, token, value=session.value, phone=phone, code=code, actor=by
+    )
+    async with database.transaction() as transaction:
+        await second_factor.use(transaction, settings, token, otp_id=otp_id)
+
+
+async def end(request: Request, session: LoginSession) -> bool:
+    """Use the session up; False when it was used already. Of several forms sent at once exactly one is the first."""
+    async with requests.resources(request).database.transaction() as transaction:
+        return await token_store.consume_token(transaction, session.token.id)
+
+
+async def masked_phone(request: Request, user: User) -> str:
+    """Return the end of the number that the message went to."""
+    factor = await factors.find_factor(requests.resources(request).database, user.id)
+    return MASK + (factor.phone or "")[-SHOWN_DIGITS:] if factor else MASK
 
 
 def actor(request: Request, question: Question, user: User) -> Actor:
-    """Who the audit trail will say it was."""
+    """Return who the audit trail will say it was."""
     return Actor(
         user_id=user.id,
         client_id=question.asked.client.id,

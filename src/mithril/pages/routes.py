@@ -16,14 +16,13 @@ from mithril.pages import (
     forms,
     login_sessions,
     rendering,
-    second_factor,
     texts,
 )
 from mithril.pages.authorization_request import Entrance, Question
 from mithril.pages.forms import Fields
-from mithril.pages.login_sessions import Visit
+from mithril.pages.login_sessions import LoginSession
 from mithril.throttling import limits as throttling
-from mithril.tokens.kinds import TokenKind
+from mithril.tokens.kinds import LOGIN_SECONDS
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
@@ -63,11 +62,11 @@ async def receive(request: Request, question: Question, fields: Fields) -> Respo
         return await _form(request, question, problem="form", status=403)
     if "decision" not in fields.values:
         return await _sign_in(request, question, fields)
-    visit = await login_sessions.find(request, question)
-    if visit is None:
+    session = await login_sessions.find(request, question)
+    if session is None:
         return await _form(request, question, problem="visit_over", status=401)
-    step = _decide if visit.kind is TokenKind.LOGIN_SESSION else _confirm
-    return await step(request, question, fields, visit)
+    step = _confirm if session.waits_for_second_factor else _decide
+    return await step(request, question, fields, session)
 
 
 async def show_style(request: Request) -> Response:
@@ -89,7 +88,9 @@ async def _sign_in(request: Request, question: Question, fields: Fields) -> Resp
                 database, settings, email=email, password=password, network_address=requests.network_address(request)
             )
         users.check_password_age(user, settings)
-        waiting = await second_factor.begin(request, question, user)
+        waiting = await login_sessions.begin_second_factor(request, question, user)
+    except refusals.FactorNotSet:
+        return await _sign_in_form(request, question, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
         request.scope["refusal"] = refusal.name
         response = await _sign_in_form(
@@ -97,39 +98,35 @@ async def _sign_in(request: Request, question: Question, fields: Fields) -> Resp
         )
         response.headers.update(refusal.headers)
         return response
-    except second_factor.PhoneMissing:
-        return await _sign_in_form(request, question, email=email, problem="no_phone", status=403)
     if waiting is None:
         return await _admit(request, question, user)
     return _next_step(request, waiting.value)
 
 
-async def _confirm(request: Request, question: Question, fields: Fields, visit: Visit) -> Response:
+async def _confirm(request: Request, question: Question, fields: Fields, session: LoginSession) -> Response:
     """The second factor."""
     if fields.get("decision") == "again":
-        return await _send_again(request, question, visit)
+        return await _send_again(request, question, session)
     if fields.get("decision") == "switch":
-        return await _switch(request, visit)
+        return await _switch(request, session)
     try:
-        is_right = await second_factor.confirm(request, question, visit, fields.get("code") or "")
+        await login_sessions.confirm(request, question, session, fields.get("code") or "")
+    except refusals.FactorNotSet:
+        return await _form(request, question, problem="visit_over", status=401)
     except errors.OtpRefused as refusal:
         over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, question) is None
         problem = "code_over" if over else "code_wrong"
         return await _form(request, question, problem=problem, status=401, signs_in_anew=over)
-    if not is_right:
-        return await _form(request, question, problem="visit_over", status=401)
-    return await _admit(request, question, visit.user)
+    return await _admit(request, question, session.user)
 
 
-async def _send_again(request: Request, question: Question, visit: Visit) -> Response:
+async def _send_again(request: Request, question: Question, session: LoginSession) -> Response:
     try:
-        waiting = await second_factor.begin(request, question, visit.user, replaces=visit)
+        waiting = await login_sessions.send_again(request, session)
+    except refusals.FactorNotSet:
+        return await _form(request, question, problem="visit_over", status=401, signs_in_anew=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
         return await _form(request, question, problem=refusal.page or "wrong", status=refusal.status)
-    except second_factor.PhoneMissing:
-        waiting = None
-    if waiting is None:
-        return await _form(request, question, problem="visit_over", status=401, signs_in_anew=True)
     return _next_step(request, waiting.value)
 
 
@@ -142,51 +139,50 @@ async def _admit(request: Request, question: Question, user: User) -> Response:
     wanted = await consent.wanted(request, question, user)
     if not wanted.new and not question.asked.client.is_public:
         return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
-    async with requests.resources(request).database.transaction() as transaction:
-        visit = await login_sessions.begin(transaction, TokenKind.LOGIN_SESSION, user=user, question=question)
-    return _next_step(request, visit.value)
+    session = await login_sessions.begin(request, question, user)
+    return _next_step(request, session.value)
 
 
-async def _decide(request: Request, question: Question, fields: Fields, visit: Visit) -> Response:
+async def _decide(request: Request, question: Question, fields: Fields, session: LoginSession) -> Response:
     """The consent form. The visit ends first: whoever comes second with the same one gets nothing."""
     decision = fields.get("decision")
     if decision == "switch":
-        return await _switch(request, visit)
+        return await _switch(request, session)
     if decision not in ("allow", "deny"):
         raise refusals.PageUnreadable
-    wanted = await consent.wanted(request, question, visit.user)
+    wanted = await consent.wanted(request, question, session.user)
     if decision == "allow" and fields.get("scope") != wanted.scope:
         return await _form(request, question, problem="changed", status=409)
-    if not await login_sessions.end(request, visit):
+    if not await login_sessions.end(request, session):
         return await _form(request, question, problem="visit_over", status=401)
     if decision == "deny":
         raise refusals.AuthorizationDenied
-    return answers.give_code(request, question, await consent.allow(request, question, visit.user, wanted.scope))
+    return answers.give_code(request, question, await consent.allow(request, question, session.user, wanted.scope))
 
 
-async def _switch(request: Request, visit: Visit) -> Response:
-    await login_sessions.end(request, visit)
+async def _switch(request: Request, session: LoginSession) -> Response:
+    await login_sessions.end(request, session)
     response = answers.next_step(request)
-    cookies.forget(request, response, cookies.VISIT)
+    cookies.forget(request, response, cookies.LOGIN_SESSION)
     return response
 
 
-def _next_step(request: Request, visit_value: str) -> Response:
+def _next_step(request: Request, value: str) -> Response:
     response = answers.next_step(request)
-    cookies.keep(request, response, cookies.VISIT, visit_value, lives_seconds=login_sessions.LIVES_SECONDS)
+    cookies.keep(request, response, cookies.LOGIN_SESSION, value, lives_seconds=LOGIN_SECONDS)
     return response
 
 
 async def _form(
     request: Request, question: Question, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
 ) -> Response:
-    visit = None if signs_in_anew else await login_sessions.find(request, question)
-    if visit is None:
+    session = None if signs_in_anew else await login_sessions.find(request, question)
+    if session is None:
         return await _sign_in_form(request, question, problem=problem, status=status)
-    if visit.kind is TokenKind.LOGIN_FACTOR:
-        phone = await second_factor.masked_phone(request, visit.user)
+    if session.waits_for_second_factor:
+        phone = await login_sessions.masked_phone(request, session.user)
         return rendering.form_page(request, question, "factor.html", status=status, problem=problem, phone=phone)
-    return await _consent_form(request, question, visit, problem=problem, status=status)
+    return await _consent_form(request, question, session, problem=problem, status=status)
 
 
 async def _sign_in_form(
@@ -196,11 +192,13 @@ async def _sign_in_form(
     return rendering.form_page(request, question, "sign_in.html", status=status, problem=problem, email=email)
 
 
-async def _consent_form(request: Request, question: Question, visit: Visit, *, problem: str, status: int) -> Response:
-    wanted = await consent.wanted(request, question, visit.user)
+async def _consent_form(
+    request: Request, question: Question, session: LoginSession, *, problem: str, status: int
+) -> Response:
+    wanted = await consent.wanted(request, question, session.user)
     values: dict[str, Any] = {
         "problem": problem,
-        "email": visit.user.email,
+        "email": session.user.email,
         "scope": wanted.scope,
         "new": [_described(request, name) for name in wanted.new],
         "old": [_described(request, name) for name in wanted.old],

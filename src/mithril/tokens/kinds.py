@@ -44,8 +44,9 @@ class GrantType(enum.StrEnum):
 
 # What a client holds, and may therefore revoke and introspect (RFC 7009, RFC 7662).
 HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
-# What a browser may hold in the cookie of the pages.
+# What a browser may hold in the cookie of the pages, and for how many seconds: the time for one form.
 HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR)
+LOGIN_SECONDS = 600
 # A user has one session with a client: a new token of the kind revokes the older ones of these kinds.
 REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),

@@ -182,7 +182,7 @@ RETURNING id
 """
 REPLACE = """
 UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
- WHERE id = $1 AND used_at IS NULL AND expires_at > now()
+ WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
 RETURNING id
 """
 REVOKE_ALL = """

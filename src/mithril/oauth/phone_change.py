@@ -1,0 +1,98 @@
+"""A user names the phone of their second factor: the first one, or another (contract.md 3.2.5).
+
+    TWO_FACTOR token, no phone yet ──┐
+                                     ├──► init_factor ──► APPROVE_FACTOR ── approve_factor ──► session
+    session, another phone ──────────┘
+
+The one-time password goes to the phone that is to be the factor. Its rules are in `second_factor`.
+"""
+
+import msgspec
+
+from mithril import errors, refusals
+from mithril.audit.events import Actor
+from mithril.database.database import Database
+from mithril.oauth import login, second_factor
+from mithril.oauth.login import LoginToken, NextStep
+from mithril.oauth.second_factor import Waiting
+from mithril.otp import store as factors
+from mithril.otp.store import Factor
+from mithril.settings import Settings
+from mithril.sms.messenger import Messenger
+from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, TokenKind
+from mithril.tokens.store import Issued, Token
+
+NAMING_SCOPE = "user:request_factor"
+
+
+async def init_factor(
+    database: Database, settings: Settings, *, token: Token, factor_type: str, phone: str, messenger: Messenger
+) -> LoginToken:
+    """Send a one-time password to the phone that is to be the user's factor.
+
+    `token` must have passed `bearers`. Raises NotFound, Unauthorized, TooManyMessages, MessageNotSent.
+    """
+    factor = await _get_factor(database, token, factor_type)
+    if token.name != (TokenKind.ACCESS if factor.phone else TokenKind.TWO_FACTOR) or not _may_name_phone(token):
+        raise refusals.TokenKindWrong
+    # The session that follows may do what the one before it could, and no more.
+    scope = token.scope if token.name == TokenKind.ACCESS and token.scope else token.details.scope_request
+    details = msgspec.structs.replace(
+        token.details,
+        scope_request=scope,
+        request_authentication_factor=phone,
+        request_authentication_factor_type=factor_type,
+    )
+    waiting = Waiting(
+        kind=TokenKind.TWO_FACTOR,
+        user_id=token.user_id,
+        client_id=token.client_id,
+        details=details,
+        replaces=token,
+    )
+    issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=phone)
+    return LoginToken(issued, NextStep.APPROVE_FACTOR)
+
+
+def check_initiated(token: Token) -> None:
+    """Raises FactorNotInitiated for a token that did not come from `init_factor`."""
+    asked = token.details.request_authentication_factor, token.details.request_authentication_factor_type
+    if token.name != TokenKind.TWO_FACTOR or None in asked:
+        raise refusals.FactorNotInitiated
+
+
+async def approve_factor(
+    database: Database, settings: Settings, *, token: Token, bearer: str, code: str, actor: Actor
+) -> Issued:
+    """Make the phone that the one-time password went to the user's factor, and issue a session.
+
+    `token` must have passed `bearers` and `check_initiated`. Raises NotFound, Unauthorized.
+    """
+    phone = token.details.request_authentication_factor or ""
+    factor = await _get_factor(database, token, token.details.request_authentication_factor_type or "")
+    otp_id = await second_factor.confirm(database, settings, token, value=bearer, phone=phone, code=code, actor=actor)
+    kept = msgspec.structs.replace(
+        token.details, request_authentication_factor=None, request_authentication_factor_type=None
+    )
+    by = second_factor.actor_of(actor, token)
+    async with database.transaction() as transaction:
+        await second_factor.use(transaction, settings, token, otp_id=otp_id)
+        if not await factors.change_factor(transaction, factor.id, phone=phone, actor=by):
+            raise errors.NotFound(detail="the factor is no longer active")
+        return await login.open_session(transaction, settings, token, details=kept)
+
+
+async def _get_factor(database: Database, token: Token, factor_type: str) -> Factor:
+    factor = await factors.find_factor(database, token.user_id, factor_type=factor_type)
+    if factor is None:
+        raise errors.NotFound(detail="no active factor")
+    return factor
+
+
+def _may_name_phone(token: Token) -> bool:
+    """A token that a client's program got for a code may not: it could make its own phone the user's factor.
+
+    In the field the gateway keeps it away, by asking for a scope of its own.
+    """
+    is_of_a_program = token.details.grant_type in GRANTS_TO_PROGRAMS
+    return not is_of_a_program or NAMING_SCOPE in (token.scope or "").split()
