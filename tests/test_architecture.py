@@ -33,6 +33,12 @@ FLOORS = [
     ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", "tokens.kinds", ""],
 ]
 RULES, STORES = FLOORS.index(["rule"]), FLOORS.index(["store"])
+AUTHORIZATION_STEPS = {
+    "KnownClient": "identify_client",
+    "RegisteredRedirect": "match_redirect_uri",
+    "KnownUser": "identify_user",
+    "GrantableScope": "bound_scope",
+}
 ROOT_FILES_LIMIT = 500
 FUNCTION_LIMIT = 60
 
@@ -121,6 +127,19 @@ def test_files_and_functions_stay_small(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < FUNCTION_LIMIT, node.name
+
+
+def test_a_step_of_an_authorization_is_taken_in_one_place() -> None:
+    """Who has the result of a step has passed it: nothing but the step makes one."""
+    made: dict[str, set[str]] = {name: set() for name in AUTHORIZATION_STEPS}
+    for path in FILES:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for call in ast.walk(function):
+                    name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
+                    if name in made:
+                        made[name].add(f"{name_of(path)}.{function.name}")
+    assert made == {name: {f"oauth.authorization.{step}"} for name, step in AUTHORIZATION_STEPS.items()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

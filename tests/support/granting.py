@@ -16,6 +16,7 @@ from mithril import security
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import authorization
+from mithril.users import store as users
 from support import factories
 from support.factories import Db
 from support.servers import Server
@@ -90,17 +91,12 @@ async def database_of(server: Server) -> AsyncIterator[Database]:
 async def code(server: Server, party: Party, *, scope: str = SCOPE, challenge: str | None = None) -> str:
     """A code that the person of `party` has consented to."""
     async with database_of(server) as database:
-        client = await authorization.check_client(database, party.client_id)
-        asked = await authorization.check_address(database, client, party.redirect_uri)
-        issued = await authorization.approve(
-            database,
-            server.settings,
-            asked=asked,
-            user_id=party.user_id,
-            scope=scope,
-            actor=Actor(request_id=None, user_id=party.user_id),
-            code_challenge=challenge,
-        )
+        known = await authorization.identify_client(database, party.client_id)
+        redirect = await authorization.match_redirect_uri(database, known, party.redirect_uri)
+        user = authorization.identify_user(await users.find_user(database, party.user_id))
+        granted = await authorization.bound_scope(database, server.settings, redirect=redirect, user=user, scope=scope)
+        actor = Actor(request_id=None, user_id=party.user_id)
+        issued = await authorization.approve(database, server.settings, granted, actor=actor, code_challenge=challenge)
     return issued.value
 
 

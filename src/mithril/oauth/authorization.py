@@ -1,7 +1,19 @@
-"""A person lets a client act for them: an approval, and a code for the client's address (contract.md 3.2.1)."""
+"""The steps of an authorization: a user lets a client act for them, and the client gets a code.
 
-from typing import NamedTuple
+    identify_client ──► KnownClient ──► match_redirect_uri ──► RegisteredRedirect ──┐
+                                                                                    ├──► bound_scope ──► GrantableScope
+    identify_user ────► KnownUser ──────────────────────────────────────────────────┘                         │
+                                                                                                              ▼
+                                                                             the approval and the code ◄── approve
+
+A step takes the results of the steps before it, and only the step itself makes its result (a test holds it to that),
+so none can be left out and none comes too early. The ESOZ route identifies the user before it matches the redirect
+URI, the pages after it; everything else is the same for both. Source: contract.md 3.2.1.
+"""
+
 from uuid import UUID
+
+import msgspec
 
 from mithril import refusals
 from mithril.audit.events import Actor
@@ -13,95 +25,111 @@ from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued
 from mithril.users import service as users
-from mithril.users import store as user_store
+from mithril.users.store import User
 
 
-class Asked(NamedTuple):
-    """A request for authorization whose client and address are known to be right."""
+class KnownClient(msgspec.Struct, frozen=True):
+    """A client that exists and is not blocked."""
+
+    client: RegisteredClient
+
+
+class RegisteredRedirect(msgspec.Struct, frozen=True):
+    """A known client and its connection with the redirect URI of the request: from now on errors may go there."""
 
     client: RegisteredClient
     connection: RegisteredConnection
 
 
-async def check_client(database: Database, client_id: UUID) -> RegisteredClient:
-    """The client that asks. Raises Unauthorized (rows 4 and 5)."""
+class KnownUser(msgspec.Struct, frozen=True):
+    """A user who exists and is not blocked."""
+
+    id: UUID
+
+
+class GrantableScope(msgspec.Struct, frozen=True):
+    """A scope that the client's type and the user's roles allow."""
+
+    redirect: RegisteredRedirect
+    user: KnownUser
+    scope: str
+
+
+async def identify_client(database: Database, client_id: UUID) -> KnownClient:
+    """Find the client that asks. Raises ClientUnknown, ClientBlocked (rows 4 and 5)."""
     client = await store.find_client(database, client_id)
     if client is None:
         raise refusals.ClientUnknown
     if client.is_blocked:
         raise refusals.ClientBlocked
-    return client
+    return KnownClient(client)
 
 
-async def check_address(database: Database, client: RegisteredClient, redirect_uri: str) -> Asked:
-    """The client's connection with exactly that address (row 7). Raises Unauthorized."""
-    connection = await store.find_connection_by_redirect_uri(database, client.id, redirect_uri)
+async def match_redirect_uri(database: Database, known: KnownClient, redirect_uri: str) -> RegisteredRedirect:
+    """Find the client's connection with exactly that redirect URI. Raises RedirectUriNotRegistered (row 7)."""
+    connection = await store.find_connection_by_redirect_uri(database, known.client.id, redirect_uri)
     if connection is None:
         raise refusals.RedirectUriNotRegistered
-    return Asked(client, connection)
+    return RegisteredRedirect(known.client, connection)
 
 
-async def check_user(database: Database, user_id: UUID) -> None:
-    """Raises Unauthorized (row 6)."""
-    user = await user_store.find_user(database, user_id)
+def identify_user(user: User | None) -> KnownUser:
+    """Check the user who authorizes. Raises UserUnknown, UserBlocked (row 6)."""
     if user is None:
         raise refusals.UserUnknown
     users.check_not_blocked(user)
+    return KnownUser(user.id)
 
 
-async def granted_scope(
-    database: Database, settings: Settings, *, client: RegisteredClient, user_id: UUID, scope: str | None
-) -> str:
-    """What may be approved: `scope`, or for a trusted client that names none all that the roles allow.
+async def bound_scope(
+    database: Database, settings: Settings, *, redirect: RegisteredRedirect, user: KnownUser, scope: str | None
+) -> GrantableScope:
+    """Check the scope that is asked for; a trusted client that names none gets all that the roles allow.
 
-    Raises Unprocessable (rows 8 to 10).
+    Raises ScopeRefused (rows 8 to 10).
     """
-    allowed = await scopes.role_scope(database, user_id, client_id=client.id)
+    client = redirect.client
+    allowed = await scopes.role_scope(database, user.id, client_id=client.id)
     is_trusted = str(client.id) in {trusted.lower() for trusted in settings.trusted_client_ids}
     wanted = scopes.joined((scope or "").split()) or (allowed if is_trusted else "")
     if not wanted:
         raise refusals.ScopeEmpty
     scopes.check_client_type(client, wanted)
     scopes.check_roles(allowed, wanted)
-    return wanted
+    return GrantableScope(redirect, user, wanted)
 
 
 async def approve(
-    database: Database,
-    settings: Settings,
-    *,
-    asked: Asked,
-    user_id: UUID,
-    scope: str,
-    actor: Actor,
-    code_challenge: str | None = None,
+    database: Database, settings: Settings, granted: GrantableScope, *, actor: Actor, code_challenge: str | None = None
 ) -> Issued:
-    """Records the approval, which only grows, and issues a code for the asked address, in one transaction.
+    """Record the approval, which only grows, and issue a code for the redirect URI, in one transaction.
 
-    `scope` must come from `granted_scope`. `code_challenge`: of PKCE, method S256 (RFC 7636 section 4.2).
-    Raises Unauthorized when the connection was deleted or got another address in the meantime.
+    `code_challenge`: of PKCE, method S256 (RFC 7636 section 4.2). Raises RedirectUriNotRegistered when the connection
+    was deleted or got another redirect URI in the meantime.
     """
+    client, connection, user_id = granted.redirect.client, granted.redirect.connection, granted.user.id
     details = Details(
         grant_type=GrantType.PASSWORD,
-        redirect_uri=asked.connection.redirect_uri,
-        scope_request=scope,
+        redirect_uri=connection.redirect_uri,
+        scope_request=granted.scope,
         code_challenge=code_challenge,
     )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await store.hold_user(transaction, user_id)
-        if await store.hold_connection(transaction, asked.connection.id) != asked.connection:
+        if await store.hold_connection(transaction, connection.id) != connection:
             raise refusals.RedirectUriNotRegistered
-        before = await store.find_approval(transaction, user_id, client_id=asked.client.id)
-        approved = scopes.joined(scope.split(), before.scope.split() if before else ())
-        if before is None or not set(scope.split()) <= set(before.scope.split()):
-            await store.approve(transaction, user_id, client_id=asked.client.id, scope=approved, actor=actor)
+        before = await store.find_approval(transaction, user_id, client_id=client.id)
+        names, approved_before = granted.scope.split(), before.scope.split() if before else []
+        if before is None or not set(names) <= set(approved_before):
+            approved = scopes.joined(names, approved_before)
+            await store.approve(transaction, user_id, client_id=client.id, scope=approved, actor=actor)
         return await tokens.issue(
             transaction,
             TokenKind.CODE,
             user_id=user_id,
-            client_id=asked.client.id,
-            connection_id=asked.connection.id,
+            client_id=client.id,
+            connection_id=connection.id,
             lives_seconds=settings.auth_code_grant_lifetime,
             details=details,
         )

@@ -29,6 +29,7 @@ from mithril.oauth import (
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType
+from mithril.users import store as users
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields, is_blank
 from mithril.web import envelope, requests, routing, wrapped_bodies
@@ -150,16 +151,16 @@ async def _authenticate(request: Request, given: Document) -> tuple[RegisteredCl
 
 
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
-    """Rows 4 to 10 of contract.md 3.2.1, and the code."""
+    """Rows 4 to 10 of contract.md 3.2.1 in their order, and the code."""
     settings, database, _ = requests.resources(request)
-    client = await authorization.check_client(database, UUID(given["client_id"]))
-    await authorization.check_user(database, user_id)
-    asked = await authorization.check_address(database, client, given["redirect_uri"])
-    scope = await authorization.granted_scope(
-        database, settings, client=client, user_id=user_id, scope=given.get("scope")
+    known = await authorization.identify_client(database, UUID(given["client_id"]))
+    user = authorization.identify_user(await users.find_user(database, user_id))
+    redirect = await authorization.match_redirect_uri(database, known, given["redirect_uri"])
+    granted = await authorization.bound_scope(
+        database, settings, redirect=redirect, user=user, scope=given.get("scope")
     )
-    code = await authorization.approve(database, settings, asked=asked, user_id=user_id, scope=scope, actor=actor)
-    location = callback.with_code(asked.connection.redirect_uri, code.value)
+    code = await authorization.approve(database, settings, granted, actor=actor)
+    location = callback.with_code(redirect.connection.redirect_uri, code.value)
     return envelope.answer(
         request,
         token_view.view(code),

@@ -12,5 +12,5 @@
     POST, consent form ──► the visit ends ──► 303 to the address: code, state, or error=access_denied
 
 Only a POST from a form of ours gives a code. Who may get which scope is decided in `oauth`; the query of the URL
-is the question, the same for every step, and the forms carry only what the person adds.
+is the asked, the same for every step, and the forms carry only what the person adds.
 """

@@ -1,4 +1,4 @@
-"""How the browser is sent on: to the client's address with an answer, or to the same question's next step."""
+"""How the browser is sent on: to the client's redirect URI with an answer, or to the next step."""
 
 from urllib.parse import quote
 
@@ -7,21 +7,21 @@ from starlette.responses import Response
 
 from mithril import errors
 from mithril.pages import cookies
-from mithril.pages.authorization_request import Question
+from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.web import requests
 
 SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.12)
 
 
-def give_code(request: Request, question: Question, code: str) -> Response:
+def give_code(request: Request, asked: AuthorizationRequest, code: str) -> Response:
     """To the client, with its code (RFC 6749 section 4.1.2)."""
-    return _to_client(request, question, {"code": code})
+    return _to_client(request, asked, {"code": code})
 
 
-def send_back(request: Request, question: Question, refusal: errors.MithrilError) -> Response:
+def send_back(request: Request, asked: AuthorizationRequest, refusal: errors.MithrilError) -> Response:
     """To the client, with an error (RFC 6749 section 4.1.2.1)."""
     request.scope["refusal"] = refusal.name
-    return _to_client(request, question, {"error": refusal.oauth_error, "error_description": refusal.message or ""})
+    return _to_client(request, asked, {"error": refusal.oauth_error, "error_description": refusal.message or ""})
 
 
 def next_step(request: Request) -> Response:
@@ -29,13 +29,13 @@ def next_step(request: Request) -> Response:
     return Response(status_code=SEE_OTHER, headers={"location": "?" + request.scope["query_string"].decode("latin-1")})
 
 
-def _to_client(request: Request, question: Question, answer: dict[str, str]) -> Response:
-    """Whatever the answer is, the visit is over: the next question is answered by whoever sits there then."""
-    if question.state is not None:
-        answer["state"] = question.state
-    if question.entrance.is_standard:
+def _to_client(request: Request, asked: AuthorizationRequest, answer: dict[str, str]) -> Response:
+    """Whatever the answer is, the login session is over: the next request is for whoever sits there then."""
+    if asked.state is not None:
+        answer["state"] = asked.state
+    if asked.entrance.is_standard:
         answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
-    location = _with_parameters(question.asked.connection.redirect_uri, answer)
+    location = _with_parameters(asked.redirect.connection.redirect_uri, answer)
     response = Response(status_code=SEE_OTHER, headers={"location": location})
     cookies.forget(request, response, cookies.LOGIN_SESSION)
     return response

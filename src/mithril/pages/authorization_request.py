@@ -12,7 +12,7 @@ from starlette.requests import Request
 from mithril import errors, refusals
 from mithril.identifiers import parse_uuid
 from mithril.oauth import authorization, scopes
-from mithril.oauth.authorization import Asked
+from mithril.oauth.authorization import RegisteredRedirect
 from mithril.pages import forms
 from mithril.pages.forms import Fields
 from mithril.web import requests
@@ -29,12 +29,12 @@ class Entrance(NamedTuple):
     is_standard: bool  # speaks plain RFC 6749: `response_type` is required, and the answer names its issuer
 
 
-class Question(NamedTuple):
-    """A request for authorization whose client and address are right."""
+class AuthorizationRequest(NamedTuple):
+    """What a client asks for; its client and redirect URI are right."""
 
     entrance: Entrance
     fields: Fields
-    asked: Asked
+    redirect: RegisteredRedirect
 
     @property
     def state(self) -> str | None:
@@ -52,8 +52,8 @@ class Question(NamedTuple):
         return self.fields.get("code_challenge")
 
 
-async def read(request: Request, entrance: Entrance) -> Question:
-    """The question in the query of `request`. Raises PageError for a wrong client or address."""
+async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
+    """Read the authorization request in the query. Raises PageError for a wrong client or redirect URI."""
     fields = forms.parse(request.scope["query_string"].decode("latin-1"))
     client_id, redirect_uri = _required(fields, "client_id"), _required(fields, "redirect_uri")
     database = requests.resources(request).database
@@ -61,29 +61,29 @@ async def read(request: Request, entrance: Entrance) -> Question:
     if identifier is None:
         raise refusals.PageClientUnknown(client_id=client_id)
     try:
-        client = await authorization.check_client(database, identifier)
+        known = await authorization.identify_client(database, identifier)
     except refusals.ClientUnknown:
         raise refusals.PageClientUnknown(client_id=client_id) from None
     except refusals.ClientBlocked:
         raise refusals.PageClientBlocked(client_id=client_id) from None
     try:
-        asked = await authorization.check_address(database, client, redirect_uri)
+        redirect = await authorization.match_redirect_uri(database, known, redirect_uri)
     except refusals.RedirectUriNotRegistered:
-        raise refusals.PageRedirectUriUnknown(client=client.name, redirect_uri=redirect_uri) from None
-    return Question(entrance, fields, asked)
+        raise refusals.PageRedirectUriUnknown(client=known.client.name, redirect_uri=redirect_uri) from None
+    return AuthorizationRequest(entrance, fields, redirect)
 
 
-def check(question: Question) -> None:
-    """Raises AuthorizationError, ScopeRefused for whatever else is wrong with the question."""
-    if question.fields.doubled:
+def check(asked: AuthorizationRequest) -> None:
+    """Check everything else. Raises AuthorizationError, ScopeRefused."""
+    if asked.fields.doubled:
         raise errors.AuthorizationError("A parameter is sent more than once.")
-    _check_response_type(question)
-    _check_challenge(question)
-    if question.scope is None:
+    _check_response_type(asked)
+    _check_challenge(asked)
+    if asked.scope is None:
         return
-    if not SCOPE.fullmatch(question.scope.strip(" ")):
+    if not SCOPE.fullmatch(asked.scope.strip(" ")):
         raise refusals.ScopeMalformed
-    scopes.check_client_type(question.asked.client, question.scope)
+    scopes.check_client_type(asked.redirect.client, asked.scope)
 
 
 def _required(fields: Fields, name: str) -> str:
@@ -95,19 +95,19 @@ def _required(fields: Fields, name: str) -> str:
     return value
 
 
-def _check_response_type(question: Question) -> None:
+def _check_response_type(asked: AuthorizationRequest) -> None:
     """RFC 6749 section 3.1.1; the older entrance takes it for granted."""
-    response_type = question.fields.get("response_type")
-    if response_type is None and question.entrance.is_standard:
+    response_type = asked.fields.get("response_type")
+    if response_type is None and asked.entrance.is_standard:
         raise errors.AuthorizationError("response_type is missing: send response_type=code.")
     if response_type not in (None, "code"):
         raise refusals.ResponseTypeUnsupported
 
 
-def _check_challenge(question: Question) -> None:
+def _check_challenge(asked: AuthorizationRequest) -> None:
     """RFC 7636 section 4.4.1; a missing method would mean `plain`, which is not accepted (RFC 9700 section 2.1.1)."""
-    challenge, method = question.code_challenge, question.fields.get("code_challenge_method")
-    if challenge is None and (question.asked.client.is_public or method is not None):
+    challenge, method = asked.code_challenge, asked.fields.get("code_challenge_method")
+    if challenge is None and (asked.redirect.client.is_public or method is not None):
         raise errors.AuthorizationError("code_challenge is missing: this request needs PKCE (S256).")
     if challenge is None:
         return

@@ -1,55 +1,49 @@
-"""What a person is asked to allow, and what comes of their allowing it. The rules are in `oauth.authorization`."""
+"""What a user is asked to allow, and what follows when they allow it. The rules are in `oauth.authorization`."""
 
 from typing import NamedTuple
 
-from starlette.requests import Request
-
+from mithril.audit.events import Actor
+from mithril.database.database import Database
 from mithril.oauth import authorization, store
-from mithril.pages import login_sessions
-from mithril.pages.authorization_request import Question
+from mithril.oauth.authorization import GrantableScope
+from mithril.pages.authorization_request import AuthorizationRequest
+from mithril.settings import Settings
 from mithril.users.store import User
-from mithril.web import requests
 
 
-class Wanted(NamedTuple):
-    """The scopes that the client will get if the person allows it: `new` ones, and those allowed before."""
+class Consent(NamedTuple):
+    """The scopes that the client gets if the user allows it: `new` ones, and those that they allowed before."""
 
-    scope: str
+    granted: GrantableScope
     new: list[str]
     old: list[str]
 
 
-async def wanted(request: Request, question: Question, user: User) -> Wanted:
-    """Raises ScopeRefused when client type or roles do not allow it, or nothing is asked for."""
-    settings, database, _ = requests.resources(request)
-    client = question.asked.client
-    scope = await authorization.granted_scope(database, settings, client=client, user_id=user.id, scope=question.scope)
-    async with database.transaction() as transaction:
-        approval = await store.find_approval(transaction, user.id, client_id=client.id)
-    before = set(approval.scope.split()) if approval else set()
-    names = scope.split()
-    return Wanted(scope, [n for n in names if n not in before], [n for n in names if n in before])
-
-
-async def allow(request: Request, question: Question, user: User, scope: str) -> str:
-    """Records the approval; the value of the code. `scope` must be that of `wanted`."""
-    settings, database, _ = requests.resources(request)
-    issued = await authorization.approve(
-        database,
-        settings,
-        asked=question.asked,
-        user_id=user.id,
-        scope=scope,
-        actor=login_sessions.actor(request, question, user),
-        code_challenge=question.code_challenge,
+async def find(database: Database, settings: Settings, asked: AuthorizationRequest, *, user: User) -> Consent:
+    """Return what the user is asked to allow. Raises ScopeRefused."""
+    known = authorization.identify_user(user)
+    granted = await authorization.bound_scope(
+        database, settings, redirect=asked.redirect, user=known, scope=asked.scope
     )
+    async with database.transaction() as transaction:
+        approval = await store.find_approval(transaction, user.id, client_id=asked.redirect.client.id)
+    before = set(approval.scope.split()) if approval else set()
+    names = granted.scope.split()
+    return Consent(granted, [n for n in names if n not in before], [n for n in names if n in before])
+
+
+async def give(
+    database: Database, settings: Settings, asked: AuthorizationRequest, *, granted: GrantableScope, actor: Actor
+) -> str:
+    """Record the approval, and return the value of the code."""
+    issued = await authorization.approve(database, settings, granted, actor=actor, code_challenge=asked.code_challenge)
     return issued.value
 
 
-async def consumer_name(request: Request, question: Question) -> str | None:
-    """The system through which the client works, where that is another client than itself."""
-    connection = question.asked.connection
+async def consumer_name(database: Database, asked: AuthorizationRequest) -> str | None:
+    """Return the name of the system through which the client works, where that is another client."""
+    connection = asked.redirect.connection
     if connection.consumer_id == connection.client_id:
         return None
-    consumer = await store.find_client(requests.resources(request).database, connection.consumer_id)
+    consumer = await store.find_client(database, connection.consumer_id)
     return consumer.name if consumer else None

@@ -15,7 +15,7 @@ from mithril.oauth import second_factor
 from mithril.oauth.second_factor import Waiting
 from mithril.otp import store as factors
 from mithril.pages import cookies
-from mithril.pages.authorization_request import Question
+from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import HELD_BY_BROWSERS, LOGIN_SECONDS, TokenKind
@@ -41,7 +41,7 @@ class LoginSession(NamedTuple):
         return self.token.name == TokenKind.LOGIN_FACTOR
 
 
-async def find(request: Request, question: Question) -> LoginSession | None:
+async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | None:
     """Return the browser's session with the client that asks; None where there is none, or the user is blocked."""
     value = cookies.read(request, cookies.LOGIN_SESSION)
     if value is None:
@@ -51,24 +51,24 @@ async def find(request: Request, question: Question) -> LoginSession | None:
         if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_used:
             return None
         user = await users.find_user(transaction, token.user_id)
-    if user is None or user.is_blocked or token.client_id != question.asked.client.id:
+    if user is None or user.is_blocked or token.client_id != asked.redirect.client.id:
         return None
     return LoginSession(token, value, user)
 
 
-async def begin(request: Request, question: Question, user: User) -> Issued:
+async def begin(request: Request, asked: AuthorizationRequest, user: User) -> Issued:
     """Issue the session of a user who has proved who they are."""
     async with requests.resources(request).database.transaction() as transaction:
         return await tokens.issue(
             transaction,
             TokenKind.LOGIN_SESSION,
             user_id=user.id,
-            client_id=question.asked.client.id,
+            client_id=asked.redirect.client.id,
             lives_seconds=LOGIN_SECONDS,
         )
 
 
-async def begin_second_factor(request: Request, question: Question, user: User) -> Issued | None:
+async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:
     """Send a one-time password, and issue a session that waits for it; None for a user without an active factor.
 
     Raises FactorNotSet where the factor has no phone yet, TooManyMessages, MessageNotSent; then nothing is stored.
@@ -79,7 +79,7 @@ async def begin_second_factor(request: Request, question: Question, user: User) 
         return None
     if factor.phone is None:
         raise refusals.FactorNotSet
-    waiting = Waiting(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=question.asked.client.id)
+    waiting = Waiting(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=asked.redirect.client.id)
     return await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
 
 
@@ -89,11 +89,11 @@ async def send_again(request: Request, session: LoginSession) -> Issued:
     return await second_factor.send_again(database, settings, session.token, messenger=messenger)
 
 
-async def confirm(request: Request, question: Question, session: LoginSession, code: str) -> None:
+async def confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, code: str) -> None:
     """Check the one-time password, and use it up with its session. Raises OtpRefused, FactorNotSet."""
     settings, database, _ = requests.resources(request)
     phone = await second_factor.find_phone(database, session.user.id)
-    by, token = actor(request, question, session.user), session.token
+    by, token = actor(request, asked, session.user), session.token
     otp_id = await second_factor.confirm(
         database, settings, token, value=session.value, phone=phone, code=code, actor=by
     )
@@ -113,11 +113,11 @@ async def masked_phone(request: Request, user: User) -> str:
     return MASK + (factor.phone or "")[-SHOWN_DIGITS:] if factor else MASK
 
 
-def actor(request: Request, question: Question, user: User) -> Actor:
+def actor(request: Request, asked: AuthorizationRequest, user: User) -> Actor:
     """Return who the audit trail will say it was."""
     return Actor(
         user_id=user.id,
-        client_id=question.asked.client.id,
+        client_id=asked.redirect.client.id,
         request_id=request.scope["request_id"],
         network_address=requests.network_address(request),
     )

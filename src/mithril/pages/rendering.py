@@ -4,7 +4,7 @@ What stands on which page is in `templates`, the words in `texts`, and the look 
 """
 
 from importlib import resources as package_files
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import jinja2
@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from mithril import errors, security
 from mithril.pages import cookies, texts
-from mithril.pages.authorization_request import Question
+from mithril.pages.authorization_request import AuthorizationRequest
 
 HTML = "text/html; charset=utf-8"
 POLICY = (
@@ -34,11 +34,13 @@ TEMPLATES = jinja2.Environment(
 STYLE_AT = "pages.style"
 
 
-def form_page(request: Request, question: Question, template: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401
+def form_page(
+    request: Request, asked: AuthorizationRequest, template: str, *, status: int = 200, **values: object
+) -> Response:
     """A page with a form; `values` are what the template wants beyond what every form has."""
     token = cookies.form_token(request)
-    address = urlsplit(question.asked.connection.redirect_uri)
-    values |= {"form_token": token, "client": question.asked.client.name, "host": address.netloc}
+    address = urlsplit(asked.redirect.connection.redirect_uri)
+    values |= {"form_token": token, "client": asked.redirect.client.name, "host": address.netloc}
     values["action"] = "?" + _query(request)
     response = _page(request, template, values, status=status, targets=_targets(address.scheme))
     cookies.keep(request, response, cookies.FORM, token)
@@ -57,7 +59,7 @@ def language(request: Request) -> str:
     return texts.language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
 
 
-def _page(request: Request, template: str, values: dict[str, Any], *, status: int, targets: str) -> Response:
+def _page(request: Request, template: str, values: dict[str, object], *, status: int, targets: str) -> Response:
     chosen = language(request)
     content = TEMPLATES.get_template(template).render(
         t=texts.words(chosen),

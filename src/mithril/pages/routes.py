@@ -18,7 +18,8 @@ from mithril.pages import (
     rendering,
     texts,
 )
-from mithril.pages.authorization_request import Entrance, Question
+from mithril.pages.authorization_request import AuthorizationRequest, Entrance
+from mithril.pages.consent import Consent
 from mithril.pages.forms import Fields
 from mithril.pages.login_sessions import LoginSession
 from mithril.throttling import limits as throttling
@@ -31,7 +32,7 @@ SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
 MAX_EMAIL = 254
 
-Handler = Callable[[Request, Question, Fields], Awaitable[Response]]
+Handler = Callable[[Request, AuthorizationRequest, Fields], Awaitable[Response]]
 
 
 def page(entrance: Entrance, handler: Handler, method: str) -> Route:
@@ -41,32 +42,32 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
         request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
         fields = await forms.read(request) if method == "POST" else Fields({}, frozenset())
-        question = await authorization_request.read(request, entrance)
+        asked = await authorization_request.read(request, entrance)
         try:
-            authorization_request.check(question)
-            return await handler(request, question, fields)
+            authorization_request.check(asked)
+            return await handler(request, asked, fields)
         except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
-            return answers.send_back(request, question, refusal)
+            return answers.send_back(request, asked, refusal)
 
     return routing.route(entrance.path, shown, method)
 
 
-async def ask(request: Request, question: Question, _: Fields) -> Response:
+async def ask(request: Request, asked: AuthorizationRequest, _: Fields) -> Response:
     """The form of the step at which the browser is."""
-    return await _form(request, question)
+    return await _form(request, asked)
 
 
-async def receive(request: Request, question: Question, fields: Fields) -> Response:
+async def receive(request: Request, asked: AuthorizationRequest, fields: Fields) -> Response:
     """A form that was sent."""
     if not cookies.is_own_form(request, fields):
-        return await _form(request, question, problem="form", status=403)
+        return await _form(request, asked, problem="form", status=403)
     if "decision" not in fields.values:
-        return await _sign_in(request, question, fields)
-    session = await login_sessions.find(request, question)
+        return await _sign_in(request, asked, fields)
+    session = await login_sessions.find(request, asked)
     if session is None:
-        return await _form(request, question, problem="visit_over", status=401)
+        return await _form(request, asked, problem="visit_over", status=401)
     step = _confirm if session.waits_for_second_factor else _decide
-    return await step(request, question, fields, session)
+    return await step(request, asked, fields, session)
 
 
 async def show_style(request: Request) -> Response:
@@ -77,10 +78,10 @@ async def show_style(request: Request) -> Response:
     return Response(rendering.STYLE, 200, headers, "text/css")
 
 
-async def _sign_in(request: Request, question: Question, fields: Fields) -> Response:
+async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Fields) -> Response:
     email, password = fields.get("email"), fields.get("password")
     if email is None or password is None or len(email) > MAX_EMAIL:
-        return await _sign_in_form(request, question, email=email, problem="incomplete", status=422)
+        return await _sign_in_form(request, asked, email=email, problem="incomplete", status=422)
     settings, database, _ = requests.resources(request)
     try:
         async with throttling.limited(request):
@@ -88,76 +89,85 @@ async def _sign_in(request: Request, question: Question, fields: Fields) -> Resp
                 database, settings, email=email, password=password, network_address=requests.network_address(request)
             )
         users.check_password_age(user, settings)
-        waiting = await login_sessions.begin_second_factor(request, question, user)
+        waiting = await login_sessions.begin_second_factor(request, asked, user)
     except refusals.FactorNotSet:
-        return await _sign_in_form(request, question, email=email, problem="no_phone", status=403)
+        return await _sign_in_form(request, asked, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
         request.scope["refusal"] = refusal.name
         response = await _sign_in_form(
-            request, question, email=email, problem=refusal.page or "wrong", status=refusal.status
+            request, asked, email=email, problem=refusal.page or "wrong", status=refusal.status
         )
         response.headers.update(refusal.headers)
         return response
     if waiting is None:
-        return await _admit(request, question, user)
+        return await _admit(request, asked, user)
     return _next_step(request, waiting.value)
 
 
-async def _confirm(request: Request, question: Question, fields: Fields, session: LoginSession) -> Response:
+async def _confirm(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
     """The second factor."""
     if fields.get("decision") == "again":
-        return await _send_again(request, question, session)
+        return await _send_again(request, asked, session)
     if fields.get("decision") == "switch":
         return await _switch(request, session)
     try:
-        await login_sessions.confirm(request, question, session, fields.get("code") or "")
+        await login_sessions.confirm(request, asked, session, fields.get("code") or "")
     except refusals.FactorNotSet:
-        return await _form(request, question, problem="visit_over", status=401)
+        return await _form(request, asked, problem="visit_over", status=401)
     except errors.OtpRefused as refusal:
-        over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, question) is None
+        over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, asked) is None
         problem = "code_over" if over else "code_wrong"
-        return await _form(request, question, problem=problem, status=401, signs_in_anew=over)
-    return await _admit(request, question, session.user)
+        return await _form(request, asked, problem=problem, status=401, signs_in_anew=over)
+    return await _admit(request, asked, session.user)
 
 
-async def _send_again(request: Request, question: Question, session: LoginSession) -> Response:
+async def _send_again(request: Request, asked: AuthorizationRequest, session: LoginSession) -> Response:
     try:
         waiting = await login_sessions.send_again(request, session)
     except refusals.FactorNotSet:
-        return await _form(request, question, problem="visit_over", status=401, signs_in_anew=True)
+        return await _form(request, asked, problem="visit_over", status=401, signs_in_anew=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
-        return await _form(request, question, problem=refusal.page or "wrong", status=refusal.status)
+        return await _form(request, asked, problem=refusal.page or "wrong", status=refusal.status)
     return _next_step(request, waiting.value)
 
 
-async def _admit(request: Request, question: Question, user: User) -> Response:
+async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> Response:
     """Somebody has just proved who they are: the consent form, if there is anything to consent to.
 
     A public client may be anybody who borrowed its identifier, so it always gets there (RFC 8252 section 8.6).
     """
-    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(question.asked.client.id)}
-    wanted = await consent.wanted(request, question, user)
-    if not wanted.new and not question.asked.client.is_public:
-        return answers.give_code(request, question, await consent.allow(request, question, user, wanted.scope))
-    session = await login_sessions.begin(request, question, user)
+    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(asked.redirect.client.id)}
+    settings, database, _ = requests.resources(request)
+    wanted = await consent.find(database, settings, asked, user=user)
+    if not wanted.new and not asked.redirect.client.is_public:
+        return await _give_code(request, asked, user, wanted)
+    session = await login_sessions.begin(request, asked, user)
     return _next_step(request, session.value)
 
 
-async def _decide(request: Request, question: Question, fields: Fields, session: LoginSession) -> Response:
+async def _decide(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
     """The consent form. The visit ends first: whoever comes second with the same one gets nothing."""
     decision = fields.get("decision")
     if decision == "switch":
         return await _switch(request, session)
     if decision not in ("allow", "deny"):
         raise refusals.PageUnreadable
-    wanted = await consent.wanted(request, question, session.user)
-    if decision == "allow" and fields.get("scope") != wanted.scope:
-        return await _form(request, question, problem="changed", status=409)
+    settings, database, _ = requests.resources(request)
+    wanted = await consent.find(database, settings, asked, user=session.user)
+    if decision == "allow" and fields.get("scope") != wanted.granted.scope:
+        return await _form(request, asked, problem="changed", status=409)
     if not await login_sessions.end(request, session):
-        return await _form(request, question, problem="visit_over", status=401)
+        return await _form(request, asked, problem="visit_over", status=401)
     if decision == "deny":
         raise refusals.AuthorizationDenied
-    return answers.give_code(request, question, await consent.allow(request, question, session.user, wanted.scope))
+    return await _give_code(request, asked, session.user, wanted)
+
+
+async def _give_code(request: Request, asked: AuthorizationRequest, user: User, wanted: Consent) -> Response:
+    settings, database, _ = requests.resources(request)
+    actor = login_sessions.actor(request, asked, user)
+    code = await consent.give(database, settings, asked, granted=wanted.granted, actor=actor)
+    return answers.give_code(request, asked, code)
 
 
 async def _switch(request: Request, session: LoginSession) -> Response:
@@ -174,37 +184,38 @@ def _next_step(request: Request, value: str) -> Response:
 
 
 async def _form(
-    request: Request, question: Question, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
+    request: Request, asked: AuthorizationRequest, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
 ) -> Response:
-    session = None if signs_in_anew else await login_sessions.find(request, question)
+    session = None if signs_in_anew else await login_sessions.find(request, asked)
     if session is None:
-        return await _sign_in_form(request, question, problem=problem, status=status)
+        return await _sign_in_form(request, asked, problem=problem, status=status)
     if session.waits_for_second_factor:
         phone = await login_sessions.masked_phone(request, session.user)
-        return rendering.form_page(request, question, "factor.html", status=status, problem=problem, phone=phone)
-    return await _consent_form(request, question, session, problem=problem, status=status)
+        return rendering.form_page(request, asked, "factor.html", status=status, problem=problem, phone=phone)
+    return await _consent_form(request, asked, session, problem=problem, status=status)
 
 
 async def _sign_in_form(
-    request: Request, question: Question, *, email: str | None = None, problem: str, status: int
+    request: Request, asked: AuthorizationRequest, *, email: str | None = None, problem: str, status: int
 ) -> Response:
-    email = email or question.fields.get("email") or ""
-    return rendering.form_page(request, question, "sign_in.html", status=status, problem=problem, email=email)
+    email = email or asked.fields.get("email") or ""
+    return rendering.form_page(request, asked, "sign_in.html", status=status, problem=problem, email=email)
 
 
 async def _consent_form(
-    request: Request, question: Question, session: LoginSession, *, problem: str, status: int
+    request: Request, asked: AuthorizationRequest, session: LoginSession, *, problem: str, status: int
 ) -> Response:
-    wanted = await consent.wanted(request, question, session.user)
+    settings, database, _ = requests.resources(request)
+    wanted = await consent.find(database, settings, asked, user=session.user)
     values: dict[str, Any] = {
         "problem": problem,
         "email": session.user.email,
-        "scope": wanted.scope,
+        "scope": wanted.granted.scope,
         "new": [_described(request, name) for name in wanted.new],
         "old": [_described(request, name) for name in wanted.old],
-        "consumer": await consent.consumer_name(request, question),
+        "consumer": await consent.consumer_name(database, asked),
     }
-    return rendering.form_page(request, question, "consent.html", status=status, **values)
+    return rendering.form_page(request, asked, "consent.html", status=status, **values)
 
 
 def _described(request: Request, scope: str) -> dict[str, str | None]:
