@@ -1,19 +1,26 @@
-"""Which client calls: one that knows the secret of one of its connections, or a public one, which has none to know.
+"""Which client calls: one that knows the secret of one of its connections, or a public one, which has no secret.
 
-Where the credentials stand in a request is not known here (`forms`), nor how a secret is found (`client_secret`).
+Sources: rule TOK-11, RFC 6749 section 2.3.1. Where the credentials are in a request is not known here.
 """
 
 from typing import NamedTuple
 from uuid import UUID
 
 from mithril import refusals
-from mithril.database.database import Database
+from mithril.database.database import Database, PooledConnection
 from mithril.identifiers import parse_uuid
-from mithril.oauth import client_secret, store
+from mithril.oauth import store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 
 
-class Authenticated(NamedTuple):
+class Credentials(NamedTuple):
+    """What a client says about itself; `secret` is None where it sent none, or an empty one."""
+
+    client_id: str
+    secret: str | None
+
+
+class AuthenticatedClient(NamedTuple):
     """A client, and the connection whose secret it knew; None for a public client that sent none."""
 
     client: RegisteredClient
@@ -25,36 +32,53 @@ class Authenticated(NamedTuple):
         return self.connection is not None
 
 
-async def authenticate(database: Database, client_id: str, *, secret: str | None) -> Authenticated:
-    """The client of that identifier, once it is known to be the one that calls, and may.
+async def identify(database: Database, given: Credentials) -> AuthenticatedClient:
+    """Return the client of these credentials, blocked or not. Raises ClientSecretWrong, whatever is wrong with them.
 
-    `secret`: None where none was sent, which only a public client may do (RFC 6749 section 2.1); one that is sent
-    must be right, for a public client too. Raises Unauthorized: what is wrong with the credentials is not told,
-    and that a client is blocked only to the client.
+    Only a public client may send no secret (RFC 6749 section 2.1). A secret that is sent must be right, for a public
+    client too: the present one of a connection, or the previous one while it is still accepted.
     """
-    caller = await _identify(database, client_id, secret=secret)
+    client_id, connection = parse_uuid(given.client_id), None
+    if client_id and given.secret is not None:
+        connection = await store.find_connection_by_secret(database, client_id, given.secret)
+    may_exist = client_id and (connection or given.secret is None)
+    client = await store.find_client(database, client_id) if may_exist else None
+    if client is None or (connection is None and not client.is_public):
+        raise refusals.ClientSecretWrong
+    return AuthenticatedClient(client, connection)
+
+
+async def authenticate(database: Database, given: Credentials) -> AuthenticatedClient:
+    """Return the client of these credentials. Raises ClientSecretWrong, and AuthenticatedClientBlocked.
+
+    That a client is blocked is told only to the client itself.
+    """
+    caller = await identify(database, given)
     if caller.client.is_blocked:
         raise refusals.AuthenticatedClientBlocked
     return caller
 
 
-async def _identify(database: Database, client_id: str, *, secret: str | None) -> Authenticated:
-    if secret is not None:
-        return Authenticated(*await client_secret.authenticate(database, client_id, client_secret=secret))
-    known = parse_uuid(client_id)
-    client = await store.find_client(database, known) if known else None
-    if client is None or not client.is_public:
+async def hold(transaction: PooledConnection, caller: AuthenticatedClient) -> RegisteredConnection | None:
+    """Return the connection of the caller as it is now, held against deletion; None for a public client.
+
+    Raises ClientSecretWrong when it was deleted in the meantime, and its secret with it.
+    """
+    if caller.connection is None:
+        return None
+    held = await store.hold_connection(transaction, caller.connection.id)
+    if held is None:
         raise refusals.ClientSecretWrong
-    return Authenticated(client, None)
+    return held
 
 
-def sees(authenticated: Authenticated, *, client_id: UUID, connection_id: UUID | None) -> bool:
-    """Whether a token of that client, issued through that connection, is the caller's own.
+def sees(caller: AuthenticatedClient, *, client_id: UUID, connection_id: UUID | None) -> bool:
+    """Return whether a token of that client, issued through that connection, is the caller's own.
 
     The secret of one connection speaks for what was issued through it: two consumers of one client do not see each
     other's tokens. The secret of a client's own connection, the one in which it is its own consumer, speaks for all.
     """
-    client, connection = authenticated
+    client, connection = caller
     if client_id != client.id:
         return False
     return connection is None or connection_id in (None, connection.id) or connection.consumer_id == client.id

@@ -17,16 +17,16 @@ from mithril.identifiers import parse_uuid
 from mithril.oauth import (
     authorization,
     callback,
-    client_secret,
-    code_grant,
+    client_authentication,
     factor_routes,
     login,
     logout,
     nonce,
-    refresh_grant,
+    token_endpoint,
     token_view,
 )
-from mithril.oauth.store import RegisteredClient, RegisteredConnection
+from mithril.oauth.client_authentication import Credentials
+from mithril.oauth.grants import TokenRequest
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType
 from mithril.users import store as users
@@ -89,32 +89,23 @@ async def log_out(request: Request) -> Response:
     return envelope.answer_without_data(request)
 
 
-async def redeem_code(request: Request, fields: Document) -> Response:
+async def exchange_code(request: Request, fields: Document) -> Response:
     """Exchange oAuth code grant to access token."""
     given = CODE.cast(fields)
-    settings, database, _ = requests.resources(request)
-    client, connection = await _authenticate(request, given)
-    grant = await code_grant.redeem(
-        database,
-        settings,
-        client=client,
-        connection=connection,
-        code=given["code"],
+    wanted = TokenRequest(
+        grant_type=GrantType.CODE,
+        presented=given["code"],
         redirect_uri=given["redirect_uri"],
         code_verifier=given.get("code_verifier"),
     )
-    return envelope.answer(request, token_view.view(grant.access, refresh=grant.refresh), status=201)
+    return await _exchange(request, given, wanted)
 
 
 async def refresh(request: Request, fields: Document) -> Response:
     """API-009-001-001-0325, Use refresh token for access token extension."""
     given = REFRESH.cast(fields)
-    settings, database, _ = requests.resources(request)
-    client, connection = await _authenticate(request, given)
-    grant = await refresh_grant.refresh(
-        database, settings, client=client, connection=connection, refresh_token=given["refresh_token"]
-    )
-    return envelope.answer(request, token_view.view(grant.access, refresh=grant.refresh), status=201)
+    wanted = TokenRequest(grant_type=GrantType.REFRESH, presented=given["refresh_token"])
+    return await _exchange(request, given, wanted)
 
 
 async def authorize_app(request: Request, caller: Caller, _: Document) -> Response:
@@ -144,10 +135,13 @@ async def issue_nonce(request: Request) -> Response:
     return envelope.answer(request, {"token": token})
 
 
-async def _authenticate(request: Request, given: Document) -> tuple[RegisteredClient, RegisteredConnection]:
-    database = requests.resources(request).database
-    async with throttling.limited(request, client_id=given["client_id"]):
-        return await client_secret.authenticate(database, given["client_id"], client_secret=given["client_secret"])
+async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> Response:
+    settings, database, _ = requests.resources(request)
+    credentials = Credentials(given["client_id"], given["client_secret"])
+    async with throttling.limited(request, client_id=credentials.client_id):
+        caller = await client_authentication.identify(database, credentials)
+    granted = await token_endpoint.exchange(database, settings, caller=caller, request=wanted)
+    return envelope.answer(request, token_view.view(granted.access, refresh=granted.refresh), status=201)
 
 
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
@@ -175,7 +169,7 @@ LOGIN_GRANTS: dict[str, Grant] = {
     GrantType.CHANGE_PASSWORD: log_in,
     **factor_routes.LOGIN_GRANTS,
 }
-TOKEN_GRANTS: dict[str, Grant] = {GrantType.CODE: redeem_code, GrantType.REFRESH: refresh}
+TOKEN_GRANTS: dict[str, Grant] = {GrantType.CODE: exchange_code, GrantType.REFRESH: refresh}
 APPROVAL = "/oauth/apps/authorize"
 
 ROUTES = [

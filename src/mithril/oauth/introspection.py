@@ -2,13 +2,13 @@
 
 from mithril.database.database import Database
 from mithril.oauth import client_authentication
-from mithril.oauth.client_authentication import Authenticated
+from mithril.oauth.client_authentication import AuthenticatedClient
 from mithril.tokens import store as tokens
 from mithril.tokens.kinds import HELD_BY_CLIENTS
 from mithril.tokens.store import ActiveToken
 
 
-async def introspect(database: Database, *, caller: Authenticated, token: str) -> ActiveToken | None:
+async def introspect(database: Database, *, caller: AuthenticatedClient, token: str) -> ActiveToken | None:
     """The access or refresh token of that value, if it is good at this moment and the caller may know; else None.
 
     A client may know its own tokens, and a consumer, by the secret of its own connection, those that were issued
@@ -20,7 +20,7 @@ async def introspect(database: Database, *, caller: Authenticated, token: str) -
     return found
 
 
-def _may_know(caller: Authenticated, token: ActiveToken) -> bool:
+def _may_know(caller: AuthenticatedClient, token: ActiveToken) -> bool:
     if client_authentication.sees(caller, client_id=token.client_id, connection_id=token.connection_id):
         return True
     own_id = caller.client.id

@@ -1,98 +1,77 @@
-"""Another access token for a refresh token (contract.md 3.2.2; RFC 6749 section 6, RFC 9700 section 4.14)."""
+"""Another access token for a refresh token (rules TOK-19 to TOK-21; RFC 6749 section 6, RFC 9700 section 4.14).
+
+The access token is never wider than the grant, and narrowed to what roles and client type still allow. A public
+client gets a new refresh token too, and one that was used before ends the family.
+"""
 
 from mithril import refusals
-from mithril.database.database import Database, PooledConnection
-from mithril.oauth import client_secret, scopes, store
-from mithril.oauth.code_grant import Grant, check_client_and_user
-from mithril.oauth.store import RegisteredClient, RegisteredConnection
+from mithril.database.database import PooledConnection
+from mithril.oauth import grants, scopes
+from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant
 from mithril.settings import Settings
-from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Token
+from mithril.tokens.store import Issued, Token
 
 
-async def refresh(
-    database: Database,
-    settings: Settings,
-    *,
-    client: RegisteredClient,
-    connection: RegisteredConnection | None,
-    refresh_token: str,
-    scope: str | None = None,
-) -> Grant:
-    """A new access token, never wider than the grant, narrowed to what roles and client type still allow.
+def check_exists(redemption: Redemption) -> None:
+    """Raises TokenNotFound when the connection through which the token was issued was deleted."""
+    if redemption.connection is None and redemption.token.connection_id is not None:
+        raise refusals.TokenNotFound(detail="revoked with its connection")
 
-    A public client gets a new refresh token too, and one that was used before ends the family.
-    `connection`: as in `code_grant.redeem`.
-    `scope`: less than the grant, if the caller wants less. Raises Unauthorized; a refusal for the scope or for
-    people leaves the refresh token as it was.
+
+async def consume(transaction: PooledConnection, redemption: Redemption) -> bool:
+    """Mark the token of a public client as used; any other stays good until it expires."""
+    take = token_store.consume_token if redemption.client.is_public else token_store.is_active
+    return await take(transaction, redemption.token.id)
+
+
+async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
+    """Issue an access token, and for a public client a refresh token.
+
+    Raises Unauthorized for a scope that is not granted, or of which nothing is left; then nothing is consumed.
     """
-    async with database.transaction() as transaction:
-        connection = await client_secret.hold(transaction, connection)
-        token = await _check(transaction, client, connection, refresh_token)
-        is_rotated = client.is_public
-        takes = token_store.consume_token if is_rotated else token_store.is_active
-        if await takes(transaction, token.id):
-            access = await _issue(transaction, settings, client, token, scope=scope)
-            return Grant(access, await _rotate(transaction, settings, token) if is_rotated else None)
-        # The transaction is kept although the request is refused: one of the two who had it may be a thief, and
-        # which one nobody can tell, so an honest client that repeats a lost answer signs in again.
-        await token_store.revoke_family(transaction, token.family_id or token.id)
-    raise refusals.TokenUsed
-
-
-async def _check(
-    transaction: PooledConnection, client: RegisteredClient, connection: RegisteredConnection | None, refresh_token: str
-) -> Token:
-    token = await token_store.find_token(transaction, refresh_token)
-    if token is None or token.name != TokenKind.REFRESH:
-        raise refusals.TokenNotFound
-    if token.client_id != client.id or (connection is not None and token.connection_id not in (None, connection.id)):
-        raise refusals.GrantInvalid
-    if token.is_expired and not token.is_used:
-        raise refusals.TokenExpired
-    if (
-        connection is None
-        and token.connection_id
-        and await store.hold_connection(transaction, token.connection_id) is None
-    ):
-        raise refusals.TokenNotFound(detail="ended with its connection")
-    await check_client_and_user(transaction, client, token)
-    return token
-
-
-async def _issue(
-    transaction: PooledConnection, settings: Settings, client: RegisteredClient, token: Token, *, scope: str | None
-) -> token_store.Issued:
-    if not set((scope or "").split()) <= set((token.scope or "").split()):
-        raise refusals.ScopeWidened
-    roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
-    left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([scope] if scope else []))
-    if not left:
-        raise refusals.ApprovalRevoked(detail="no scope is left")
-    return await tokens.issue(
+    token, wanted = redemption.token, redemption.request.scope
+    access = await grants.issue(
         transaction,
         TokenKind.ACCESS,
-        user_id=token.user_id,
-        client_id=token.client_id,
+        token,
         connection_id=token.connection_id,
-        family_id=token.family_id or token.id,
         lives_seconds=settings.auth_access_token_lifetime,
-        scope=left,
+        scope=await _scope_left(transaction, redemption, wanted),
         details=Details(grant_type=GrantType.REFRESH),
     )
+    return GrantedTokens(access, await _rotate(transaction, settings, token) if redemption.client.is_public else None)
 
 
-async def _rotate(transaction: PooledConnection, settings: Settings, token: Token) -> token_store.Issued:
-    return await tokens.issue(
+async def _scope_left(transaction: PooledConnection, redemption: Redemption, wanted: str | None) -> str:
+    token, client = redemption.token, redemption.client
+    if not set((wanted or "").split()) <= set((token.scope or "").split()):
+        raise refusals.ScopeWidened
+    roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
+    left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([wanted] if wanted else []))
+    if not left:
+        raise refusals.ApprovalRevoked(detail="no scope is left")
+    return left
+
+
+async def _rotate(transaction: PooledConnection, settings: Settings, token: Token) -> Issued:
+    return await grants.issue(
         transaction,
         TokenKind.REFRESH,
-        user_id=token.user_id,
-        client_id=token.client_id,
+        token,
         connection_id=token.connection_id,
-        family_id=token.family_id or token.id,
         lives_seconds=settings.auth_refresh_token_lifetime,
         scope=token.scope,
         details=token.details,
     )
+
+
+GRANT = TokenGrant(
+    kind=TokenKind.REFRESH,
+    is_bound_to_connection=True,
+    check=check_exists,
+    prove=lambda _: None,  # the refresh token is its own proof
+    consume=consume,
+    issue=issue,
+)

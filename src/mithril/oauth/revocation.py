@@ -3,12 +3,12 @@
 from mithril import refusals
 from mithril.database.database import Database
 from mithril.oauth import client_authentication, store
-from mithril.oauth.client_authentication import Authenticated
+from mithril.oauth.client_authentication import AuthenticatedClient
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import HELD_BY_CLIENTS, TokenKind
 
 
-async def revoke(database: Database, *, caller: Authenticated, token: str) -> None:
+async def revoke(database: Database, *, caller: AuthenticatedClient, token: str) -> None:
     """Ends an access token, or a refresh token with all that its grant has issued (RFC 7009 section 2.1).
 
     A token that is unknown, over, or of another kind is none: nothing happens. Raises Unauthorized for a token of

@@ -14,20 +14,19 @@ from starlette.routing import BaseRoute, Route
 from mithril import errors, refusals
 from mithril.oauth import (
     client_authentication,
-    code_grant,
     forms,
     introspection,
     protocol_errors,
-    refresh_grant,
     revocation,
+    token_endpoint,
 )
-from mithril.oauth.client_authentication import Authenticated
-from mithril.oauth.code_grant import Grant
-from mithril.oauth.forms import Form
+from mithril.oauth.client_authentication import AuthenticatedClient
+from mithril.oauth.grants import TokenRequest
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.tokens.store import ActiveToken
 from mithril.web import requests, routing
+from mithril.web.forms import Fields
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
 METADATA = "/.well-known/oauth-authorization-server"
@@ -35,58 +34,46 @@ AUTHORIZE = "/oauth2/authorize"
 BEARER = "Bearer"
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 
-Handler = Callable[[Request, Authenticated, Form], Awaitable[Response]]
+ClientHandler = Callable[[Request, AuthenticatedClient, Fields], Awaitable[Response]]
 
 
-async def issue_token(request: Request, caller: Authenticated, form: Form) -> Response:
+async def issue_token(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
     """The token endpoint (RFC 6749 section 3.2)."""
-    grant = GRANTS.get(forms.required(form, "grant_type"))
-    if grant is None:
-        description = f"The grant type must be one of {', '.join(GRANTS)}."
-        raise refusals.GrantTypeUnsupported(description)
-    issued = await grant(request, caller, form)
+    settings, database, _ = requests.resources(request)
+    granted = await token_endpoint.exchange(database, settings, caller=caller, request=token_request(form))
     content = {
-        "access_token": issued.access.value,
+        "access_token": granted.access.value,
         "token_type": BEARER,
-        "expires_in": requests.resources(request).settings.auth_access_token_lifetime,
-        "scope": issued.access.scope,
-        "refresh_token": issued.refresh.value if issued.refresh else None,
+        "expires_in": settings.auth_access_token_lifetime,
+        "scope": granted.access.scope,
+        "refresh_token": granted.refresh.value if granted.refresh else None,
     }
     return protocol_errors.answer(content)
 
 
-async def redeem_code(request: Request, caller: Authenticated, form: Form) -> Grant:
-    """The grant `authorization_code` (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
-    return await code_grant.redeem(
-        requests.resources(request).database,
-        requests.resources(request).settings,
-        client=caller.client,
-        connection=caller.connection,
-        code=forms.required(form, "code"),
-        redirect_uri=forms.required(form, "redirect_uri"),
-        code_verifier=form.get("code_verifier"),
-    )
+def token_request(form: Fields) -> TokenRequest:
+    """Read the form of a token request (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5). Raises ProtocolError."""
+    grant_type = forms.required(form, "grant_type")
+    if grant_type == GrantType.CODE:
+        return TokenRequest(
+            grant_type=GrantType.CODE,
+            presented=forms.required(form, "code"),
+            redirect_uri=forms.required(form, "redirect_uri"),
+            code_verifier=form.get("code_verifier"),
+        )
+    if grant_type == GrantType.REFRESH:
+        presented = forms.required(form, "refresh_token")
+        return TokenRequest(grant_type=GrantType.REFRESH, presented=presented, scope=form.get("scope"))
+    raise refusals.GrantTypeUnsupported(f"The grant type must be one of {', '.join(token_endpoint.GRANTS)}.")
 
 
-async def refresh(request: Request, caller: Authenticated, form: Form) -> Grant:
-    """The grant `refresh_token` (RFC 6749 section 6)."""
-    return await refresh_grant.refresh(
-        requests.resources(request).database,
-        requests.resources(request).settings,
-        client=caller.client,
-        connection=caller.connection,
-        refresh_token=forms.required(form, "refresh_token"),
-        scope=form.get("scope"),
-    )
-
-
-async def revoke(request: Request, caller: Authenticated, form: Form) -> Response:
+async def revoke(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
     """The revocation endpoint (RFC 7009). `token_type_hint` is no help: every token is found by its value."""
     await revocation.revoke(requests.resources(request).database, caller=caller, token=forms.required(form, "token"))
     return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
 
 
-async def introspect(request: Request, caller: Authenticated, form: Form) -> Response:
+async def introspect(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
     """The introspection endpoint (RFC 7662), for clients that have proved who they are."""
     if caller.connection is None:
         raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
@@ -125,7 +112,7 @@ def metadata(issuer: str) -> Mapping[str, object]:
         "introspection_endpoint": issuer + INTROSPECT,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": list(GRANTS),
+        "grant_types_supported": list(token_endpoint.GRANTS),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": [*WITH_SECRET, "none"],
         "revocation_endpoint_auth_methods_supported": [*WITH_SECRET, "none"],
@@ -140,7 +127,7 @@ def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
+def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
     """A POST route for authenticated clients, and what its path says to any other method."""
 
     async def handle(request: Request) -> Response:
@@ -155,11 +142,11 @@ def _endpoint(path: str, handler: Handler) -> list[BaseRoute]:
     return [routing.route(path, handle, "POST"), Route(path, endpoint=routing.Endpoint(_refuse_method))]
 
 
-async def _authenticate(request: Request, form: Form) -> Authenticated:
+async def _authenticate(request: Request, form: Fields) -> AuthenticatedClient:
     given = forms.credentials(request, form)
     database = requests.resources(request).database
     async with throttling.limited(request, client_id=given.client_id):
-        caller = await client_authentication.authenticate(database, given.client_id, secret=given.secret)
+        caller = await client_authentication.authenticate(database, given)
     request.scope["caller_log"] = {"client_id": str(caller.client.id)}
     return caller
 
@@ -168,11 +155,6 @@ async def _refuse_method(request: Request) -> Response:
     request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
     raise errors.MethodNotAllowed(allowed="POST")
 
-
-GRANTS: Mapping[str, Callable[[Request, Authenticated, Form], Awaitable[Grant]]] = {
-    GrantType.CODE: redeem_code,
-    GrantType.REFRESH: refresh,
-}
 
 ROUTES: list[BaseRoute] = [
     *_endpoint(TOKEN, issue_token),

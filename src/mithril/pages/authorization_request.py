@@ -14,8 +14,8 @@ from mithril.identifiers import parse_uuid
 from mithril.oauth import authorization, scopes
 from mithril.oauth.authorization import RegisteredRedirect
 from mithril.pages import forms
-from mithril.pages.forms import Fields
 from mithril.web import requests
+from mithril.web.forms import Fields
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
@@ -54,7 +54,7 @@ class AuthorizationRequest(NamedTuple):
 
 async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     """Read the authorization request in the query. Raises PageError for a wrong client or redirect URI."""
-    fields = forms.parse(request.scope["query_string"].decode("latin-1"))
+    fields = forms.read_query(request)
     client_id, redirect_uri = _required(fields, "client_id"), _required(fields, "redirect_uri")
     database = requests.resources(request).database
     identifier = parse_uuid(client_id)
@@ -75,7 +75,7 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
 
 def check(asked: AuthorizationRequest) -> None:
     """Check everything else. Raises AuthorizationError, ScopeRefused."""
-    if asked.fields.doubled:
+    if asked.fields.repeated:
         raise errors.AuthorizationError("A parameter is sent more than once.")
     _check_response_type(asked)
     _check_challenge(asked)
@@ -87,7 +87,7 @@ def check(asked: AuthorizationRequest) -> None:
 
 
 def _required(fields: Fields, name: str) -> str:
-    if name in fields.doubled:
+    if name in fields.repeated:
         raise refusals.PageParameterDoubled(parameter=name)
     value = fields.get(name)
     if value is None:

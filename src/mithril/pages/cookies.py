@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril import security
-from mithril.pages.forms import Fields
 from mithril.web import requests
+from mithril.web.forms import Fields
 
 LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"

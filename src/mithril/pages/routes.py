@@ -20,13 +20,13 @@ from mithril.pages import (
 )
 from mithril.pages.authorization_request import AuthorizationRequest, Entrance
 from mithril.pages.consent import Consent
-from mithril.pages.forms import Fields
 from mithril.pages.login_sessions import LoginSession
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import LOGIN_SECONDS
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
+from mithril.web.forms import NO_FIELDS, Fields
 
 SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
@@ -41,7 +41,7 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
     async def shown(request: Request) -> Response:
         request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
-        fields = await forms.read(request) if method == "POST" else Fields({}, frozenset())
+        fields = await forms.read(request) if method == "POST" else NO_FIELDS
         asked = await authorization_request.read(request, entrance)
         try:
             authorization_request.check(asked)

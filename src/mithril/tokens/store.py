@@ -205,7 +205,7 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.sco
            SELECT e.occurred_at FROM audit_events e
             WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
             ORDER BY e.id DESC LIMIT 1
-       ), false) AS is_for_moved_address
+       ), false) AS is_for_moved_redirect_uri
   FROM tokens t WHERE t.digest = $1
 """
 
@@ -224,8 +224,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     is_expired: bool
     is_used: bool
-    is_for_moved_address: bool
-    """Whether it is a code, and the address of its connection has been moved since it was issued."""
+    is_for_moved_redirect_uri: bool
+    """Whether it is a code, and the redirect URI of its connection was changed after it was issued."""
+
+    @property
+    def family(self) -> UUID:
+        """The id under which all tokens of one grant are revoked: that of the code, or of the first token."""
+        return self.family_id or self.id
 
 
 async def add_token(

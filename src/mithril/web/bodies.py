@@ -82,26 +82,26 @@ def _check_content_type(request: Request) -> None:
         raise errors.ContentTypeInvalid("Compressed request bodies are not accepted.")
 
 
-async def read_bytes(request: Request) -> bytes:
+async def read_bytes(request: Request, *, most_bytes: int = MAX_BYTES) -> bytes:
     """The body of `request`. Raises RequestTooLarge, RequestTimeout, and ClientDisconnect."""
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BYTES:
+    if not length.isdigit() or int(length) > most_bytes:
         raise errors.RequestTooLarge
     try:
         async with asyncio.timeout(requests.resources(request).settings.body_timeout):
-            return await _read_all(request)
+            return await _read_all(request, most_bytes)
     except TimeoutError:
         raise errors.RequestTimeout from None
 
 
-async def _read_all(request: Request) -> bytes:
+async def _read_all(request: Request, most_bytes: int) -> bytes:
     body = bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
-        if len(body) > MAX_BYTES:
+        if len(body) > most_bytes:
             raise errors.RequestTooLarge
         if not message.get("more_body", False):
             return bytes(body)

@@ -1,0 +1,82 @@
+"""What a token request is, and which part of answering it a grant fills in. The steps are in `token_endpoint`."""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from mithril.database.database import PooledConnection
+from mithril.oauth.store import RegisteredClient, RegisteredConnection
+from mithril.settings import Settings
+from mithril.tokens import service as tokens
+from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.tokens.store import Issued, Token
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client asks of the token endpoint, whichever way it was sent."""
+
+    grant_type: GrantType
+    presented: str
+    """The value of the code or of the refresh token."""
+    redirect_uri: str | None = None
+    code_verifier: str | None = None
+    scope: str | None = None
+
+
+class Redemption(msgspec.Struct, frozen=True, kw_only=True):
+    """A token request whose token is known, while its transaction runs."""
+
+    request: TokenRequest
+    client: RegisteredClient
+    connection: RegisteredConnection | None
+    """The connection whose secret was shown; for a public client the one through which the token was issued."""
+    token: Token
+
+
+class GrantedTokens(NamedTuple):
+    """What a token request gives."""
+
+    access: Issued
+    refresh: Issued | None
+
+
+class TokenGrant(NamedTuple):
+    """The part of a grant that is its own; the functions are called in this order."""
+
+    kind: TokenKind
+    """The kind of token that is presented."""
+    is_bound_to_connection: bool
+    """Whether only the secret of the connection through which the token was issued is good for it."""
+    check: Callable[[Redemption], None]
+    """Checks the token, before client, user and approval are looked at."""
+    prove: Callable[[Redemption], None]
+    """Checks what proves the caller, once client, user and approval are known to be good."""
+    consume: Callable[[PooledConnection, Redemption], Awaitable[bool]]
+    """Takes the token; False when it was taken before."""
+    issue: Callable[[PooledConnection, Settings, Redemption], Awaitable[GrantedTokens]]
+
+
+async def issue(
+    transaction: PooledConnection,
+    kind: TokenKind,
+    before: Token,
+    *,
+    connection_id: UUID | None,
+    lives_seconds: float,
+    scope: str | None,
+    details: Details,
+) -> Issued:
+    """Issue a token of the family of `before`, for the same user and client. Raises Unauthorized."""
+    return await tokens.issue(
+        transaction,
+        kind,
+        user_id=before.user_id,
+        client_id=before.client_id,
+        connection_id=connection_id,
+        family_id=before.family,
+        lives_seconds=lives_seconds,
+        scope=scope,
+        details=details,
+    )
