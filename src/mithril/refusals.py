@@ -148,7 +148,7 @@ PageParameterDoubled = _named(PageError, "PageParameterDoubled", page="doubled")
 PageParameterMissing = _named(PageError, "PageParameterMissing", page="missing")
 PageClientUnknown = _named(PageError, "PageClientUnknown", page="unknown_client")
 PageClientBlocked = _named(PageError, "PageClientBlocked", page="blocked_client")
-PageRedirectUriUnknown = _named(PageError, "PageRedirectUriUnknown", page="wrong_address")
+PageRedirectUriUnknown = _named(PageError, "PageRedirectUriUnknown", page="wrong_redirect_uri")
 
 # What a gateway is told of a token or an API-key
 AccessTokenExpired = _unauthorized(

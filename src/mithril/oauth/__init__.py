@@ -1,9 +1,11 @@
 """The OAuth core: who may get which token.
 
-    login ──────────► a person's session with the sign-in page, scope `app:authorize`
-    authorize ──────► an approval, and a code for one connection's address        (code, 300 s)
-    code_grant ─────► the code is consumed once: an access and a refresh token    (a family)
-    refresh_grant ──► another access token, never wider than the grant
+    login ────────────► a session of a user with the sign-in page, scope `app:authorize`
+    authorization ────► an approval, and a code for the redirect URI of one connection    (code, 300 s)
+    token_endpoint ──┬► code_grant: the code is consumed once, for an access and a refresh token
+                     └► refresh_grant: another access token, never wider than the grant
 
-Every grant ends in `tokens.service.issue`. A code that comes a second time ends its family.
+Every token is issued by `tokens.service.issue`. All that comes of one code is a family; a code that is presented a
+second time revokes it. Three edges call these rules: `esoz_routes` with `factor_routes`, `standard_routes`, and the
+pages.
 """

@@ -1,4 +1,4 @@
-"""The one grant of the administration: a session for a person (contract.md 3.5)."""
+"""Administration: a session for a user (rule ADM-19)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,11 +11,11 @@ from mithril.web import admin, requests, routing, wrapped_bodies
 
 
 async def issue_access(request: Request) -> Response:
-    """An access token for the person of the path, as if they had logged in through the client."""
+    """Issue an access token for the user in the path, as if they had logged in through the client."""
     user_id = admin.identifier(request, "user_id")
     fields = await wrapped_bodies.read_wrapped(request, "token")
     settings, database, _ = requests.resources(request)
-    await trusted_session.check_person(database, user_id)
+    await trusted_session.check_user(database, user_id)
     client_id, scope = _text(fields, "client_id"), _text(fields, "scope")
     issued = await trusted_session.begin(
         database,
@@ -29,7 +29,7 @@ async def issue_access(request: Request) -> Response:
 
 
 def _text(fields: Document, name: str) -> str:
-    """Raises Unprocessable for what is missing, blank or no text."""
+    """Return the text of a field. Raises ParametersInvalid for one that is missing, blank or no text."""
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise refusals.ParametersInvalid

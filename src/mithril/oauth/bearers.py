@@ -1,6 +1,6 @@
-"""Tokens that are presented to sign in further, rather than to call the API: each check with its own answer.
+"""Tokens that are presented to go on with a login, rather than to call the API: each check has its own refusal.
 
-What a bearer token may do at the API is decided in `access`, which tells all of these apart for nobody.
+What a bearer token may do at the API is decided in `access`, which gives one answer to all of these.
 """
 
 from mithril import refusals
@@ -13,7 +13,7 @@ from mithril.users import store as user_store
 
 
 async def find(database: Database, value: str) -> Token:
-    """The token of that value, of any kind, living or not. Raises Unauthorized."""
+    """Return the token of that value, of any kind, active or not. Raises TokenInvalid."""
     token = await token_store.find_token(database, value)
     if token is None:
         raise refusals.TokenInvalid
@@ -21,13 +21,13 @@ async def find(database: Database, value: str) -> Token:
 
 
 def check_active(token: Token) -> None:
-    """Raises Unauthorized for a token that is expired, ended or used up."""
+    """Raises TokenExpired for a token that is expired, revoked or used."""
     if token.is_expired or token.is_used:
         raise refusals.TokenExpired
 
 
 async def check_client_and_user(database: Database, token: Token) -> None:
-    """Raises Unauthorized when the token's person or client is gone or blocked: blocking must bite."""
+    """Raises Unauthorized when user or client of the token are blocked or deleted."""
     user = await user_store.find_user(database, token.user_id)
     if user is None:
         raise refusals.UserUnknown

@@ -1,7 +1,7 @@
-"""The ESOZ routes of signing in: login, logout, approval and code, tokens, nonce (contract.md 3.2).
+"""The ESOZ routes: login, logout, approval and code, tokens, nonce (rules SGN-1, SGN-37, SGN-38, AUT-1, TOK-9).
 
-Their bodies, answers and order of checks are those of the original; the rules are in the other modules of this
-folder, which the standard routes and the pages call too. The routes of the second factor are in `factor_routes`.
+Their bodies, answers and order of checks are those of ESOZ; the rules are in the other modules of this folder, which
+the standard routes and the pages call too. The routes of the second factor are in `factor_routes`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -41,12 +41,12 @@ APP = Fields("mithril.oauth", "app_authorize.json")
 APP_OF_USER = Fields("mithril.oauth", "app_authorize_internal.json")
 NONCE = Fields("mithril.oauth", "nonce.json")
 
-# Gets what the body wraps in `token`, not yet held against any schema.
-Grant = Callable[[Request, Document], Awaitable[Response]]
+# Gets what the body wraps in `token`, not yet checked against any schema.
+GrantHandler = Callable[[Request, Document], Awaitable[Response]]
 
 
-def by_grant_type(grants: Mapping[str, Grant]) -> routing.Handler:
-    """A handler that reads `{"token": {"grant_type": …}}` and leaves the rest to the grant (contract.md 3.2.2)."""
+def by_grant_type(grants: Mapping[str, GrantHandler]) -> routing.Handler:
+    """Return a handler that reads `{"token": {"grant_type": …}}` and leaves the rest to the grant (rule TOK-9)."""
 
     async def dispatch(request: Request) -> Response:
         fields = await wrapped_bodies.read_wrapped(request, "token")
@@ -62,7 +62,7 @@ def by_grant_type(grants: Mapping[str, Grant]) -> routing.Handler:
 
 
 async def log_in(request: Request, fields: Document) -> Response:
-    """API-009-001-001-0323, Login: the grants password and change_password."""
+    """Log in: API-009-001-001-0323, the grants password and change_password."""
     given = LOGIN.cast(fields)
     settings, database, messenger = requests.resources(request)
     grant_type, scope = GrantType(given["grant_type"]), given["scope"]
@@ -84,13 +84,13 @@ async def log_in(request: Request, fields: Document) -> Response:
 
 
 async def log_out(request: Request) -> Response:
-    """API-009-001-001-0326, Logout. There is no body."""
+    """Log out: API-009-001-001-0326. There is no body."""
     await logout.log_out(requests.resources(request).database, access.bearer_token(request))
     return envelope.answer_without_data(request)
 
 
 async def exchange_code(request: Request, fields: Document) -> Response:
-    """Exchange oAuth code grant to access token."""
+    """Exchange a code for an access token and a refresh token."""
     given = CODE.cast(fields)
     wanted = TokenRequest(
         grant_type=GrantType.CODE,
@@ -102,33 +102,33 @@ async def exchange_code(request: Request, fields: Document) -> Response:
 
 
 async def refresh(request: Request, fields: Document) -> Response:
-    """API-009-001-001-0325, Use refresh token for access token extension."""
+    """Exchange a refresh token for an access token: API-009-001-001-0325."""
     given = REFRESH.cast(fields)
     wanted = TokenRequest(grant_type=GrantType.REFRESH, presented=given["refresh_token"])
     return await _exchange(request, given, wanted)
 
 
 async def authorize_app(request: Request, caller: Caller, _: Document) -> Response:
-    """Authorize an approval: the person is the one behind the bearer token."""
+    """Approve a client for the user of the bearer token, and issue a code."""
     given = APP.cast(await wrapped_bodies.read_wrapped(request, "app"))
     return await _authorize(request, given, user_id=caller.user_id, actor=access.actor(request, caller))
 
 
 async def authorize_app_of_user(request: Request) -> Response:
-    """The same on the internal listener, for a front end that names the person by X-Consumer-Id."""
+    """Do the same on the internal listener, for a front end that names the user by X-Consumer-Id."""
     consumer_id = requests.header(request, "x-consumer-id")
     if not consumer_id:
         raise refusals.ConsumerIdMissing
     fields = await wrapped_bodies.read_wrapped(request, "app")
     given = APP_OF_USER.cast({**fields, "user_id": consumer_id})
     user_id = UUID(given["user_id"])
-    address = requests.network_address(request)
-    actor = Actor(user_id=user_id, request_id=request.scope["request_id"], network_address=address)
+    network_address = requests.network_address(request)
+    actor = Actor(user_id=user_id, request_id=request.scope["request_id"], network_address=network_address)
     return await _authorize(request, given, user_id=user_id, actor=actor)
 
 
 async def issue_nonce(request: Request) -> Response:
-    """Get nonce."""
+    """Issue a nonce."""
     given = NONCE.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
     token = await nonce.issue(database, settings, client_id=UUID(given["client_id"]))
@@ -145,7 +145,7 @@ async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> 
 
 
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
-    """Rows 4 to 10 of contract.md 3.2.1 in their order, and the code."""
+    """Take the steps in the order of rules AUT-5 to AUT-12."""
     settings, database, _ = requests.resources(request)
     known = await authorization.identify_client(database, UUID(given["client_id"]))
     user = authorization.identify_user(await users.find_user(database, user_id))
@@ -164,12 +164,12 @@ async def _authorize(request: Request, given: Document, *, user_id: UUID, actor:
     )
 
 
-LOGIN_GRANTS: dict[str, Grant] = {
+LOGIN_GRANTS: dict[str, GrantHandler] = {
     GrantType.PASSWORD: log_in,
     GrantType.CHANGE_PASSWORD: log_in,
     **factor_routes.LOGIN_GRANTS,
 }
-TOKEN_GRANTS: dict[str, Grant] = {GrantType.CODE: exchange_code, GrantType.REFRESH: refresh}
+TOKEN_GRANTS: dict[str, GrantHandler] = {GrantType.CODE: exchange_code, GrantType.REFRESH: refresh}
 APPROVAL = "/oauth/apps/authorize"
 
 ROUTES = [

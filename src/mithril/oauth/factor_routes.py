@@ -1,6 +1,6 @@
-"""The ESOZ routes of the second factor and of a new password (contract.md 3.2.3, 3.2.5).
+"""The ESOZ routes of the second factor and of a new password (rules SGN-25 to SGN-36).
 
-The two grants here are dispatched by `routes`. The rules are in `second_factor` and `password_change`.
+The two grants here are dispatched by `esoz_routes`. The rules are in `login`, `phone_change` and `password_change`.
 """
 
 import re
@@ -33,7 +33,7 @@ PASSWORD = Fields("mithril.oauth", "update_password.json")
 
 
 async def authorize_2fa(request: Request, fields: Document) -> Response:
-    """The grant authorize_2fa_access_token: the code of the message for a session."""
+    """Exchange a one-time password for a session: the grant authorize_2fa_access_token."""
     code = _code(fields)
     settings, database, _ = requests.resources(request)
     issued = await login.authorize(database, settings, bearer=_bearer(request), code=code, actor=_actor(request))
@@ -41,14 +41,14 @@ async def authorize_2fa(request: Request, fields: Document) -> Response:
 
 
 async def refresh_2fa(request: Request, _: Document) -> Response:
-    """The grant refresh_2fa_access_token: another message."""
+    """Send another one-time password: the grant refresh_2fa_access_token."""
     settings, database, messenger = requests.resources(request)
     begun = await login.refresh(database, settings, bearer=_bearer(request), messenger=messenger)
     return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
 async def init_factor(request: Request) -> Response:
-    """A message to the phone that is to be the person's second factor."""
+    """Send a one-time password to the phone that is to be the user's second factor."""
     settings, database, messenger = requests.resources(request)
     token = await bearers.find(database, _bearer(request))
     bearers.check_active(token)
@@ -63,7 +63,7 @@ async def init_factor(request: Request) -> Response:
 
 
 async def approve_factor(request: Request) -> Response:
-    """The code of that message makes the phone the person's second factor."""
+    """Make that phone the user's second factor."""
     settings, database, _ = requests.resources(request)
     bearer = _bearer(request)
     token = await bearers.find(database, bearer)
@@ -78,7 +78,7 @@ async def approve_factor(request: Request) -> Response:
 
 
 async def update_password(request: Request) -> Response:
-    """A new password for the person of a change-password token."""
+    """Set a new password for the user of a change-password token."""
     database = requests.resources(request).database
     token = await bearers.find(database, _bearer(request))
     bearers.check_active(token)
@@ -87,14 +87,14 @@ async def update_password(request: Request) -> Response:
     given = PASSWORD.cast(await wrapped_bodies.read_wrapped(request, "user"))
     actor = _actor(request, token)
     try:
-        person = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
+        user = await password_change.update_password(database, token=token, password=given["password"], actor=actor)
     except errors.ValidationFailed as refusal:
         raise errors.ValidationFailed(refusal.invalid, message=MESSAGE) from None
-    return envelope.answer(request, user_view(person))
+    return envelope.answer(request, user_view(user))
 
 
 def _bearer(request: Request) -> str:
-    """Raises Unauthorized: here a missing header and a wrong one have names of their own (contract.md 2.3)."""
+    """Return the bearer token. Raises BearerMissing, TokenInvalid (rules SGN-25, SGN-26)."""
     values = request.headers.getlist("authorization")
     if len(values) != 1 or values[0].partition(" ")[0].lower() != "bearer":
         raise refusals.BearerMissing
@@ -105,7 +105,7 @@ def _bearer(request: Request) -> str:
 
 
 def _code(fields: Document) -> str:
-    """The digits that were sent, as a number or as text, without the zeros that a number cannot begin with."""
+    """Return the digits that were sent, as a number or as text, without leading zeros."""
     otp = fields.get("otp")
     if isinstance(otp, str) and DIGITS.fullmatch(otp):
         fields = {**fields, "otp": int(otp)}
@@ -113,7 +113,7 @@ def _code(fields: Document) -> str:
 
 
 def _factor(fields: Document) -> Document:
-    """Type and phone. Raises ValidationFailed, with the rules of both."""
+    """Return type and phone. Raises ValidationFailed, with the broken rules of both."""
     invalid: list[Any] = []
     try:
         given = FACTOR.cast(fields)

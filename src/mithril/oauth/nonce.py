@@ -1,7 +1,6 @@
-"""Nonces: a client gets one, inside a JWT, for a person to sign; it is good for that client, once, and not for long.
+"""Nonces: a client gets one, inside a JWT, for a user to sign; it is good for that client, once, for some minutes.
 
-Source: contract.md 3.2.4, with a real random number in place of the original's constant. What is signed, and by
-whom, is not known here.
+Source: rules SGN-38 to SGN-40. What is signed, and by whom, is not known here.
 """
 
 import hashlib
@@ -19,12 +18,12 @@ from mithril.oauth import store
 from mithril.settings import Settings
 
 ALGORITHM = "HS512"
-ISSUER, AUDIENCE, KIND = "EHealth", "mithril-login", "access"
+ISSUER, AUDIENCE, TYPE = "EHealth", "mithril-login", "access"
 SECONDS_PER_MINUTE = 60
 
 
 async def issue(database: Database, settings: Settings, *, client_id: UUID) -> str:
-    """A JWT with a fresh nonce for that client.
+    """Return a JWT with a fresh nonce for that client.
 
     Raises NotFound, Unauthorized, and ServiceUnavailable where there is no key to sign with.
     """
@@ -40,7 +39,7 @@ async def issue(database: Database, settings: Settings, *, client_id: UUID) -> s
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
-        "typ": KIND,
+        "typ": TYPE,
         "iat": now,
         "nbf": now - 1,
         "exp": now + lives_seconds,
@@ -52,7 +51,7 @@ async def issue(database: Database, settings: Settings, *, client_id: UUID) -> s
 
 
 async def consume(database: Database, settings: Settings, *, token: str, client_id: UUID) -> bool:
-    """Whether the JWT carries a nonce of that client that nobody has used yet; from now on it is used."""
+    """Use up the nonce in the JWT; return whether it was of that client and unused."""
     try:
         claims = jwt.decode(token, _key(settings), algorithms=[ALGORITHM]).claims
     except (JoseError, ValueError):
@@ -64,7 +63,7 @@ async def consume(database: Database, settings: Settings, *, token: str, client_
 
 
 def _key(settings: Settings) -> OctKey:
-    """The key of the settings. In a demo, where nothing is secret, one that all workers of a database agree on."""
+    """Return the key of the settings; in a demo, where nothing is secret, one that all workers share."""
     if settings.jwt_secret:
         return OctKey.import_key(settings.jwt_secret)
     if not settings.demo:

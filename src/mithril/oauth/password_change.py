@@ -1,4 +1,4 @@
-"""A new password for who has shown, by the old one and the second factor, who they are (contract.md 3.2.5).
+"""A new password for a user who has proved who they are, by the old one and the second factor (rules SGN-35, SGN-36).
 
 The rules of passwords themselves are in `users.passwords`.
 """
@@ -16,13 +16,13 @@ from mithril.users.store import UserRecord
 
 
 def check_kind(token: Token) -> None:
-    """Raises Unauthorized for a token that is not for changing a password."""
+    """Raises TokenKindWrong for a token that is not for changing a password."""
     if token.name != TokenKind.CHANGE_PASSWORD:
         raise refusals.TokenKindWrong
 
 
 async def update_password(database: Database, *, token: Token, password: str, actor: Actor) -> UserRecord:
-    """Sets the password of the token's person. The token is used up, and every other one of theirs ends.
+    """Set the password of the token's user, use the token up, and revoke every other token of the user.
 
     `token` must have passed `bearers` and `check_kind`; a refused password leaves it as it was. Raises
     ValidationFailed, Unauthorized.
@@ -32,7 +32,7 @@ async def update_password(database: Database, *, token: Token, password: str, ac
         raise errors.ValidationFailed([Invalid("$.password", broken)])
     password_hash = await passwords.hashed(password)
     async with database.transaction() as transaction:
-        # The person before their tokens, as whoever blocks them does: else the two would wait for each other.
+        # The user before their tokens, in the order of a block: else the two would wait for each other.
         await user_store.lock_user(transaction, token.user_id)
         # Used up first: of many requests at once exactly one gets past this line.
         if not await token_store.replace_token(transaction, token.id):

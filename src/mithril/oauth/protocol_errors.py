@@ -1,6 +1,6 @@
-"""How the standard routes say no: RFC 6749 section 5.2, without the envelope of the other routes.
+"""How the standard routes show a refusal: RFC 6749 section 5.2, without the envelope of the other routes.
 
-A refusal says itself what the RFC calls it (`oauth_error`); where it does not, its status decides.
+A refusal knows what the RFC calls it (`oauth_error`); where it does not, its status decides.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ CODES_OF_FAILURES: Mapping[int, str] = {
 
 
 def show(_: Scope, error: errors.MithrilError) -> Response:
-    """The answer for a refusal; the edge adds the headers that belong to it.
+    """Return the answer for a refusal; the edge adds the headers that belong to it.
 
     Once the client is authenticated, what is left to be wrong is the grant: that is 400 (RFC 6749 section 5.2).
     """
@@ -41,7 +41,7 @@ def show(_: Scope, error: errors.MithrilError) -> Response:
 
 
 def answer(content: Mapping[str, object], *, status: int = HTTPStatus.OK) -> Response:
-    """JSON as these routes send it (RFC 6749 section 5.1); what is None is left out."""
+    """Return JSON as these routes send it (RFC 6749 section 5.1), without what is None."""
     shown = {name: value for name, value in content.items() if value is not None}
     headers = {"cache-control": "no-store", "pragma": "no-cache"}
     return Response(msgspec.json.encode(shown), status, headers, envelope.JSON)

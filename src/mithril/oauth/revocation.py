@@ -1,4 +1,4 @@
-"""A client gives a token back (RFC 7009)."""
+"""Revocation: a client gives a token back (RFC 7009)."""
 
 from mithril import refusals
 from mithril.database.database import Database
@@ -9,10 +9,10 @@ from mithril.tokens.kinds import HELD_BY_CLIENTS, TokenKind
 
 
 async def revoke(database: Database, *, caller: AuthenticatedClient, token: str) -> None:
-    """Ends an access token, or a refresh token with all that its grant has issued (RFC 7009 section 2.1).
+    """Revoke an access token, or a refresh token with its family (RFC 7009 section 2.1).
 
-    A token that is unknown, over, or of another kind is none: nothing happens. Raises Unauthorized for a token of
-    somebody else, which stays as it is.
+    Nothing happens for a token that is unknown, inactive or of another kind. Raises TokenOfAnotherClient for a token
+    that is not the caller's, which stays as it is.
     """
     async with database.transaction() as transaction:
         found = await token_store.find_token(transaction, token)
@@ -20,7 +20,7 @@ async def revoke(database: Database, *, caller: AuthenticatedClient, token: str)
             return
         if not client_authentication.sees(caller, client_id=found.client_id, connection_id=found.connection_id):
             raise refusals.TokenOfAnotherClient
-        # The same lock that the grants take (see code_grant.check_client_and_user): nothing is issued behind our back.
+        # The same lock that the grants take (see `token_endpoint`): nothing is issued meanwhile.
         await store.find_approval(transaction, found.user_id, client_id=found.client_id)
         await token_store.revoke_token(transaction, found.id)
         if found.name == TokenKind.REFRESH:

@@ -1,4 +1,4 @@
-"""Scopes: space-separated texts on the wire, what bounds them, and what is left of them later."""
+"""Scopes: space-separated names, what bounds them, and what is left of them later."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -10,31 +10,31 @@ from mithril.oauth.store import RegisteredClient
 
 
 def joined(*scopes: Iterable[str]) -> str:
-    """All of them once, in the order in which they come."""
+    """Return all names once, in the order in which they come."""
     return " ".join(dict.fromkeys(name for part in scopes for name in part))
 
 
 def check_client_type(client: RegisteredClient, scope: str) -> None:
-    """Raises Unprocessable unless the client's type allows all of `scope`."""
+    """Raises ScopeNotOfClientType unless the client's type allows all of `scope`."""
     lacking = set(scope.split()) - set(client.type_scope.split())
     if lacking:
         raise refusals.ScopeNotOfClientType(detail=f"not of the type: {joined(sorted(lacking))}")
 
 
 async def role_scope(source: Source, user_id: UUID, *, client_id: UUID) -> str:
-    """All that the person's roles in the client, and their global roles, allow."""
+    """Return all that the user's roles in the client, and their global roles, allow."""
     parts = await store.list_role_scopes(source, user_id, client_id=client_id)
     return joined(*(part.split() for part in parts))
 
 
 def check_roles(allowed: str, scope: str) -> None:
-    """Raises Unprocessable unless the roles allow all of `scope`."""
+    """Raises ScopeNotOfRoles unless the roles allow all of `scope`."""
     lacking = set(scope.split()) - set(allowed.split())
     if lacking:
         raise refusals.ScopeNotOfRoles(detail=f"not of the roles: {joined(sorted(lacking))}")
 
 
 def narrowed(scope: str, *bounds: str) -> str:
-    """What of `scope` every bound still allows, in its order."""
+    """Return what every bound still allows of `scope`, in its order."""
     allowed = [set(bound.split()) for bound in bounds]
     return joined(name for name in scope.split() if all(name in bound for bound in allowed))

@@ -1,6 +1,6 @@
-"""The routes of every OAuth library: token, revocation, introspection, and the metadata that leads to them.
+"""The routes that OAuth libraries know: token, revocation, introspection, and the metadata that leads to them.
 
-Here are the shapes of RFC 6749, 7009, 7662 and 8414; the rules are those of the ESOZ routes too. The page to which
+Their shapes are those of RFC 6749, 7009, 7662 and 8414; their rules are those of the ESOZ routes. The page to which
 a browser is sent, `/oauth2/authorize`, is in `pages`.
 """
 
@@ -38,7 +38,7 @@ ClientHandler = Callable[[Request, AuthenticatedClient, Fields], Awaitable[Respo
 
 
 async def issue_token(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
-    """The token endpoint (RFC 6749 section 3.2)."""
+    """Issue tokens: the token endpoint (RFC 6749 section 3.2)."""
     settings, database, _ = requests.resources(request)
     granted = await token_endpoint.exchange(database, settings, caller=caller, request=token_request(form))
     content = {
@@ -68,13 +68,13 @@ def token_request(form: Fields) -> TokenRequest:
 
 
 async def revoke(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
-    """The revocation endpoint (RFC 7009). `token_type_hint` is no help: every token is found by its value."""
+    """Revoke a token (RFC 7009). `token_type_hint` is ignored: every token is found by its value."""
     await revocation.revoke(requests.resources(request).database, caller=caller, token=forms.required(form, "token"))
     return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
 
 
 async def introspect(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
-    """The introspection endpoint (RFC 7662), for clients that have proved who they are."""
+    """Show a token (RFC 7662) to a client that has proved who it is."""
     if caller.connection is None:
         raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
     value = forms.required(form, "token")
@@ -84,7 +84,7 @@ async def introspect(request: Request, caller: AuthenticatedClient, form: Fields
 
 
 def introspection_view(token: ActiveToken, *, issuer: str) -> Mapping[str, object]:
-    """RFC 7662 section 2.2. Only an access token has a `token_type`: nobody may take a refresh token for one."""
+    """Return an active token as in RFC 7662 section 2.2; only an access token has a `token_type`."""
     return {
         "active": True,
         "scope": token.scope,
@@ -98,12 +98,12 @@ def introspection_view(token: ActiveToken, *, issuer: str) -> Mapping[str, objec
 
 
 async def show_metadata(request: Request) -> Response:
-    """Where everything is and what it can do (RFC 8414 section 3.2)."""
+    """Show where everything is and what it can do (RFC 8414 section 3.2)."""
     return protocol_errors.answer(metadata(requests.origin(request.scope)))
 
 
 def metadata(issuer: str) -> Mapping[str, object]:
-    """The server as the caller reaches it. Scopes are not listed: which there are depends on client and person."""
+    """Return the server as the caller reaches it. Scopes are not listed: they depend on client and user."""
     return {
         "issuer": issuer,
         "authorization_endpoint": issuer + AUTHORIZE,
@@ -128,7 +128,7 @@ def _seconds(moment: datetime) -> int:
 
 
 def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
-    """A POST route for authenticated clients, and what its path says to any other method."""
+    """Return a POST route for authenticated clients, and what its path answers to any other method."""
 
     async def handle(request: Request) -> Response:
         request.scope[requests.REFUSAL_VIEW] = protocol_errors.show

@@ -11,7 +11,7 @@ from mithril.database.database import Database, PooledConnection, Source, find_o
 
 
 class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
-    """What a grant asks about a client. `settings` is JSON as text."""
+    """A client as far as grants ask about it. `settings` is JSON as text."""
 
     id: UUID
     name: str
@@ -32,7 +32,7 @@ class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """The connection through which a grant goes."""
+    """A connection as far as grants ask about it."""
 
     id: UUID
     client_id: UUID
@@ -41,7 +41,7 @@ class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person has consented to for a client."""
+    """What a user has approved for a client."""
 
     id: UUID
     scope: str
@@ -64,7 +64,7 @@ SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
  UNION ALL
 SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = $1
 """
-# What was approved before stays approved; the new scopes come first (contract.md 3.2.1).
+# What was approved before stays approved; the new scopes come first (rule AUT-13).
 APPROVE = f"""
 WITH old AS (
     SELECT id, scope FROM apps WHERE user_id = $1 AND client_id = $2
@@ -79,7 +79,7 @@ SELECT CASE WHEN old.id IS NULL THEN 'approval.create' ELSE 'approval.update' EN
        jsonb_build_object('scope', approved.scope), $4, $5, $6, $7, $8
   FROM approved LEFT JOIN old USING (id)
 """
-# Client and user first, as whoever blocks or deletes them does: the other way round two would wait for each other.
+# Client and user first, in the order of a block or a deletion: else the two would wait for each other.
 FIND_APPROVAL = """
 SELECT a.id, a.scope FROM apps a JOIN clients c ON c.id = a.client_id JOIN users u ON u.id = a.user_id
  WHERE a.user_id = $1 AND a.client_id = $2
@@ -95,55 +95,55 @@ RETURNING id
 
 
 async def find_client(database: Database, client_id: UUID | None) -> RegisteredClient | None:
-    """The client with its type, or None."""
+    """Return the client with its type, or None."""
     return await find_one(database, RegisteredClient, FIND_CLIENT, client_id)
 
 
 async def find_connection_by_redirect_uri(
     database: Database, client_id: UUID, redirect_uri: str
 ) -> RegisteredConnection | None:
-    """The client's connection with exactly that address (RFC 9700 section 2.1), or None."""
+    """Return the client's connection with exactly that redirect URI (RFC 9700 section 2.1), the oldest, or None."""
     if "\0" in redirect_uri:  # PostgreSQL has no text with it
         return None
     return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_REDIRECT_URI, client_id, redirect_uri)
 
 
 async def hold_connection(transaction: PooledConnection, connection_id: UUID | None) -> RegisteredConnection | None:
-    """The connection of that id as it is now, held against deletion until the transaction ends; or None.
+    """Return the connection of that id as it is now, held against deletion until the transaction ends; or None.
 
-    To be held before any token: a deletion locks connection and tokens in the same order.
+    Hold it before any token: a deletion locks connection and tokens in the same order.
     """
     return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id)
 
 
 async def find_connection_by_secret(database: Database, client_id: UUID, secret: str) -> RegisteredConnection | None:
-    """The client's connection with that secret, the present one or one that still lives, or None."""
+    """Return the client's connection with that secret, the present or a still accepted previous one; or None."""
     digest = security.digest(secret)
     return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_SECRET, client_id, digest)
 
 
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
-    """The scopes of a person's roles in a client, then of their global roles; one text a role."""
+    """Return the scopes of a user's roles in a client, then of their global roles; one text for each role."""
     return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
 
 
 async def hold_user(transaction: PooledConnection, user_id: UUID) -> None:
-    """Lets only one transaction at a time pass here for this person; what merely refers to them is not held up."""
+    """Let only one transaction at a time pass here for this user; rows that only refer to the user are not held up."""
     await transaction.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
 
 
 async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_id: UUID) -> Approval | None:
-    """What the person has approved for the client; held against change until the transaction ends."""
+    """Return what the user has approved for the client, held against change until the transaction ends; or None."""
     return await find_one(transaction, Approval, FIND_APPROVAL, user_id, client_id)
 
 
 async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> None:
-    """Makes the approval say `scope`; writes nothing when it says so already."""
+    """Set the scope of the approval, with an audit row; write nothing where it is so already."""
     await transaction.execute(APPROVE, user_id, client_id, scope, *actor.arguments)
 
 
 async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float) -> UUID:
-    """A fresh nonce of that client: 122 random bits."""
+    """Add a nonce of that client, 122 random bits, and return it."""
     row = await database.fetchrow(ADD_NONCE, client_id, float(lives_seconds))
     assert row is not None, "INSERT returns its row"
     nonce: UUID = row["id"]
@@ -151,5 +151,5 @@ async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float
 
 
 async def consume_nonce(database: Database, nonce: UUID, *, client_id: UUID) -> bool:
-    """Marks the nonce as used; False when it is another client's, expired or used already. Decides any race."""
+    """Mark the nonce as used; False when it is another client's, expired or used. Exactly one of several gets True."""
     return await database.fetchrow(CONSUME_NONCE, nonce, client_id) is not None

@@ -1,25 +1,22 @@
-"""How a token looks in the answer that issues it (contract.md 1.8.1): the one place where its value is shown.
-
-What a token may do is decided by the grants; how it is kept, by `tokens`.
-"""
+"""How a token looks in the answer that issues it (rule TOK-3): the one place where its value is shown."""
 
 import msgspec
 
 from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued
 
-# What a token says about itself, in the order of the contract; whatever else the server notes stays inside.
+# What a token says about itself, in the order of the contract; its other details are not shown.
 SHOWN = ("grant_type", "client_id", "scope", "refresh_token", "redirect_uri", "scope_request")
 SHOWN_OF_A_CODE = ("client_id", "grant_type", "redirect_uri", "scope_request")
 
 
 def view(issued: Issued, *, refresh: Issued | None = None) -> dict[str, object]:
-    """The token with its details; `refresh` is shown too where it was issued beside it. `expires_at` is Unix time."""
+    """Return the token with its details, and the value of `refresh`. `expires_at` is Unix time."""
     return brief_view(issued) | {"details": _details(issued, refresh)}
 
 
 def brief_view(issued: Issued) -> dict[str, object]:
-    """The token without its details."""
+    """Return the token without its details."""
     return {
         "id": issued.id,
         "name": issued.name,

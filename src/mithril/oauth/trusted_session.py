@@ -1,6 +1,6 @@
-"""A session that a trusted back end opens for a person: `POST /admin/users/{user_id}/tokens/access` (contract.md 3.5).
+"""A session that a trusted back end opens for a user: `POST /admin/users/{user_id}/tokens/access` (rule ADM-19).
 
-Nobody proves who they are here: who may ask is decided at the internal listener's door.
+The user does not prove who they are: whoever reaches the internal listener may ask.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from mithril.users import service as users
 from mithril.users import store as user_store
 
 
-async def check_person(database: Database, user_id: UUID) -> None:
+async def check_user(database: Database, user_id: UUID) -> None:
     """Raises NotFound."""
     if await user_store.find_user(database, user_id) is None:
         raise errors.NotFound
@@ -28,9 +28,9 @@ async def check_person(database: Database, user_id: UUID) -> None:
 async def begin(
     database: Database, settings: Settings, *, user_id: UUID, client_id: UUID | None, scope: str, actor: Actor
 ) -> Issued:
-    """An access token for the person and the client; it ends their older sessions, as a login does.
+    """Issue an access token for user and client, and revoke their older sessions, as a login does.
 
-    Unlike the original it gives a blocked person or client nothing. Raises Unauthorized, Unprocessable.
+    A blocked user or client gets nothing. Raises Unauthorized, Unprocessable.
     """
     client = await login.check_client(database, client_id)
     scopes.check_client_type(client, scope)

@@ -1,10 +1,10 @@
-"""The rules of one-time passwords: how they are made, sent, kept and tried.
+"""The rules of one-time passwords: how they are made, sent, stored and tried.
 
-A code is kept as an argon2id hash of the token that it was sent for and the code together. The code alone has a
-million values: whoever had the table could try them all, however slow the hash. The token is in no table, only
-its digest is, and has 192 bits, so a leaked dump gives no code away; the slow hash is for who has the token too.
+A code is stored as an argon2id hash of code and token together. The code alone has a million values: anybody with the
+table could try them all, however slow the hash. The token has 192 bits and is in no table, only its digest is, so a
+leaked dump gives no code away. The slow hash is against an attacker who has the token as well.
 
-Whose session a code opens is decided in `oauth.second_factor`.
+Which token waits for a code is decided in `oauth.second_factor`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ CLOSED: Mapping[str, type[errors.OtpRefused]] = {
 
 
 class SentMessage(NamedTuple):
-    """A code that is on its way and not stored yet."""
+    """A code that was sent and is not stored yet."""
 
     phone: str
     code_hash: str
@@ -40,11 +40,11 @@ class SentMessage(NamedTuple):
 async def send(
     database: Database, settings: Settings, *, messenger: Messenger, user_id: UUID, phone: str, holder: str
 ) -> SentMessage:
-    """Sends a fresh code, which only works together with `holder`, the value of a token.
+    """Send a new code, which only works together with `holder`, the value of a token.
 
-    Every send is counted before it is tried, so that none gets past the limit, and taken back when it fails.
-    Holds no database connection while the message is on its way, so that a slow SMS service stops nobody else.
-    Raises TooManyMessages, MessageNotSent. Source: contract.md 3.10.
+    A message is counted before it is sent, so that none gets past the limit, and the count is taken back when sending
+    fails. No database connection is held meanwhile, so that a slow SMS service stops nobody else.
+    Raises TooManyMessages, MessageNotSent (rules SGN-18, SGN-19).
     """
     key = users.message_counter(user_id)
     await _count_send(database, settings, key)
@@ -66,7 +66,7 @@ async def keep(
     token_id: UUID,
     replaced_token_id: UUID | None,
 ) -> None:
-    """Stores a code that was sent for a token; one that was sent for the token before it is canceled."""
+    """Store a code that was sent for a token, and cancel the one that was sent for the token before it."""
     replaced = [] if replaced_token_id is None else [key_of(replaced_token_id, sent.phone)]
     await store.add_code(
         transaction,
@@ -78,10 +78,10 @@ async def keep(
 
 
 async def try_code(database: Database, settings: Settings, *, key: str, holder: str, code: str) -> UUID:
-    """The id of the code that was tried and is right; `use_code` must yet find that nobody was faster.
+    """Return the id of the stored code that `code` is right for; `use_code` decides which of several requests wins.
 
-    A wrong try is counted, and committed, by the statement that decides what it is told. Raises OtpRefused; where there
-    is no code, or one that opened its session meanwhile, nobody has failed.
+    A wrong try is counted, and committed, by the statement that decides how it is refused. Raises OtpRefused, which
+    is no failure of the user where there is no code, or where the code was used meanwhile.
     """
     found = await store.find_open(database, key, max_attempts=settings.otp_max_attempts)
     if found is not None and await _is_right(found, holder, code.zfill(settings.otp_length)):
@@ -93,23 +93,23 @@ async def try_code(database: Database, settings: Settings, *, key: str, holder: 
 
 
 async def use_code(transaction: PooledConnection, settings: Settings, code_id: UUID) -> None:
-    """Uses up a code that was right: of many at once exactly one gets past this. Raises OtpRefused."""
+    """Use up a code that was right: of several requests at once exactly one gets past this. Raises OtpInvalid."""
     if not await store.use_code(transaction, code_id, max_attempts=settings.otp_max_attempts):
         raise refusals.OtpInvalid(is_failure=False, detail="used at the same moment")
 
 
 def key_of(token_id: UUID, phone: str) -> str:
-    """What a code belongs to (contract.md 1.13)."""
+    """Return the key under which a code is stored (rule SGN-20)."""
     return f"{token_id}==={phone}"
 
 
 def new_code(length: int) -> str:
-    """That many digits, all ten equally likely in each place."""
+    """Return that many random digits."""
     return f"{secrets.randbelow(10**length):0{length}d}"
 
 
 def text_of(code: str, settings: Settings) -> str:
-    """The text of the message; the bare code where the template has no place for it (contract.md 5.4)."""
+    """Return the text of the message; only the code where the template has no place for it (rule SGN-23)."""
     template = settings.otp_sms_template
     return template.replace(PLACE_OF_CODE, code) if PLACE_OF_CODE in template else code
 

@@ -1,4 +1,4 @@
-"""How the browser is sent on: to the client's redirect URI with an answer, or to the next step."""
+"""How the browser is sent on: to the client's redirect URI with an answer, or to the next form."""
 
 from urllib.parse import quote
 
@@ -14,23 +14,23 @@ SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.
 
 
 def give_code(request: Request, asked: AuthorizationRequest, code: str) -> Response:
-    """To the client, with its code (RFC 6749 section 4.1.2)."""
+    """Redirect to the client with its code (RFC 6749 section 4.1.2)."""
     return _to_client(request, asked, {"code": code})
 
 
 def send_back(request: Request, asked: AuthorizationRequest, refusal: errors.MithrilError) -> Response:
-    """To the client, with an error (RFC 6749 section 4.1.2.1)."""
+    """Redirect to the client with an error (RFC 6749 section 4.1.2.1)."""
     request.scope["refusal"] = refusal.name
     return _to_client(request, asked, {"error": refusal.oauth_error, "error_description": refusal.message or ""})
 
 
 def next_step(request: Request) -> Response:
-    """To the same address by GET, so that neither "reload" nor "back" sends a form again."""
+    """Redirect to the same URL by GET, so that neither "reload" nor "back" sends a form again."""
     return Response(status_code=SEE_OTHER, headers={"location": "?" + request.scope["query_string"].decode("latin-1")})
 
 
 def _to_client(request: Request, asked: AuthorizationRequest, answer: dict[str, str]) -> Response:
-    """Whatever the answer is, the login session is over: the next request is for whoever sits there then."""
+    """Redirect to the client; the cookie is removed, since another user may sit there at the next request."""
     if asked.state is not None:
         answer["state"] = asked.state
     if asked.entrance.is_standard:
@@ -41,7 +41,7 @@ def _to_client(request: Request, asked: AuthorizationRequest, answer: dict[str, 
     return response
 
 
-def _with_parameters(address: str, parameters: dict[str, str]) -> str:
-    """The registered address, letter by letter, with more in its query."""
-    separator = "?" if "?" not in address else "" if address.endswith(("?", "&")) else "&"
-    return address + separator + "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+def _with_parameters(redirect_uri: str, parameters: dict[str, str]) -> str:
+    """Return the registered redirect URI, letter by letter, with more in its query."""
+    separator = "?" if "?" not in redirect_uri else "" if redirect_uri.endswith(("?", "&")) else "&"
+    return redirect_uri + separator + "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())

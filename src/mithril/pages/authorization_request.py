@@ -1,7 +1,7 @@
-"""What a client asks by sending a browser here: read from the query, checked in two steps.
+"""The authorization request: what a client asks by sending a browser here. It is checked in two parts.
 
-First the client and its address, which decide whether there is anywhere to send the browser back to; then all
-else, which goes back there as an error (RFC 6749 section 4.1.2.1). Nothing here knows about people.
+The client and its redirect URI come first: they decide whether there is anywhere to send the browser back to. What
+else is wrong goes back there as an error (RFC 6749 section 4.1.2.1). Users are not known here.
 """
 
 import re
@@ -22,7 +22,7 @@ S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC
 
 
 class Entrance(NamedTuple):
-    """One of the two paths, and what differs between them."""
+    """One of the two paths, and what is different there."""
 
     path: str
     style: str  # the style sheet, relative to the path
@@ -43,12 +43,12 @@ class AuthorizationRequest(NamedTuple):
 
     @property
     def scope(self) -> str | None:
-        """What is asked for, or None."""
+        """The scope that is asked for, or None."""
         return self.fields.get("scope")
 
     @property
     def code_challenge(self) -> str | None:
-        """Of PKCE, method S256."""
+        """The challenge of PKCE, method S256, or None."""
         return self.fields.get("code_challenge")
 
 
@@ -96,7 +96,7 @@ def _required(fields: Fields, name: str) -> str:
 
 
 def _check_response_type(asked: AuthorizationRequest) -> None:
-    """RFC 6749 section 3.1.1; the older entrance takes it for granted."""
+    """Check `response_type` (RFC 6749 section 3.1.1), which only the standard entrance requires."""
     response_type = asked.fields.get("response_type")
     if response_type is None and asked.entrance.is_standard:
         raise errors.AuthorizationError("response_type is missing: send response_type=code.")
@@ -105,7 +105,7 @@ def _check_response_type(asked: AuthorizationRequest) -> None:
 
 
 def _check_challenge(asked: AuthorizationRequest) -> None:
-    """RFC 7636 section 4.4.1; a missing method would mean `plain`, which is not accepted (RFC 9700 section 2.1.1)."""
+    """Check PKCE (RFC 7636 section 4.4.1). No method means `plain`, which is refused (RFC 9700 section 2.1.1)."""
     challenge, method = asked.code_challenge, asked.fields.get("code_challenge_method")
     if challenge is None and (asked.redirect.client.is_public or method is not None):
         raise errors.AuthorizationError("code_challenge is missing: this request needs PKCE (S256).")

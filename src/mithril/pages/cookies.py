@@ -1,7 +1,7 @@
-"""The two cookies of the pages: who is visiting, and that a form was ours.
+"""The two cookies of the pages: the login session, and the proof that a form was ours.
 
-Over https both carry the prefix `__Host-`, which keeps neighbouring hosts from setting them, and wants `Path=/`;
-over plain http, where browsers refuse that prefix, they are limited to the entrance's path.
+Over https both have the prefix `__Host-`, which keeps neighbouring hosts from setting them and requires `Path=/`.
+Browsers refuse that prefix over plain http; there the cookies are limited to the path of the entrance.
 """
 
 import re
@@ -20,13 +20,13 @@ VALUE = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 def read(request: Request, name: str) -> str | None:
-    """The cookie's value; None for one that is not of our making."""
+    """Return the cookie's value; None where we did not make it."""
     value = request.cookies.get(_full_name(request, name), "")
     return value if VALUE.fullmatch(value) else None
 
 
 def keep(request: Request, response: Response, name: str, value: str, *, lives_seconds: int | None = None) -> None:
-    """Sets the cookie; without `lives_seconds` until the browser is closed."""
+    """Set the cookie; without `lives_seconds` until the browser is closed."""
     is_secure = _is_secure(request)
     response.set_cookie(
         _full_name(request, name),
@@ -40,18 +40,18 @@ def keep(request: Request, response: Response, name: str, value: str, *, lives_s
 
 
 def forget(request: Request, response: Response, name: str) -> None:
-    """Takes the cookie back, if the browser has sent one."""
+    """Remove the cookie, if the browser has sent one."""
     if _full_name(request, name) in request.cookies:
         keep(request, response, name, "", lives_seconds=0)
 
 
 def form_token(request: Request) -> str:
-    """The value that cookie and form share (double submit); the browser's own one, if it has one."""
+    """Return the value that cookie and form share (double submit): the browser's, if it has one."""
     return read(request, FORM) or security.new_secret()
 
 
 def is_own_form(request: Request, fields: Fields) -> bool:
-    """Whether the form was made for this browser: another site can neither read nor set the cookie."""
+    """Return whether the form was made for this browser: another site can neither read nor set the cookie."""
     expected, given = read(request, FORM), fields.get("form_token")
     return expected is not None and given is not None and compare_digest(expected.encode(), given.encode())
 
@@ -61,6 +61,6 @@ def _full_name(request: Request, name: str) -> str:
 
 
 def _is_secure(request: Request) -> bool:
-    """Whether the browser came by https, perhaps to a proxy in front of us."""
+    """Return whether the browser came by https, perhaps to a proxy in front of us."""
     public_url = requests.resources(request).settings.public_url
     return request.url.scheme == "https" or public_url.lower().startswith("https://")

@@ -1,6 +1,6 @@
-"""From a template to an answer: Jinja with escaping, the language, the policy that the browser must keep.
+"""From a template to an answer: Jinja with escaping, the language, the Content-Security-Policy.
 
-What stands on which page is in `templates`, the words in `texts`, and the look in `style.css`.
+What is on which page is in `templates`, the words in `texts`, and the look in `style.css`.
 """
 
 from importlib import resources as package_files
@@ -37,25 +37,25 @@ STYLE_AT = "pages.style"
 def form_page(
     request: Request, asked: AuthorizationRequest, template: str, *, status: int = 200, **values: object
 ) -> Response:
-    """A page with a form; `values` are what the template wants beyond what every form has."""
+    """Return a page with a form; `values` are what the template needs beyond what every form has."""
     token = cookies.form_token(request)
-    address = urlsplit(asked.redirect.connection.redirect_uri)
-    values |= {"form_token": token, "client": asked.redirect.client.name, "host": address.netloc}
+    target = urlsplit(asked.redirect.connection.redirect_uri)
+    values |= {"form_token": token, "client": asked.redirect.client.name, "host": target.netloc}
     values["action"] = "?" + _query(request)
-    response = _page(request, template, values, status=status, targets=_targets(address.scheme))
+    response = _page(request, template, values, status=status, targets=_targets(target.scheme))
     cookies.keep(request, response, cookies.FORM, token)
     return response
 
 
 def refusal(scope: Scope, error: errors.MithrilError) -> Response:
-    """The page that explains an error; `web.edge` calls it for the routes of the pages."""
+    """Return the page that explains an error; `web.edge` calls it for the routes of the pages."""
     known = error.page if isinstance(error, errors.PageError) else str(error.status)
     values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
     return _page(Request(scope), "error.html", values, status=error.status, targets="'none'")
 
 
 def language(request: Request) -> str:
-    """The language of the pages for this request."""
+    """Return the language of the pages for this request."""
     return texts.language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
 
 
@@ -75,16 +75,16 @@ def _page(request: Request, template: str, values: dict[str, object], *, status:
 
 
 def _targets(scheme: str) -> str:
-    """Where our forms may lead: to us, and to the address.
+    """Return where our forms may lead: to us, and to the redirect URI.
 
-    Chromium holds the whole chain of redirects that follows a form against this list, also what the client's
-    callback does next, on whichever of its hosts. So it is the scheme that is named here and not the address,
-    which is exact already: it is taken from the database, never from the form.
+    Chromium checks the whole chain of redirects that follows a form against this list, also what the client's
+    callback does next, on any of its hosts. So the list names the scheme and not the redirect URI, which is exact
+    anyway: it comes from the database, never from the form.
     """
     return "'self' https:" if scheme == "https" else "'self' https: http:"
 
 
 def _query(request: Request, *, without: str = "") -> str:
-    """The query as it was sent, perhaps without one of its parameters."""
+    """Return the query as it was sent, perhaps without one of its parameters."""
     parts = request.scope["query_string"].decode("latin-1").split("&")
     return "&".join(part for part in parts if not without or part.partition("=")[0] != without)

@@ -1,4 +1,4 @@
-"""Both entrances, and what follows each form. The flow as a whole is drawn at the head of the package."""
+"""The routes of both entrances, and what follows each form. The whole flow is drawn in the package's docstring."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,11 +32,11 @@ SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
 MAX_EMAIL = 254
 
-Handler = Callable[[Request, AuthorizationRequest, Fields], Awaitable[Response]]
+PageHandler = Callable[[Request, AuthorizationRequest, Fields], Awaitable[Response]]
 
 
-def page(entrance: Entrance, handler: Handler, method: str) -> Route:
-    """A route whose refusals are pages, or, once client and address are right, errors for the client."""
+def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
+    """Return a route whose refusals are pages or, once client and redirect URI are right, errors for the client."""
 
     async def shown(request: Request) -> Response:
         request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
@@ -53,25 +53,25 @@ def page(entrance: Entrance, handler: Handler, method: str) -> Route:
 
 
 async def ask(request: Request, asked: AuthorizationRequest, _: Fields) -> Response:
-    """The form of the step at which the browser is."""
+    """Show the form of the step at which the browser is."""
     return await _form(request, asked)
 
 
 async def receive(request: Request, asked: AuthorizationRequest, fields: Fields) -> Response:
-    """A form that was sent."""
+    """Take a form that was sent."""
     if not cookies.is_own_form(request, fields):
         return await _form(request, asked, problem="form", status=403)
     if "decision" not in fields.values:
         return await _sign_in(request, asked, fields)
     session = await login_sessions.find(request, asked)
     if session is None:
-        return await _form(request, asked, problem="visit_over", status=401)
+        return await _form(request, asked, problem="session_over", status=401)
     step = _confirm if session.waits_for_second_factor else _decide
     return await step(request, asked, fields, session)
 
 
 async def show_style(request: Request) -> Response:
-    """The style sheet of the pages."""
+    """Show the style sheet of the pages."""
     headers = {"etag": rendering.STYLE_TAG, "cache-control": "public, max-age=3600"}
     if conditional.is_known(request, rendering.STYLE_TAG):
         return Response(status_code=304, headers=headers)
@@ -105,7 +105,7 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Fields
 
 
 async def _confirm(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
-    """The second factor."""
+    """Take the form of the second factor."""
     if fields.get("decision") == "again":
         return await _send_again(request, asked, session)
     if fields.get("decision") == "switch":
@@ -113,11 +113,11 @@ async def _confirm(request: Request, asked: AuthorizationRequest, fields: Fields
     try:
         await login_sessions.confirm(request, asked, session, fields.get("code") or "")
     except refusals.FactorNotSet:
-        return await _form(request, asked, problem="visit_over", status=401)
+        return await _form(request, asked, problem="session_over", status=401)
     except errors.OtpRefused as refusal:
         over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, asked) is None
         problem = "code_over" if over else "code_wrong"
-        return await _form(request, asked, problem=problem, status=401, signs_in_anew=over)
+        return await _form(request, asked, problem=problem, status=401, starts_over=over)
     return await _admit(request, asked, session.user)
 
 
@@ -125,16 +125,16 @@ async def _send_again(request: Request, asked: AuthorizationRequest, session: Lo
     try:
         waiting = await login_sessions.send_again(request, session)
     except refusals.FactorNotSet:
-        return await _form(request, asked, problem="visit_over", status=401, signs_in_anew=True)
+        return await _form(request, asked, problem="session_over", status=401, starts_over=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
         return await _form(request, asked, problem=refusal.page or "wrong", status=refusal.status)
     return _next_step(request, waiting.value)
 
 
 async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> Response:
-    """Somebody has just proved who they are: the consent form, if there is anything to consent to.
+    """Lead a user who has just proved who they are to the consent form, or, with nothing new to allow, to the client.
 
-    A public client may be anybody who borrowed its identifier, so it always gets there (RFC 8252 section 8.6).
+    Anybody can use the identifier of a public client, so its users always see the form (RFC 8252 section 8.6).
     """
     request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(asked.redirect.client.id)}
     settings, database, _ = requests.resources(request)
@@ -146,7 +146,7 @@ async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> R
 
 
 async def _decide(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
-    """The consent form. The visit ends first: whoever comes second with the same one gets nothing."""
+    """Take the consent form. The session is used up first: a second form of the same session gives nothing."""
     decision = fields.get("decision")
     if decision == "switch":
         return await _switch(request, session)
@@ -157,7 +157,7 @@ async def _decide(request: Request, asked: AuthorizationRequest, fields: Fields,
     if decision == "allow" and fields.get("scope") != wanted.granted.scope:
         return await _form(request, asked, problem="changed", status=409)
     if not await login_sessions.end(request, session):
-        return await _form(request, asked, problem="visit_over", status=401)
+        return await _form(request, asked, problem="session_over", status=401)
     if decision == "deny":
         raise refusals.AuthorizationDenied
     return await _give_code(request, asked, session.user, wanted)
@@ -184,9 +184,9 @@ def _next_step(request: Request, value: str) -> Response:
 
 
 async def _form(
-    request: Request, asked: AuthorizationRequest, *, problem: str = "", status: int = 200, signs_in_anew: bool = False
+    request: Request, asked: AuthorizationRequest, *, problem: str = "", status: int = 200, starts_over: bool = False
 ) -> Response:
-    session = None if signs_in_anew else await login_sessions.find(request, asked)
+    session = None if starts_over else await login_sessions.find(request, asked)
     if session is None:
         return await _sign_in_form(request, asked, problem=problem, status=status)
     if session.waits_for_second_factor:

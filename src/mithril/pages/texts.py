@@ -8,27 +8,30 @@ import msgspec
 
 LANGUAGES: Final = {"uk": "Українська", "en": "English"}
 DEFAULT: Final = "uk"
-MAX_WISHES = 20
+MAX_PREFERENCES = 20
 
 
 def language(chosen: str | None, accepted: str) -> str:
-    """`chosen` by the person, else the one that the browser likes best (RFC 9110 section 12.5.4), else Ukrainian."""
+    """Return the language that the user chose, else the one that the browser prefers, else Ukrainian.
+
+    Source: RFC 9110 section 12.5.4.
+    """
     if chosen in LANGUAGES:
         return str(chosen)
-    wishes = [_wish(part) for part in accepted.split(",")[:MAX_WISHES]]
-    known = [(weight, tag) for tag, weight in wishes if tag in LANGUAGES and weight > 0]
-    # The first of those that weigh the most.
-    return max(known, key=lambda wish: wish[0])[1] if known else DEFAULT
+    preferences = [_preference(part) for part in accepted.split(",")[:MAX_PREFERENCES]]
+    known = [(weight, tag) for tag, weight in preferences if tag in LANGUAGES and weight > 0]
+    # The first of those with the greatest weight.
+    return max(known, key=lambda preference: preference[0])[1] if known else DEFAULT
 
 
 def words(language: str) -> dict[str, str]:
-    """All texts by their names."""
+    """Return all texts by their names."""
     found: dict[str, str] = _load("texts.json")[language]
     return found
 
 
 def scope_words(scope: str, language: str) -> str | None:
-    """What a scope allows, in words; None for one that we have no words for."""
+    """Return what a scope allows, in words; None for a scope that has no words."""
     known = _load("scopes.json").get(scope)
     return None if known is None else str(known[language])
 
@@ -38,8 +41,8 @@ def _load(name: str) -> Any:  # noqa: ANN401 -- JSON; a test holds it to its for
     return msgspec.json.decode(package_files.files("mithril.pages").joinpath(name).read_bytes())
 
 
-def _wish(part: str) -> tuple[str, float]:
-    """A language range without its region, and its weight."""
+def _preference(part: str) -> tuple[str, float]:
+    """Return a language range without its region, and its weight."""
     tag, _, parameter = part.partition(";")
     name, _, weight = parameter.strip().partition("=")
     try:

@@ -1,4 +1,4 @@
-"""How tokens come into being, are consumed and end. Which scope a token may carry is decided in `oauth`."""
+"""How tokens are issued, and older sessions revoked. Which scope a token may have is decided in `oauth`."""
 
 from uuid import UUID
 
@@ -22,11 +22,10 @@ async def issue(
     family_id: UUID | None = None,
     value: str | None = None,
 ) -> Issued:
-    """A new token with its value, which is nowhere else. `details` is what it says beyond client and scope.
+    """Issue a token, and return it with its value, which is nowhere else.
 
-    `value`: of `security.new_secret`, where something else was made for the token before it.
-    Raises Unauthorized where client or person were blocked since the caller looked: blocking ends what is there,
-    and nothing may come after it.
+    `value`: of `security.new_secret`, where something was bound to the token before it is issued. Raises IssueDenied
+    where client or user were blocked meanwhile: a block revokes what is there, and nothing may be issued after it.
     """
     value = value or security.new_secret()
     issued = await store.add_token(
@@ -47,10 +46,7 @@ async def issue(
 
 
 async def revoke_older_sessions(transaction: PooledConnection, issued: Issued) -> None:
-    """Ends the other living tokens of this person with this client, of the kinds that `issued` replaces.
-
-    Source: contract.md 5.3.
-    """
-    replaced = kinds.REPLACED_BY.get(issued.name)
+    """Revoke the other active tokens of this user with this client, of the kinds that `issued` replaces."""
+    replaced = kinds.REPLACED_BY.get(issued.name)  # rule SGN-16
     if replaced:
         await store.revoke_others(transaction, issued, kinds=replaced)
