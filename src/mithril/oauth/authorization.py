@@ -126,10 +126,10 @@ async def approve(
             await store.approve(transaction, user_id, client_id=client.id, scope=approved, actor=actor)
         return await tokens.issue(
             transaction,
+            settings,
             TokenKind.CODE,
             user_id=user_id,
             client_id=client.id,
             connection_id=connection.id,
-            lives_seconds=settings.auth_code_grant_lifetime,
             details=details,
         )

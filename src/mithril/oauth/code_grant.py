@@ -7,9 +7,9 @@ from hmac import compare_digest
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
-from mithril.oauth import grants
 from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant
 from mithril.settings import Settings
+from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 
@@ -45,24 +45,13 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     """Issue a refresh token and an access token, through the connection whose secret was shown."""
     code = redemption.token
     connection_id = redemption.connection.id if redemption.connection else None
-    scope = code.details.scope_request or ""
-    refresh = await grants.issue(
-        transaction,
-        TokenKind.REFRESH,
-        code,
-        connection_id=connection_id,
-        lives_seconds=settings.auth_refresh_token_lifetime,
-        scope=scope,
-        details=Details(grant_type=GrantType.CODE),
+    scope, details = code.details.scope_request or "", Details(grant_type=GrantType.CODE)
+    refresh = await tokens.issue_after(
+        transaction, settings, TokenKind.REFRESH, code, connection_id=connection_id, scope=scope, details=details
     )
-    access = await grants.issue(
-        transaction,
-        TokenKind.ACCESS,
-        code,
-        connection_id=connection_id,
-        lives_seconds=settings.auth_access_token_lifetime,
-        scope=scope,
-        details=Details(grant_type=GrantType.CODE, redirect_uri=code.details.redirect_uri),
+    details = Details(grant_type=GrantType.CODE, redirect_uri=code.details.redirect_uri)
+    access = await tokens.issue_after(
+        transaction, settings, TokenKind.ACCESS, code, connection_id=connection_id, scope=scope, details=details
     )
     return GrantedTokens(access, refresh)
 

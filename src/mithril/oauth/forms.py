@@ -13,12 +13,12 @@ from starlette.requests import Request
 from mithril import errors, refusals
 from mithril.oauth.client_authentication import Credentials
 from mithril.web import bodies, forms
-from mithril.web.forms import Fields
+from mithril.web.forms import Parameters
 
 BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE)  # RFC 7617 section 2
 
 
-async def read(request: Request) -> Fields:
+async def read(request: Request) -> Parameters:
     """Return the parameters in the body. Raises ProtocolError, RequestTooLarge, RequestTimeout, ClientDisconnect."""
     if not forms.is_form(request):
         raise errors.ProtocolError("Send the parameters as application/x-www-form-urlencoded.")
@@ -34,7 +34,7 @@ async def read(request: Request) -> Fields:
     return fields
 
 
-def required(form: Fields, name: str) -> str:
+def required(form: Parameters, name: str) -> str:
     """Return the value of a parameter. Raises ProtocolError when it is missing."""
     value = form.get(name)
     if value is None:
@@ -42,7 +42,7 @@ def required(form: Fields, name: str) -> str:
     return value
 
 
-def credentials(request: Request, form: Fields) -> Credentials:
+def credentials(request: Request, form: Parameters) -> Credentials:
     """Return the client's credentials from the Authorization header, else from the form, never from both.
 
     Raises ProtocolError. Source: RFC 6749 section 2.3.1.

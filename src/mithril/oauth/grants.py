@@ -2,15 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from mithril.database.database import PooledConnection
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
-from mithril.tokens import service as tokens
-from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.tokens.store import Issued, Token
 
 
@@ -56,27 +54,3 @@ class TokenGrant(NamedTuple):
     consume: Callable[[PooledConnection, Redemption], Awaitable[bool]]
     """Takes the token; False when it was taken before."""
     issue: Callable[[PooledConnection, Settings, Redemption], Awaitable[GrantedTokens]]
-
-
-async def issue(
-    transaction: PooledConnection,
-    kind: TokenKind,
-    before: Token,
-    *,
-    connection_id: UUID | None,
-    lives_seconds: float,
-    scope: str | None,
-    details: Details,
-) -> Issued:
-    """Issue a token of the family of `before`, for the same user and client. Raises Unauthorized."""
-    return await tokens.issue(
-        transaction,
-        kind,
-        user_id=before.user_id,
-        client_id=before.client_id,
-        connection_id=connection_id,
-        family_id=before.family,
-        lives_seconds=lives_seconds,
-        scope=scope,
-        details=details,
-    )

@@ -107,9 +107,14 @@ async def begin(
     """
     factor = await factors.find_factor(database, user.id)
     if factor is None:
-        issued = await _start_session(
-            database, settings, user_id=user.id, client_id=client.id, scope=scope, grant_type=grant_type
-        )
+        async with database.transaction() as transaction:
+            await users.hold_unblocked(transaction, user.id)
+            kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
+            details = Details(grant_type=grant_type)
+            issued = await tokens.issue(
+                transaction, settings, kind, user_id=user.id, client_id=client.id, scope=scope, details=details
+            )
+            await tokens.revoke_older_sessions(transaction, issued)
         return LoginToken(issued, NextStep.REQUEST_APPS)
     details = Details(grant_type=grant_type, scope_request=scope)
     waiting = Waiting(kind=TokenKind.TWO_FACTOR, user_id=user.id, client_id=client.id, details=details)
@@ -145,37 +150,12 @@ async def authorize(database: Database, settings: Settings, *, bearer: str, code
 
 async def open_session(transaction: PooledConnection, settings: Settings, token: Token, *, details: Details) -> Issued:
     """Issue the session for which `token` was waiting, and revoke the older ones."""
-    is_changing_password = token.details.grant_type == GrantType.CHANGE_PASSWORD
-    issued = await tokens.issue(
-        transaction,
-        TokenKind.CHANGE_PASSWORD if is_changing_password else TokenKind.ACCESS,
-        user_id=token.user_id,
-        client_id=token.client_id,
-        connection_id=token.connection_id,
-        family_id=token.family_id,
-        lives_seconds=settings.auth_access_token_lifetime,
-        scope=token.details.scope_request or (CHANGE_PASSWORD_SCOPE if is_changing_password else SESSION_SCOPE),
-        details=details,
-    )
+    kind, default_scope = TokenKind.ACCESS, SESSION_SCOPE
+    if token.details.grant_type == GrantType.CHANGE_PASSWORD:
+        kind, default_scope = TokenKind.CHANGE_PASSWORD, CHANGE_PASSWORD_SCOPE
+    scope = token.details.scope_request or default_scope
+    issued = await tokens.issue_after(transaction, settings, kind, token, scope=scope, details=details)
     await tokens.revoke_older_sessions(transaction, issued)
-    return issued
-
-
-async def _start_session(
-    database: Database, settings: Settings, *, user_id: UUID, client_id: UUID, scope: str, grant_type: GrantType
-) -> Issued:
-    async with database.transaction() as transaction:
-        await users.hold_unblocked(transaction, user_id)
-        issued = await tokens.issue(
-            transaction,
-            TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD,
-            user_id=user_id,
-            client_id=client_id,
-            lives_seconds=settings.auth_access_token_lifetime,
-            scope=scope,
-            details=Details(grant_type=grant_type),
-        )
-        await tokens.revoke_older_sessions(transaction, issued)
     return issued
 
 

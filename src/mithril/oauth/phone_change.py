@@ -14,7 +14,6 @@ from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import login, second_factor
 from mithril.oauth.login import LoginToken, NextStep
-from mithril.oauth.second_factor import Waiting
 from mithril.otp import store as factors
 from mithril.otp.store import Factor
 from mithril.settings import Settings
@@ -43,13 +42,7 @@ async def init_factor(
         request_authentication_factor=phone,
         request_authentication_factor_type=factor_type,
     )
-    waiting = Waiting(
-        kind=TokenKind.TWO_FACTOR,
-        user_id=token.user_id,
-        client_id=token.client_id,
-        details=details,
-        replaces=token,
-    )
+    waiting = second_factor.in_place_of(token, details=details)
     issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=phone)
     return LoginToken(issued, NextStep.APPROVE_FACTOR)
 

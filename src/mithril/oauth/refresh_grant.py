@@ -6,12 +6,12 @@ client gets a new refresh token too, and one that was used before ends the famil
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
-from mithril.oauth import grants, scopes
+from mithril.oauth import scopes
 from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant
 from mithril.settings import Settings
+from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued, Token
 
 
 def check_exists(redemption: Redemption) -> None:
@@ -31,21 +31,20 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
 
     Raises Unauthorized for a scope that is not granted, or of which nothing is left; then nothing is consumed.
     """
-    token, wanted = redemption.token, redemption.request.scope
-    access = await grants.issue(
-        transaction,
-        TokenKind.ACCESS,
-        token,
-        connection_id=token.connection_id,
-        lives_seconds=settings.auth_access_token_lifetime,
-        scope=await _scope_left(transaction, redemption, wanted),
-        details=Details(grant_type=GrantType.REFRESH),
+    token = redemption.token
+    left = await _scope_left(transaction, redemption)
+    details = Details(grant_type=GrantType.REFRESH)
+    access = await tokens.issue_after(transaction, settings, TokenKind.ACCESS, token, scope=left, details=details)
+    if not redemption.client.is_public:
+        return GrantedTokens(access, None)
+    refresh = await tokens.issue_after(
+        transaction, settings, TokenKind.REFRESH, token, scope=token.scope, details=token.details
     )
-    return GrantedTokens(access, await _rotate(transaction, settings, token) if redemption.client.is_public else None)
+    return GrantedTokens(access, refresh)
 
 
-async def _scope_left(transaction: PooledConnection, redemption: Redemption, wanted: str | None) -> str:
-    token, client = redemption.token, redemption.client
+async def _scope_left(transaction: PooledConnection, redemption: Redemption) -> str:
+    token, client, wanted = redemption.token, redemption.client, redemption.request.scope
     if not set((wanted or "").split()) <= set((token.scope or "").split()):
         raise refusals.ScopeWidened
     roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
@@ -53,18 +52,6 @@ async def _scope_left(transaction: PooledConnection, redemption: Redemption, wan
     if not left:
         raise refusals.ApprovalRevoked(detail="no scope is left")
     return left
-
-
-async def _rotate(transaction: PooledConnection, settings: Settings, token: Token) -> Issued:
-    return await grants.issue(
-        transaction,
-        TokenKind.REFRESH,
-        token,
-        connection_id=token.connection_id,
-        lives_seconds=settings.auth_refresh_token_lifetime,
-        scope=token.scope,
-        details=token.details,
-    )
 
 
 GRANT = TokenGrant(

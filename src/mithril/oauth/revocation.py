@@ -24,4 +24,4 @@ async def revoke(database: Database, *, caller: AuthenticatedClient, token: str)
         await store.find_approval(transaction, found.user_id, client_id=found.client_id)
         await token_store.revoke_token(transaction, found.id)
         if found.name == TokenKind.REFRESH:
-            await token_store.revoke_family(transaction, found.family_id or found.id)
+            await token_store.revoke_family(transaction, found.family)

@@ -25,7 +25,7 @@ from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import LOGIN_SECONDS, NO_DETAILS, Details, TokenKind
+from mithril.tokens.kinds import NO_DETAILS, Details, TokenKind
 from mithril.tokens.store import Issued, Token
 from mithril.users import service as users
 
@@ -38,6 +38,13 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     client_id: UUID
     details: Details = NO_DETAILS
     replaces: Token | None = None
+
+
+def in_place_of(token: Token, *, details: Details | None = None) -> Waiting:
+    """Return what is to wait in place of `token`. `details`: by default those of `token`."""
+    kind = TokenKind.LOGIN_FACTOR if token.name == TokenKind.LOGIN_FACTOR else TokenKind.TWO_FACTOR
+    known = {"user_id": token.user_id, "client_id": token.client_id}
+    return Waiting(kind=kind, details=details or token.details, replaces=token, **known)
 
 
 async def begin(
@@ -63,15 +70,8 @@ async def send_again(database: Database, settings: Settings, token: Token, *, me
 
     Raises as `begin`, and FactorNotSet; then `token` stays active.
     """
-    waiting = Waiting(
-        kind=TokenKind(token.name),
-        user_id=token.user_id,
-        client_id=token.client_id,
-        details=token.details,
-        replaces=token,
-    )
     phone = await find_phone(database, token.user_id)
-    return await begin(database, settings, waiting, messenger=messenger, phone=phone)
+    return await begin(database, settings, in_place_of(token), messenger=messenger, phone=phone)
 
 
 async def find_phone(database: Database, user_id: UUID) -> str:
@@ -119,17 +119,17 @@ async def _store(
     # A browser that asks twice at once shows the later answer only, so there the later token is good too.
     if before and not await token_store.replace_token(transaction, before.id) and before.name != TokenKind.LOGIN_FACTOR:
         raise refusals.TokenExpired(detail="revoked while the message went out")
-    is_of_pages = waiting.kind is TokenKind.LOGIN_FACTOR
+    scope = "" if waiting.kind is TokenKind.TWO_FACTOR else None
     issued = await tokens.issue(
         transaction,
+        settings,
         waiting.kind,
         user_id=waiting.user_id,
         client_id=waiting.client_id,
-        connection_id=before.connection_id if before else None,
-        family_id=before.family_id if before else None,
-        lives_seconds=LOGIN_SECONDS if is_of_pages else settings.auth_access_token_lifetime,
-        scope=None if is_of_pages else "",
+        scope=scope,
         details=waiting.details,
+        connection_id=before.connection_id if before else None,
+        family_id=before.family if before else None,
         value=value,
     )
     await tokens.revoke_older_sessions(transaction, issued)

@@ -26,7 +26,7 @@ from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.tokens.store import ActiveToken
 from mithril.web import requests, routing
-from mithril.web.forms import Fields
+from mithril.web.forms import Parameters
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
 METADATA = "/.well-known/oauth-authorization-server"
@@ -34,10 +34,10 @@ AUTHORIZE = "/oauth2/authorize"
 BEARER = "Bearer"
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 
-ClientHandler = Callable[[Request, AuthenticatedClient, Fields], Awaitable[Response]]
+ClientHandler = Callable[[Request, AuthenticatedClient, Parameters], Awaitable[Response]]
 
 
-async def issue_token(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
+async def issue_token(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
     """Issue tokens: the token endpoint (RFC 6749 section 3.2)."""
     settings, database, _ = requests.resources(request)
     granted = await token_endpoint.exchange(database, settings, caller=caller, request=token_request(form))
@@ -51,7 +51,7 @@ async def issue_token(request: Request, caller: AuthenticatedClient, form: Field
     return protocol_errors.answer(content)
 
 
-def token_request(form: Fields) -> TokenRequest:
+def token_request(form: Parameters) -> TokenRequest:
     """Read the form of a token request (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5). Raises ProtocolError."""
     grant_type = forms.required(form, "grant_type")
     if grant_type == GrantType.CODE:
@@ -67,13 +67,13 @@ def token_request(form: Fields) -> TokenRequest:
     raise refusals.GrantTypeUnsupported(f"The grant type must be one of {', '.join(token_endpoint.GRANTS)}.")
 
 
-async def revoke(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
+async def revoke(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
     """Revoke a token (RFC 7009). `token_type_hint` is ignored: every token is found by its value."""
     await revocation.revoke(requests.resources(request).database, caller=caller, token=forms.required(form, "token"))
     return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
 
 
-async def introspect(request: Request, caller: AuthenticatedClient, form: Fields) -> Response:
+async def introspect(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
     """Show a token (RFC 7662) to a client that has proved who it is."""
     if caller.connection is None:
         raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
@@ -142,7 +142,7 @@ def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
     return [routing.route(path, handle, "POST"), Route(path, endpoint=routing.Endpoint(_refuse_method))]
 
 
-async def _authenticate(request: Request, form: Fields) -> AuthenticatedClient:
+async def _authenticate(request: Request, form: Parameters) -> AuthenticatedClient:
     given = forms.credentials(request, form)
     database = requests.resources(request).database
     async with throttling.limited(request, client_id=given.client_id):

@@ -15,7 +15,7 @@ from mithril.oauth import authorization, scopes
 from mithril.oauth.authorization import RegisteredRedirect
 from mithril.pages import forms
 from mithril.web import requests
-from mithril.web.forms import Fields
+from mithril.web.forms import Parameters
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
@@ -33,7 +33,7 @@ class AuthorizationRequest(NamedTuple):
     """What a client asks for; its client and redirect URI are right."""
 
     entrance: Entrance
-    fields: Fields
+    fields: Parameters
     redirect: RegisteredRedirect
 
     @property
@@ -86,7 +86,7 @@ def check(asked: AuthorizationRequest) -> None:
     scopes.check_client_type(asked.redirect.client, asked.scope)
 
 
-def _required(fields: Fields, name: str) -> str:
+def _required(fields: Parameters, name: str) -> str:
     if name in fields.repeated:
         raise refusals.PageParameterDoubled(parameter=name)
     value = fields.get(name)

@@ -1,8 +1,7 @@
-"""What a user is asked to allow, and what follows when they allow it. The rules are in `oauth.authorization`."""
+"""What a user is asked to allow. The rules are in `oauth.authorization`."""
 
 from typing import NamedTuple
 
-from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import authorization, store
 from mithril.oauth.authorization import GrantableScope
@@ -30,14 +29,6 @@ async def find(database: Database, settings: Settings, asked: AuthorizationReque
     before = set(approval.scope.split()) if approval else set()
     names = granted.scope.split()
     return Consent(granted, [n for n in names if n not in before], [n for n in names if n in before])
-
-
-async def give(
-    database: Database, settings: Settings, asked: AuthorizationRequest, *, granted: GrantableScope, actor: Actor
-) -> str:
-    """Record the approval, and return the value of the code."""
-    issued = await authorization.approve(database, settings, granted, actor=actor, code_challenge=asked.code_challenge)
-    return issued.value
 
 
 async def consumer_name(database: Database, asked: AuthorizationRequest) -> str | None:

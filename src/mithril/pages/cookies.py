@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mithril import security
 from mithril.web import requests
-from mithril.web.forms import Fields
+from mithril.web.forms import Parameters
 
 LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"
@@ -50,7 +50,7 @@ def form_token(request: Request) -> str:
     return read(request, FORM) or security.new_secret()
 
 
-def is_own_form(request: Request, fields: Fields) -> bool:
+def is_own_form(request: Request, fields: Parameters) -> bool:
     """Return whether the form was made for this browser: another site can neither read nor set the cookie."""
     expected, given = read(request, FORM), fields.get("form_token")
     return expected is not None and given is not None and compare_digest(expected.encode(), given.encode())

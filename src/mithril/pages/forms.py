@@ -9,19 +9,19 @@ from starlette.requests import Request
 
 from mithril import errors, refusals
 from mithril.web import bodies, forms
-from mithril.web.forms import Fields
+from mithril.web.forms import Parameters
 
 MAX_BYTES = 8_192
 # PostgreSQL takes no NUL, and no value that we ask for has any of the others.
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]|%[01][0-9A-Fa-f]|%7[Ff]")
 
 
-def read_query(request: Request) -> Fields:
+def read_query(request: Request) -> Parameters:
     """Return the fields of the query. Raises PageError."""
     return _parse(request.scope["query_string"], encoding="latin-1", is_strict=False)
 
 
-async def read(request: Request) -> Fields:
+async def read(request: Request) -> Parameters:
     """Return the fields of the form in the body.
 
     Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, PageError, and ClientDisconnect.
@@ -34,7 +34,7 @@ async def read(request: Request) -> Fields:
     return fields
 
 
-def _parse(sent: bytes, *, encoding: str, is_strict: bool) -> Fields:
+def _parse(sent: bytes, *, encoding: str, is_strict: bool) -> Parameters:
     if CONTROL.search(sent):
         raise refusals.PageUnreadable
     try:

@@ -18,7 +18,7 @@ from mithril.pages import cookies
 from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import HELD_BY_BROWSERS, LOGIN_SECONDS, TokenKind
+from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
 from mithril.tokens.store import Issued, Token
 from mithril.users import store as users
 from mithril.users.store import User
@@ -58,14 +58,10 @@ async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | 
 
 async def begin(request: Request, asked: AuthorizationRequest, user: User) -> Issued:
     """Issue the session of a user who has proved who they are."""
-    async with requests.resources(request).database.transaction() as transaction:
-        return await tokens.issue(
-            transaction,
-            TokenKind.LOGIN_SESSION,
-            user_id=user.id,
-            client_id=asked.redirect.client.id,
-            lives_seconds=LOGIN_SECONDS,
-        )
+    settings, database, _ = requests.resources(request)
+    client_id = asked.redirect.client.id
+    async with database.transaction() as transaction:
+        return await tokens.issue(transaction, settings, TokenKind.LOGIN_SESSION, user_id=user.id, client_id=client_id)
 
 
 async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:

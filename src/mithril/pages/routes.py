@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mithril import errors, refusals
+from mithril.oauth import authorization
 from mithril.pages import (
     answers,
     authorization_request,
@@ -26,13 +27,13 @@ from mithril.tokens.kinds import LOGIN_SECONDS
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
-from mithril.web.forms import NO_FIELDS, Fields
+from mithril.web.forms import NO_PARAMETERS, Parameters
 
 SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
 MAX_EMAIL = 254
 
-PageHandler = Callable[[Request, AuthorizationRequest, Fields], Awaitable[Response]]
+PageHandler = Callable[[Request, AuthorizationRequest, Parameters], Awaitable[Response]]
 
 
 def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
@@ -41,7 +42,7 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
     async def shown(request: Request) -> Response:
         request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
-        fields = await forms.read(request) if method == "POST" else NO_FIELDS
+        fields = await forms.read(request) if method == "POST" else NO_PARAMETERS
         asked = await authorization_request.read(request, entrance)
         try:
             authorization_request.check(asked)
@@ -52,12 +53,12 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
     return routing.route(entrance.path, shown, method)
 
 
-async def ask(request: Request, asked: AuthorizationRequest, _: Fields) -> Response:
+async def ask(request: Request, asked: AuthorizationRequest, _: Parameters) -> Response:
     """Show the form of the step at which the browser is."""
     return await _form(request, asked)
 
 
-async def receive(request: Request, asked: AuthorizationRequest, fields: Fields) -> Response:
+async def receive(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
     """Take a form that was sent."""
     if not cookies.is_own_form(request, fields):
         return await _form(request, asked, problem="form", status=403)
@@ -78,7 +79,7 @@ async def show_style(request: Request) -> Response:
     return Response(rendering.STYLE, 200, headers, "text/css")
 
 
-async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Fields) -> Response:
+async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
     email, password = fields.get("email"), fields.get("password")
     if email is None or password is None or len(email) > MAX_EMAIL:
         return await _sign_in_form(request, asked, email=email, problem="incomplete", status=422)
@@ -104,7 +105,9 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Fields
     return _next_step(request, waiting.value)
 
 
-async def _confirm(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
+async def _confirm(
+    request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession
+) -> Response:
     """Take the form of the second factor."""
     if fields.get("decision") == "again":
         return await _send_again(request, asked, session)
@@ -145,7 +148,7 @@ async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> R
     return _next_step(request, session.value)
 
 
-async def _decide(request: Request, asked: AuthorizationRequest, fields: Fields, session: LoginSession) -> Response:
+async def _decide(request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession) -> Response:
     """Take the consent form. The session is used up first: a second form of the same session gives nothing."""
     decision = fields.get("decision")
     if decision == "switch":
@@ -166,8 +169,10 @@ async def _decide(request: Request, asked: AuthorizationRequest, fields: Fields,
 async def _give_code(request: Request, asked: AuthorizationRequest, user: User, wanted: Consent) -> Response:
     settings, database, _ = requests.resources(request)
     actor = login_sessions.actor(request, asked, user)
-    code = await consent.give(database, settings, asked, granted=wanted.granted, actor=actor)
-    return answers.give_code(request, asked, code)
+    code = await authorization.approve(
+        database, settings, wanted.granted, actor=actor, code_challenge=asked.code_challenge
+    )
+    return answers.give_code(request, asked, code.value)
 
 
 async def _switch(request: Request, session: LoginSession) -> Response:

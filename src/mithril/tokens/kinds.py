@@ -1,15 +1,5 @@
 """Which kinds of tokens there are, what each is good for, and what a token says about itself.
 
-| kind              | good for                                                                                   |
-|-------------------|--------------------------------------------------------------------------------------------|
-| `ACCESS`          | the bearer of the API; from a sign-in it is also the session that may authorize a client   |
-| `REFRESH`         | another access token, from the token endpoint                                              |
-| `CODE`            | an access and a refresh token, once, from the token endpoint                               |
-| `TWO_FACTOR`      | the second step of a login by the API: nothing else until the one-time password is right   |
-| `CHANGE_PASSWORD` | a new password, once                                                                       |
-| `LOGIN_SESSION`   | the consent form of the pages, once: a browser has its value in a cookie                   |
-| `LOGIN_FACTOR`    | the second step of signing in on the pages, once: it becomes a login session               |
-
 An operator may store a token of any other kind by hand: it is good for nothing here.
 """
 
@@ -20,19 +10,19 @@ import msgspec
 
 
 class TokenKind(enum.StrEnum):
-    """The kinds; the value is the name that the database and the wire have for it."""
+    """The kinds, by the names that the database and the wire have for them."""
 
-    ACCESS = "access_token"
-    REFRESH = "refresh_token"
-    CODE = "authorization_code"
-    TWO_FACTOR = "2fa_access_token"
-    CHANGE_PASSWORD = "change_password_token"
-    LOGIN_SESSION = "sign_in_visit"
-    LOGIN_FACTOR = "sign_in_second_factor"
+    ACCESS = "access_token"  # the bearer of the API; from a sign-in it is also the session that authorizes a client
+    REFRESH = "refresh_token"  # another access token, from the token endpoint
+    CODE = "authorization_code"  # an access and a refresh token, once, from the token endpoint
+    TWO_FACTOR = "2fa_access_token"  # waits for the one-time password of a login by the API
+    CHANGE_PASSWORD = "change_password_token"  # a new password, once
+    LOGIN_SESSION = "sign_in_visit"  # the consent form of the pages, once: the value is in a cookie
+    LOGIN_FACTOR = "sign_in_second_factor"  # waits for the one-time password of the pages: in the same cookie
 
 
 class GrantType(enum.StrEnum):
-    """What a token was issued for, in its details, and what a caller asks for with it."""
+    """What a caller asks for with a grant, and what a token was issued for, in its details."""
 
     PASSWORD = "password"
     CHANGE_PASSWORD = "change_password"
@@ -47,7 +37,9 @@ HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
 # What a browser may hold in the cookie of the pages, and for how many seconds: the time for one form.
 HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR)
 LOGIN_SECONDS = 600
-# A user has one session with a client: a new token of the kind revokes the older ones of these kinds.
+# What is issued for one of these belongs to its family, which is revoked as a whole.
+STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH)
+# A user has one session with a client: a new token of the kind revokes the older ones of these kinds (rule SGN-16).
 REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
     TokenKind.TWO_FACTOR: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
@@ -63,18 +55,15 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a token says beyond its columns: JSON in the database, in these names."""
 
     grant_type: str | None = None
-    redirect_uri: str | None = None
-    """Of a code and what it gave: the redirect URI to which the code went."""
-    scope_request: str | None = None
-    """Of a code or a two-factor token: the scope of what comes next."""
-    code_challenge: str | None = None
-    request_authentication_factor: str | None = None
-    """The phone that is to become the user's second factor."""
+    redirect_uri: str | None = None  # of a code and its access token: where the code went
+    scope_request: str | None = None  # of a code or a two-factor token: the scope of what comes next
+    code_challenge: str | None = None  # of a code: that of PKCE
+    request_authentication_factor: str | None = None  # the phone that is to become the user's second factor
     request_authentication_factor_type: str | None = None
 
     @classmethod
     def decoded(cls, text: str) -> "Details":
-        """The details in the JSON `text`; a token that was stored by hand may have others, which count as not there."""
+        """Return the details in JSON; what a token that was stored by hand has of other types counts as missing."""
         try:
             return _DECODER.decode(text)
         except msgspec.ValidationError:

@@ -21,7 +21,7 @@ from mithril.database.database import (
     find_one,
     one_or_none,
 )
-from mithril.tokens.kinds import Details, TokenKind
+from mithril.tokens.kinds import STARTS_A_FAMILY, Details, TokenKind
 
 ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
 
@@ -228,9 +228,9 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is a code, and the redirect URI of its connection was changed after it was issued."""
 
     @property
-    def family(self) -> UUID:
-        """The id under which all tokens of one grant are revoked: that of the code, or of the first token."""
-        return self.family_id or self.id
+    def family(self) -> UUID | None:
+        """The family of what is issued after this token; None where it starts none and is in none."""
+        return self.family_id or (self.id if self.name in STARTS_A_FAMILY else None)
 
 
 async def add_token(
@@ -347,8 +347,8 @@ async def revoke_token(transaction: PooledConnection, token_id: UUID) -> None:
     await transaction.execute(REVOKE, token_id)
 
 
-async def revoke_family(transaction: PooledConnection, family_id: UUID) -> None:
-    """Ends all that one grant has issued."""
+async def revoke_family(transaction: PooledConnection, family_id: UUID | None) -> None:
+    """Revoke all that one grant has issued."""
     await transaction.execute(REVOKE_FAMILY, family_id)
 
 

@@ -13,12 +13,12 @@ from starlette.requests import Request
 
 from mithril.web import requests
 
-MAX_FIELDS = 50
+MAX_PARAMETERS = 50
 MEDIA_TYPE = re.compile(r"application/x-www-form-urlencoded(?:\s*;\s*charset=\"?utf-8\"?)?\s*;?", re.IGNORECASE)
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-class Fields(NamedTuple):
+class Parameters(NamedTuple):
     """Names with their values; one without a value counts as left out (RFC 6749 sections 3.1 and 3.2)."""
 
     values: dict[str, str]
@@ -29,7 +29,7 @@ class Fields(NamedTuple):
         return None if name in self.repeated else self.values.get(name)
 
 
-NO_FIELDS = Fields({}, frozenset())
+NO_PARAMETERS = Parameters({}, frozenset())
 
 
 def is_form(request: Request) -> bool:
@@ -37,7 +37,7 @@ def is_form(request: Request) -> bool:
     return MEDIA_TYPE.fullmatch((requests.header(request, "content-type") or "").strip()) is not None
 
 
-def parse(text: str, *, is_strict: bool) -> Fields:
+def parse(text: str, *, is_strict: bool) -> Parameters:
     """Return the fields of a query or a body. `is_strict`: every field must have its `=`.
 
     Raises ValueError for bad escapes, bad UTF-8 or too many fields, which `parse_qsl` alone would not refuse.
@@ -45,8 +45,8 @@ def parse(text: str, *, is_strict: bool) -> Fields:
     if BAD_ESCAPE.search(text):
         raise ValueError("a bad escape")
     pairs = parse_qsl(
-        text, keep_blank_values=True, strict_parsing=is_strict, errors="strict", max_num_fields=MAX_FIELDS
+        text, keep_blank_values=True, strict_parsing=is_strict, errors="strict", max_num_fields=MAX_PARAMETERS
     )
     counts = Counter(name for name, _ in pairs)
     values = {name: value for name, value in pairs if value}
-    return Fields(values, frozenset(name for name, count in counts.items() if count > 1))
+    return Parameters(values, frozenset(name for name, count in counts.items() if count > 1))
