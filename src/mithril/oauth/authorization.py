@@ -23,7 +23,7 @@ from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued
+from mithril.tokens.store import Issued, NewToken
 from mithril.users import service as users
 from mithril.users.store import User
 
@@ -114,6 +114,9 @@ async def approve(
         scope_request=granted.scope,
         code_challenge=code_challenge,
     )
+    code = NewToken(
+        kind=TokenKind.CODE, user_id=user_id, client_id=client.id, connection_id=connection.id, details=details
+    )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await store.hold_user(transaction, user_id)
@@ -124,12 +127,4 @@ async def approve(
         if before is None or not set(names) <= set(approved_before):
             approved = scopes.joined(names, approved_before)
             await store.approve(transaction, user_id, client_id=client.id, scope=approved, actor=actor)
-        return await tokens.issue(
-            transaction,
-            settings,
-            TokenKind.CODE,
-            user_id=user_id,
-            client_id=client.id,
-            connection_id=connection.id,
-            details=details,
-        )
+        return await tokens.issue(transaction, settings, code)

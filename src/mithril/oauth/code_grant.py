@@ -3,6 +3,7 @@
 import hashlib
 import re
 from base64 import urlsafe_b64encode
+from functools import partial
 from hmac import compare_digest
 
 from mithril import refusals
@@ -43,16 +44,14 @@ async def consume(transaction: PooledConnection, redemption: Redemption) -> bool
 
 async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
     """Issue a refresh token and an access token, through the connection whose secret was shown."""
-    code = redemption.token
-    connection_id = redemption.connection.id if redemption.connection else None
-    scope, details = code.details.scope_request or "", Details(grant_type=GrantType.CODE)
-    refresh = await tokens.issue_after(
-        transaction, settings, TokenKind.REFRESH, code, connection_id=connection_id, scope=scope, details=details
+    code, connection = redemption.token, redemption.connection
+    follow = partial(
+        code.followed_by, scope=code.details.scope_request or "", connection_id=connection.id if connection else None
     )
+    details = Details(grant_type=GrantType.CODE)
+    refresh = await tokens.issue(transaction, settings, follow(TokenKind.REFRESH, details=details))
     details = Details(grant_type=GrantType.CODE, redirect_uri=code.details.redirect_uri)
-    access = await tokens.issue_after(
-        transaction, settings, TokenKind.ACCESS, code, connection_id=connection_id, scope=scope, details=details
-    )
+    access = await tokens.issue(transaction, settings, follow(TokenKind.ACCESS, details=details))
     return GrantedTokens(access, refresh)
 
 

@@ -20,14 +20,13 @@ from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import bearers, scopes, second_factor, store
-from mithril.oauth.second_factor import Waiting
 from mithril.oauth.store import RegisteredClient
 from mithril.otp import store as factors
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued, Token
+from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
 from mithril.users.store import User
 
@@ -107,18 +106,17 @@ async def begin(
     """
     factor = await factors.find_factor(database, user.id)
     if factor is None:
+        kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
+        details = Details(grant_type=grant_type)
+        new = NewToken(kind=kind, user_id=user.id, client_id=client.id, scope=scope, details=details)
         async with database.transaction() as transaction:
             await users.hold_unblocked(transaction, user.id)
-            kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
-            details = Details(grant_type=grant_type)
-            issued = await tokens.issue(
-                transaction, settings, kind, user_id=user.id, client_id=client.id, scope=scope, details=details
-            )
+            issued = await tokens.issue(transaction, settings, new)
             await tokens.revoke_older_sessions(transaction, issued)
         return LoginToken(issued, NextStep.REQUEST_APPS)
     details = Details(grant_type=grant_type, scope_request=scope)
-    waiting = Waiting(kind=TokenKind.TWO_FACTOR, user_id=user.id, client_id=client.id, details=details)
-    issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
+    new = NewToken(kind=TokenKind.TWO_FACTOR, user_id=user.id, client_id=client.id, scope="", details=details)
+    issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
     return LoginToken(issued, NextStep.REQUEST_OTP if factor.phone else NextStep.REQUEST_FACTOR)
 
 
@@ -154,7 +152,7 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
     if token.details.grant_type == GrantType.CHANGE_PASSWORD:
         kind, default_scope = TokenKind.CHANGE_PASSWORD, CHANGE_PASSWORD_SCOPE
     scope = token.details.scope_request or default_scope
-    issued = await tokens.issue_after(transaction, settings, kind, token, scope=scope, details=details)
+    issued = await tokens.issue(transaction, settings, token.followed_by(kind, scope=scope, details=details))
     await tokens.revoke_older_sessions(transaction, issued)
     return issued
 

@@ -42,8 +42,8 @@ async def init_factor(
         request_authentication_factor=phone,
         request_authentication_factor_type=factor_type,
     )
-    waiting = second_factor.in_place_of(token, details=details)
-    issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=phone)
+    new = token.followed_by(TokenKind.TWO_FACTOR, scope="", details=details)
+    issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=phone, replaces=token)
     return LoginToken(issued, NextStep.APPROVE_FACTOR)
 
 

@@ -34,12 +34,11 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     token = redemption.token
     left = await _scope_left(transaction, redemption)
     details = Details(grant_type=GrantType.REFRESH)
-    access = await tokens.issue_after(transaction, settings, TokenKind.ACCESS, token, scope=left, details=details)
+    access = await tokens.issue(transaction, settings, token.followed_by(TokenKind.ACCESS, scope=left, details=details))
     if not redemption.client.is_public:
         return GrantedTokens(access, None)
-    refresh = await tokens.issue_after(
-        transaction, settings, TokenKind.REFRESH, token, scope=token.scope, details=token.details
-    )
+    next_one = token.followed_by(TokenKind.REFRESH, scope=token.scope, details=token.details)
+    refresh = await tokens.issue(transaction, settings, next_one)
     return GrantedTokens(access, refresh)
 
 

@@ -20,49 +20,44 @@ from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.otp import service as otp
 from mithril.otp import store as factors
-from mithril.otp.service import SentMessage
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import NO_DETAILS, Details, TokenKind
-from mithril.tokens.store import Issued, Token
+from mithril.tokens.kinds import TokenKind
+from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
 
 
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """The token that is to wait for its one-time password; `replaces` is the one that it takes the place of."""
-
-    kind: TokenKind
-    user_id: UUID
-    client_id: UUID
-    details: Details = NO_DETAILS
-    replaces: Token | None = None
-
-
-def in_place_of(token: Token, *, details: Details | None = None) -> Waiting:
-    """Return what is to wait in place of `token`. `details`: by default those of `token`."""
-    kind = TokenKind.LOGIN_FACTOR if token.name == TokenKind.LOGIN_FACTOR else TokenKind.TWO_FACTOR
-    known = {"user_id": token.user_id, "client_id": token.client_id}
-    return Waiting(kind=kind, details=details or token.details, replaces=token, **known)
-
-
 async def begin(
-    database: Database, settings: Settings, waiting: Waiting, *, messenger: Messenger, phone: str | None
+    database: Database,
+    settings: Settings,
+    new: NewToken,
+    *,
+    messenger: Messenger,
+    phone: str | None,
+    replaces: Token | None = None,
 ) -> Issued:
     """Send a one-time password to `phone`, and issue the token that waits for it.
 
-    `phone`: None where the user has named none yet; then no message is sent. Raises TooManyMessages, MessageNotSent
-    and Unauthorized; then nothing is stored, and older sessions stay active.
+    `phone`: None where the user has named none yet; then no message is sent. `replaces`: the token in whose place the
+    new one waits. Raises TooManyMessages, MessageNotSent and Unauthorized; then nothing is stored, and older sessions
+    stay active.
     """
     value = security.new_secret()
     sent = None
     if phone is not None:
-        sent = await otp.send(
-            database, settings, messenger=messenger, user_id=waiting.user_id, phone=phone, holder=value
-        )
+        sent = await otp.send(database, settings, messenger=messenger, user_id=new.user_id, phone=phone, holder=value)
     async with database.transaction() as transaction:
-        return await _store(transaction, settings, waiting, value=value, sent=sent)
+        await users.hold_unblocked(transaction, new.user_id)
+        if replaces is not None:
+            await _replace(transaction, replaces)
+        issued = await tokens.issue(transaction, settings, new, value=value)
+        await tokens.revoke_older_sessions(transaction, issued)
+        if sent is not None:
+            replaced_token_id = replaces.id if replaces else None
+            await otp.keep(transaction, settings, sent, token_id=issued.id, replaced_token_id=replaced_token_id)
+        return issued
 
 
 async def send_again(database: Database, settings: Settings, token: Token, *, messenger: Messenger) -> Issued:
@@ -71,7 +66,9 @@ async def send_again(database: Database, settings: Settings, token: Token, *, me
     Raises as `begin`, and FactorNotSet; then `token` stays active.
     """
     phone = await find_phone(database, token.user_id)
-    return await begin(database, settings, in_place_of(token), messenger=messenger, phone=phone)
+    scope = None if token.name == TokenKind.LOGIN_FACTOR else ""
+    new = token.followed_by(TokenKind(token.name), scope=scope, details=token.details)
+    return await begin(database, settings, new, messenger=messenger, phone=phone, replaces=token)
 
 
 async def find_phone(database: Database, user_id: UUID) -> str:
@@ -111,29 +108,10 @@ async def use(transaction: PooledConnection, settings: Settings, token: Token, *
         raise refusals.OtpInvalid(is_failure=False, detail="revoked at the same moment")
 
 
-async def _store(
-    transaction: PooledConnection, settings: Settings, waiting: Waiting, *, value: str, sent: SentMessage | None
-) -> Issued:
-    await users.hold_unblocked(transaction, waiting.user_id)
-    before = waiting.replaces
-    # A browser that asks twice at once shows the later answer only, so there the later token is good too.
-    if before and not await token_store.replace_token(transaction, before.id) and before.name != TokenKind.LOGIN_FACTOR:
+async def _replace(transaction: PooledConnection, token: Token) -> None:
+    """Raises TokenExpired when the token was used or revoked meanwhile.
+
+    Not so on the pages: a browser that asks twice at once shows the later answer only, so that one must be good.
+    """
+    if not await token_store.replace_token(transaction, token.id) and token.name != TokenKind.LOGIN_FACTOR:
         raise refusals.TokenExpired(detail="revoked while the message went out")
-    scope = "" if waiting.kind is TokenKind.TWO_FACTOR else None
-    issued = await tokens.issue(
-        transaction,
-        settings,
-        waiting.kind,
-        user_id=waiting.user_id,
-        client_id=waiting.client_id,
-        scope=scope,
-        details=waiting.details,
-        connection_id=before.connection_id if before else None,
-        family_id=before.family if before else None,
-        value=value,
-    )
-    await tokens.revoke_older_sessions(transaction, issued)
-    if sent is not None:
-        replaced_token_id = before.id if before else None
-        await otp.keep(transaction, settings, sent, token_id=issued.id, replaced_token_id=replaced_token_id)
-    return issued

@@ -12,14 +12,13 @@ from starlette.requests import Request
 from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.oauth import second_factor
-from mithril.oauth.second_factor import Waiting
 from mithril.otp import store as factors
 from mithril.pages import cookies
 from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
-from mithril.tokens.store import Issued, Token
+from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import store as users
 from mithril.users.store import User
 from mithril.web import requests
@@ -59,9 +58,9 @@ async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | 
 async def begin(request: Request, asked: AuthorizationRequest, user: User) -> Issued:
     """Issue the session of a user who has proved who they are."""
     settings, database, _ = requests.resources(request)
-    client_id = asked.redirect.client.id
+    new = NewToken(kind=TokenKind.LOGIN_SESSION, user_id=user.id, client_id=asked.redirect.client.id)
     async with database.transaction() as transaction:
-        return await tokens.issue(transaction, settings, TokenKind.LOGIN_SESSION, user_id=user.id, client_id=client_id)
+        return await tokens.issue(transaction, settings, new)
 
 
 async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:
@@ -75,8 +74,8 @@ async def begin_second_factor(request: Request, asked: AuthorizationRequest, use
         return None
     if factor.phone is None:
         raise refusals.FactorNotSet
-    waiting = Waiting(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=asked.redirect.client.id)
-    return await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
+    new = NewToken(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=asked.redirect.client.id)
+    return await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
 
 
 async def send_again(request: Request, session: LoginSession) -> Issued:

@@ -21,7 +21,7 @@ from mithril.database.database import (
     find_one,
     one_or_none,
 )
-from mithril.tokens.kinds import STARTS_A_FAMILY, Details, TokenKind
+from mithril.tokens.kinds import NO_DETAILS, STARTS_A_FAMILY, Details, TokenKind
 
 ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
 
@@ -138,6 +138,18 @@ async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None
     return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
+class NewToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that is to be issued."""
+
+    kind: TokenKind
+    user_id: UUID
+    client_id: UUID
+    scope: str | None = None
+    details: Details = NO_DETAILS
+    connection_id: UUID | None = None
+    family_id: UUID | None = None
+
+
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
     """A token as the answer that issues it shows it."""
 
@@ -232,33 +244,35 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         """The family of what is issued after this token; None where it starts none and is in none."""
         return self.family_id or (self.id if self.name in STARTS_A_FAMILY else None)
 
+    def followed_by(
+        self, kind: TokenKind, *, scope: str | None, details: Details, connection_id: UUID | None = None
+    ) -> NewToken:
+        """A token of the same user and client, in the same family; by default through the same connection."""
+        return NewToken(
+            kind=kind,
+            user_id=self.user_id,
+            client_id=self.client_id,
+            scope=scope,
+            details=details,
+            connection_id=connection_id or self.connection_id,
+            family_id=self.family,
+        )
 
-async def add_token(
-    transaction: PooledConnection,
-    kind: TokenKind,
-    value: str,
-    *,
-    user_id: UUID,
-    client_id: UUID,
-    connection_id: UUID | None,
-    family_id: UUID | None,
-    scope: str | None,
-    details: Details,
-    lives_seconds: float,
-) -> Issued | None:
-    """Stores the digest of a fresh value; None where client or person are blocked or gone by now."""
+
+async def add_token(transaction: PooledConnection, new: NewToken, value: str, *, lives_seconds: float) -> Issued | None:
+    """Store the token with the digest of `value`; None where client or user are blocked or deleted by now."""
     return await find_one(
         transaction,
-        partial(Issued, value=value, details=details),
+        partial(Issued, value=value, details=new.details),
         ADD_TOKEN,
-        kind,
+        new.kind,
         security.digest(value),
-        user_id,
-        client_id,
-        connection_id,
-        family_id,
-        scope,
-        details.encoded,
+        new.user_id,
+        new.client_id,
+        new.connection_id,
+        new.family_id,
+        new.scope,
+        new.details.encoded,
         float(lives_seconds),
     )
 
