@@ -1,7 +1,7 @@
 """The rules of approvals: each belongs to one user, and without it the tokens based on it end (rules ADM-9 to ADM-14).
 
 The approval is locked first and tokens are revoked afterwards, in a statement of their own: a grant that held the
-approval until then has ended, and the statement sees what it issued (see `oauth.code_grant.check_people`).
+approval until then has ended, and the statement sees what it issued (see `oauth.token_endpoint`).
 """
 
 from uuid import UUID

@@ -8,7 +8,7 @@
 
 A step takes the results of the steps before it, and only the step itself makes its result (a test holds it to that),
 so none can be left out and none comes too early. The ESOZ route identifies the user before it matches the redirect
-URI, the pages after it; everything else is the same for both. Source: contract.md 3.2.1.
+URI, the pages after it; everything else is the same for both. Source: rules AUT-5 to AUT-15.
 """
 
 from uuid import UUID
@@ -56,7 +56,7 @@ class GrantableScope(msgspec.Struct, frozen=True):
 
 
 async def identify_client(database: Database, client_id: UUID) -> KnownClient:
-    """Find the client that asks. Raises ClientUnknown, ClientBlocked (rows 4 and 5)."""
+    """Find the client that asks. Raises ClientUnknown, ClientBlocked (rules AUT-5, AUT-6)."""
     client = await store.find_client(database, client_id)
     if client is None:
         raise refusals.ClientUnknown
@@ -66,7 +66,7 @@ async def identify_client(database: Database, client_id: UUID) -> KnownClient:
 
 
 async def match_redirect_uri(database: Database, known: KnownClient, redirect_uri: str) -> RegisteredRedirect:
-    """Find the client's connection with exactly that redirect URI. Raises RedirectUriNotRegistered (row 7)."""
+    """Find the client's connection with exactly that redirect URI. Raises RedirectUriNotRegistered (rule AUT-8)."""
     connection = await store.find_connection_by_redirect_uri(database, known.client.id, redirect_uri)
     if connection is None:
         raise refusals.RedirectUriNotRegistered
@@ -74,7 +74,7 @@ async def match_redirect_uri(database: Database, known: KnownClient, redirect_ur
 
 
 def identify_user(user: User | None) -> KnownUser:
-    """Check the user who authorizes. Raises UserUnknown, UserBlocked (row 6)."""
+    """Check the user who authorizes. Raises UserUnknown, UserBlocked (rule AUT-7)."""
     if user is None:
         raise refusals.UserUnknown
     users.check_not_blocked(user)
@@ -86,7 +86,7 @@ async def bound_scope(
 ) -> GrantableScope:
     """Check the scope that is asked for; a trusted client that names none gets all that the roles allow.
 
-    Raises ScopeRefused (rows 8 to 10).
+    Raises ScopeRefused (rules AUT-9 to AUT-11).
     """
     client = redirect.client
     allowed = await scopes.role_scope(database, user.id, client_id=client.id)

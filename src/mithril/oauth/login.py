@@ -1,4 +1,4 @@
-"""Login by the API: a session of a user with the page that signs them in (contract.md 3.2.3).
+"""Login by the API: a session of a user with the page that signs them in (rules SGN-2 to SGN-30).
 
     password ──► a session, for a user without a second factor
        │
@@ -52,7 +52,7 @@ class LoginToken(NamedTuple):
 
 
 async def check_client(database: Database, client_id: UUID | None) -> RegisteredClient:
-    """Return the client through which a user logs in. Raises Unauthorized (rows 2 and 3)."""
+    """Return the client through which a user logs in. Raises Unauthorized (rules SGN-3 to SGN-5)."""
     client = await store.find_client(database, client_id)
     if client is None:
         raise refusals.LoginClientUnknown
@@ -73,7 +73,7 @@ async def identify(
     network_address: str | None,
     grant_type: GrantType,
 ) -> User:
-    """Return the user who logs in (rows 4 to 8). Raises Unauthorized, Forbidden."""
+    """Return the user who logs in (rules SGN-6 to SGN-10). Raises Unauthorized, Forbidden."""
     user = await users.authenticate(database, settings, email=email, password=password, network_address=network_address)
     if client.type_name == CABINET and not user.tax_id:
         raise refusals.UserNotRegistered
@@ -83,7 +83,7 @@ async def identify(
 
 
 def check_scope(client: RegisteredClient, scope: str, *, grant_type: GrantType) -> None:
-    """Check rows 9 and 10. Raises Unprocessable, Unauthorized."""
+    """Check the scope (rules SGN-11, SGN-12). Raises Unprocessable, Unauthorized."""
     scopes.check_client_type(client, scope)
     if grant_type is GrantType.CHANGE_PASSWORD and scope.split() != [CHANGE_PASSWORD_SCOPE]:
         raise refusals.PasswordScopeWrong
@@ -158,7 +158,7 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
 
 
 async def _find_waiting(database: Database, bearer: str) -> Token:
-    """Rows 3 to 6 of contract.md 3.2.3: an active two-factor token of a user and a client that are not blocked."""
+    """Find an active two-factor token of a user and a client that are not blocked (rules SGN-26, SGN-27)."""
     token = await bearers.find(database, bearer)
     await bearers.check_client_and_user(database, token)
     if token.name != TokenKind.TWO_FACTOR:

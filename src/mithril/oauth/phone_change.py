@@ -1,4 +1,4 @@
-"""A user names the phone of their second factor: the first one, or another (contract.md 3.2.5).
+"""A user names the phone of their second factor: the first one, or another (rules SGN-31 to SGN-34).
 
     TWO_FACTOR token, no phone yet ──┐
                                      ├──► init_factor ──► APPROVE_FACTOR ── approve_factor ──► session

@@ -11,7 +11,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's second factor; `phone` is None until they have named one."""
+    """A user's second factor; `phone` is None until they have named one."""
 
     id: UUID
     phone: str | None
@@ -77,42 +77,42 @@ async def find_factor(source: Source, user_id: UUID, *, factor_type: str = "SMS"
 
 
 async def change_factor(transaction: PooledConnection, factor_id: UUID, *, phone: str, actor: Actor) -> bool:
-    """Gives the factor another phone, with an audit row; False when it is no longer active."""
+    """Give the factor another phone, with an audit row; False when it is no longer active."""
     return await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, *actor.arguments) is not None
 
 
 async def add_code(
     transaction: PooledConnection, key: str, *, code_hash: str, lives_seconds: float, replaced: list[str]
 ) -> None:
-    """A new one-time password; those of the keys in `replaced` are canceled."""
+    """Add a one-time password, and cancel those of the keys in `replaced`."""
     await transaction.execute(ADD_CODE, [key, *replaced], key, code_hash.encode(), float(lives_seconds))
 
 
 async def find_open(database: Database, key: str, *, max_attempts: int) -> OpenCode | None:
-    """The newest code of the key, if it allows one more try."""
+    """Return the newest code of the key, if it allows one more try."""
     return await find_one(database, OpenCode, FIND_OPEN, key, max_attempts)
 
 
 async def count_attempt(database: Database, code_id: UUID, *, max_attempts: int) -> bool:
-    """Counts a wrong try; False for a code that allows no more. Kept whatever follows, decides any race."""
+    """Count a wrong try; False for a code that allows no more. The count is committed, whatever follows."""
     return await database.fetchrow(COUNT_ATTEMPT, code_id, max_attempts) is not None
 
 
 async def close_code(database: Database, key: str, *, max_attempts: int) -> str | None:
-    """Closes the newest code of the key if it is expired or used up; its status then, None if there is no code."""
+    """Close the newest code of the key if it is expired or used up; return its status, None if there is no code."""
     await database.fetchrow(CLOSE, key, max_attempts)
-    # A statement of its own: one that began before somebody else closed the code would still see it open.
+    # A statement of its own: one that began before another request closed the code would still see it open.
     row = await database.fetchrow(FIND_STATUS, key)
     return None if row is None else row[0]
 
 
 async def use_code(transaction: PooledConnection, code_id: UUID, *, max_attempts: int) -> bool:
-    """Marks a code as used; False when it allows no more tries. Decides any race."""
+    """Mark a code as used; False when it allows no more tries. Exactly one of several gets True."""
     return await transaction.fetchval(USE_CODE, code_id, max_attempts) is not None
 
 
 class FactorRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A second factor as administrators keep it; `factor` is the phone, to be shown masked only."""
+    """A second factor as administrators see it; `factor` is the phone, to be shown masked only."""
 
     id: UUID
     user_id: UUID
@@ -142,7 +142,7 @@ CODE_FILTERS = {"key": "strpos(lower(key), lower({})) > 0", "status": "status = 
 
 
 async def list_factors(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FactorRecord]:
-    """In the order of their making; filters: FACTOR_FILTERS."""
+    """List factors, the oldest first; filters: FACTOR_FILTERS."""
     return await database.fetch_page(
         FactorRecord,
         columns=FACTOR_COLUMNS,
@@ -154,17 +154,17 @@ async def list_factors(database: Database, filters: dict[str, Any], *, page: Pag
 
 
 async def find_factor_record(source: Source, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
-    """The person's factor of that id, active or not, or None."""
+    """Return the user's factor of that id, active or not; or None."""
     return await find_one(source, FactorRecord, FIND_FACTOR_RECORD, factor_id, user_id)
 
 
 async def hold_factor(transaction: PooledConnection, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
-    """The same, held against change until the transaction ends."""
+    """Return the same, held against change until the transaction ends."""
     return await find_one(transaction, FactorRecord, f"{FIND_FACTOR_RECORD} FOR NO KEY UPDATE", factor_id, user_id)
 
 
 async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:
-    """In the order of their making; filters: CODE_FILTERS, of which a key is found by any part of it."""
+    """List one-time passwords, the oldest first; filters: CODE_FILTERS, of which a key is found by any part of it."""
     return await database.fetch_page(
         CodeRecord,
         columns=", ".join(CodeRecord.__struct_fields__),

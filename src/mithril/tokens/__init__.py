@@ -1,1 +1,1 @@
-"""Tokens: what people's programs carry."""
+"""Tokens: what the programs and browsers of users present."""

@@ -73,12 +73,12 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t
 
 
 async def find_presented(database: Database, *, digest: bytes, api_key_digest: bytes | None) -> Presented | None:
-    """Token, client, client type, user and the API-key's client in one statement; None for an unknown token."""
+    """Return token, client, client type, user and the API-key's client, in one statement; None for an unknown token."""
     return one_or_none(Presented, await database.look_up(FIND_PRESENTED, digest, api_key_digest))
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """The person behind a token; `settings` and the lists of roles are JSON as text."""
+    """The user of a token; `settings` and the lists of roles are JSON as text."""
 
     token_name: str
     expires_at: datetime
@@ -129,12 +129,12 @@ SELECT c.id AS client_id, c.is_blocked, ct.scope, c.priv_settings ->> 'broker_sc
 
 
 async def find_owner(database: Database, digest: bytes) -> Owner | None:
-    """The person behind a token of any kind, with their roles, in one statement."""
+    """Return the user of a token of any kind, with their roles, in one statement; or None."""
     return await find_one(database, Owner, FIND_OWNER, digest)
 
 
 async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None:
-    """The client whose connection has that secret, the present one or one that still lives."""
+    """Return the client whose connection has that secret, the present or a still accepted previous one; or None."""
     return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
@@ -165,7 +165,7 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-# Whoever blocks the client or the person holds its row: who comes later waits, and then sees that it is blocked.
+# A block of client or user holds its row: this statement waits for it, and then sees that it is blocked.
 ADD_TOKEN = """
 INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at)
 SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9)
@@ -183,7 +183,7 @@ UPDATE tokens SET expires_at = now(), updated_at = now() WHERE family_id = $1 AN
 REVOKE = """
 UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id = $1 AND expires_at > now()
 """
-# `clock_timestamp`, not `now`: whoever waited here while another transaction ended the token began before the end.
+# `clock_timestamp`, not `now`: a transaction that waited here while another one revoked the token began before that.
 IS_ACTIVE = """
 SELECT EXISTS (SELECT FROM tokens WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp())
 """
@@ -209,7 +209,7 @@ SELECT count(*) FROM ended
 """
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
-# The address of a connection that was moved away and back is in the trail only.
+# That a redirect URI was changed, and perhaps changed back, is in the audit trail only.
 FIND_TOKEN = f"""
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.scope, t.details, t.expires_at,
        t.expires_at <= now() AS is_expired, t.used_at IS NOT NULL AS is_used,
@@ -278,7 +278,7 @@ async def add_token(transaction: PooledConnection, new: NewToken, value: str, *,
 
 
 async def find_token(source: Source, value: str) -> Token | None:
-    """The token of that value, of whatever kind, living or not."""
+    """Return the token of that value, of any kind, active or not; or None."""
     row = await source.fetchrow(FIND_TOKEN, security.digest(value))
     if row is None:
         return None
@@ -298,7 +298,7 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, t.s
 
 
 class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token that is good at this moment, with the consumer through whose connection it was issued."""
+    """A token that is active at this moment, with the consumer through whose connection it was issued."""
 
     id: UUID
     name: str
@@ -312,52 +312,55 @@ class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> ActiveToken | None:
-    """The token of that value and one of these kinds; None when it is over, or when anybody behind it is blocked."""
+    """Return the token of that value and one of these kinds.
+
+    None when it is inactive, or when its user, its client or its broker is blocked.
+    """
     return await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value), kinds)
 
 
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
-    """Marks a single-use token as used; False when it was used or expired already. Decides any race."""
+    """Mark a single-use token as used; False when it was used or expired. Exactly one of several gets True."""
     return await transaction.fetchval(CONSUME, token_id) is not None
 
 
 async def replace_token(transaction: PooledConnection, token_id: UUID) -> bool:
-    """Ends a token that gives way to another; False when it was used or expired already. Decides any race."""
+    """Revoke a token that another one replaces; False when it was used or expired. Exactly one of several gets True."""
     return await transaction.fetchval(REPLACE, token_id) is not None
 
 
 async def hold_grants(transaction: PooledConnection, user_ids: list[UUID]) -> None:
-    """Waits for the grants of these people that are under way, and keeps others from beginning.
+    """Wait for the running grants of these users, and keep others from beginning.
 
-    A grant holds the approval while it issues tokens. What comes after this, in a statement of its own, sees them.
+    A grant holds the approval while it issues tokens. A later statement of the transaction sees these tokens.
     """
     await transaction.execute(HOLD_GRANTS, user_ids)
 
 
 async def revoke_all(transaction: PooledConnection, user_id: UUID, *, client_id: UUID | None = None) -> None:
-    """Ends every living token of a person, of any kind, with that client or, where there is none, with any."""
+    """Revoke every active token of a user, of any kind, with that client or, where it is None, with any."""
     await hold_grants(transaction, [user_id])
     await transaction.execute(REVOKE_ALL, user_id, client_id)
 
 
 async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
-    """Ends every living token of a client, of any kind and person; their number."""
-    ended: int = await transaction.fetchval(REVOKE_ALL_OF_CLIENT, client_id)
-    return ended
+    """Revoke every active token of a client, of any kind and user; return their number."""
+    revoked: int = await transaction.fetchval(REVOKE_ALL_OF_CLIENT, client_id)
+    return revoked
 
 
 async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
-    """Ends the living tokens of these kinds of the same person and client, all but `kept`."""
+    """Revoke the active tokens of these kinds of the same user and client, all but `kept`."""
     await transaction.execute(REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
 
 
 async def is_active(transaction: PooledConnection, token_id: UUID) -> bool:
-    """Whether it is neither used nor expired at this moment, not at the one when the transaction began."""
+    """Return whether it is neither used nor expired now, as opposed to when the transaction began."""
     return bool(await transaction.fetchval(IS_ACTIVE, token_id))
 
 
 async def revoke_token(transaction: PooledConnection, token_id: UUID) -> None:
-    """Ends one token."""
+    """Revoke one token."""
     await transaction.execute(REVOKE, token_id)
 
 
@@ -391,12 +394,12 @@ FILTERS = {
 
 
 def conditions_of(filters: dict[str, Any]) -> list[Condition]:
-    """Each filter as a condition on a token `t`."""
+    """Return each filter as a condition on a token `t`."""
     return [Condition(FILTERS[name], value) for name, value in filters.items()]
 
 
 async def list_records(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Record]:
-    """In the order of their making; filters: FILTERS, of which a name is found by any part of it."""
+    """List tokens, the oldest first; filters: FILTERS, of which a name is found by any part of it."""
     return await database.fetch_page(
         Record,
         columns=RECORD,
@@ -408,5 +411,5 @@ async def list_records(database: Database, filters: dict[str, Any], *, page: Pag
 
 
 async def find_record(source: Source, token_id: UUID) -> Record | None:
-    """The token of that id, living or not, or None."""
+    """Return the token of that id, active or not; or None."""
     return await find_one(source, Record, f"SELECT {RECORD} FROM tokens t WHERE t.id = $1", token_id)

@@ -1,7 +1,7 @@
-"""Whether a token is good: one rule, which the API tells its callers in one way and gateways are told in another.
+"""Whether a token is good: one rule for the API and for gateways, which are told different things.
 
-The API answers every fault with the same neutral 401 (`access`); a gateway, which is trusted, learns which it was,
-as contract.md 3.5.1 has it.
+The API answers every fault with the same neutral 401 (`access`). A gateway is trusted, and learns which fault it was
+(rules VER-1 to VER-10).
 """
 
 import enum
@@ -16,7 +16,7 @@ from mithril.tokens.store import KeyHolder, Owner, Presented
 
 
 class Fault(enum.Enum):
-    """What is wrong, in the order in which it is looked for; the value is a sentence for developers."""
+    """What is wrong, in the order of the checks; the value is a sentence for developers."""
 
     UNKNOWN = "The access token is unknown."
     OTHER_KIND = "The token is not an access token."
@@ -31,7 +31,7 @@ class Fault(enum.Enum):
     OTHER_BROKER = "The access token was issued through another broker than the API-key's."
 
 
-# What a gateway is told. A token of another kind is as good as none: a refresh token is no bearer token.
+# What a gateway is told. A token of another kind counts as unknown: a refresh token is no bearer token.
 REFUSALS: Mapping[Fault, type[errors.MithrilError]] = {
     Fault.UNKNOWN: errors.NotFound,
     Fault.OTHER_KIND: errors.NotFound,
@@ -48,14 +48,14 @@ REFUSALS: Mapping[Fault, type[errors.MithrilError]] = {
 
 
 async def find(database: Database, *, token: str, api_key: str | None) -> Presented | None:
-    """All that is known about the two, in one statement; None for an unknown token."""
+    """Return all that is known about the two, in one statement; None for an unknown token."""
     return await store.find_presented(
         database, digest=security.digest(token), api_key_digest=security.digest(api_key) if api_key else None
     )
 
 
 def fault_of(found: Presented | None, *, api_key_was_sent: bool) -> Fault | None:
-    """The first fault of what was presented, or None. Source: contract.md 3.5.1."""
+    """Return the first fault of what was presented, or None (rules VER-1 to VER-11)."""
     if found is None:
         return Fault.UNKNOWN
     return _fault_of_token(found) or (
@@ -64,7 +64,7 @@ def fault_of(found: Presented | None, *, api_key_was_sent: bool) -> Fault | None
 
 
 async def verify(database: Database, *, token: str, api_key: str | None, api_key_was_sent: bool) -> Presented:
-    """The good access token of that value. Raises NotFound, Unauthorized, Unprocessable: see `REFUSALS`."""
+    """Return the good access token of that value. Raises NotFound, Unauthorized, Unprocessable: see `REFUSALS`."""
     found = await find(database, token=token, api_key=api_key)
     fault = fault_of(found, api_key_was_sent=api_key_was_sent)
     if found is None or fault is not None:
@@ -73,7 +73,7 @@ async def verify(database: Database, *, token: str, api_key: str | None, api_key
 
 
 async def find_owner(database: Database, token: str) -> Owner:
-    """The person behind an access token, with their roles. Raises NotFound, Unauthorized."""
+    """Return the user of an access token, with their roles. Raises NotFound, Unauthorized."""
     found = await store.find_owner(database, security.digest(token))
     if found is None or found.token_name != TokenKind.ACCESS:
         raise _refusal(Fault.UNKNOWN)
@@ -87,7 +87,7 @@ async def find_owner(database: Database, token: str) -> Owner:
 
 
 async def verify_key(database: Database, api_key: str) -> KeyHolder:
-    """The broker whose API-key it is, for calls without any person. Raises NotFound, Unprocessable, Unauthorized."""
+    """Return the broker of an API-key, for calls without any user. Raises NotFound, Unprocessable, Unauthorized."""
     found = await store.find_key_holder(database, security.digest(api_key))
     if found is None:
         raise errors.NotFound
@@ -99,13 +99,13 @@ async def verify_key(database: Database, api_key: str) -> KeyHolder:
 
 
 async def find_key_client(database: Database, api_key: str) -> UUID | None:
-    """The client of an API-key, broker or not; None when the key is unknown or the client blocked."""
+    """Return the client of an API-key, broker or not; None when the key is unknown or the client blocked."""
     found = await store.find_key_holder(database, security.digest(api_key))
     return None if found is None or found.is_blocked else found.client_id
 
 
 def details_of(found: Presented) -> dict[str, object]:
-    """What a good token says about itself (contract.md 1.8.1), without the value of any other token."""
+    """Return what a good token says about itself (rule VER-12), without the value of any other token."""
     noted = Details.decoded(found.details)
     said = {
         "grant_type": noted.grant_type,
@@ -130,7 +130,7 @@ def _fault_of_token(found: Presented) -> Fault | None:
 
 
 def _fault_of_key(found: Presented, *, was_sent: bool) -> Fault | None:
-    """A BROKER client works through a MIS: the API-key must be that of one, and of the one that got the token."""
+    """Check the API-key: it must be that of a MIS, and of the one through which the token was issued."""
     if not was_sent:
         return Fault.KEY_MISSING
     if found.broker_id is None:
