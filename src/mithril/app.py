@@ -1,4 +1,4 @@
-"""The one file that knows every noun: which routes answer on which listener, and what a worker opens and closes."""
+"""The application of a worker: the routes of each listener, and what the worker opens, runs and closes."""
 
 import asyncio
 import gc
@@ -72,10 +72,10 @@ INTERNAL: list[BaseRoute] = [
 
 
 class Application:
-    """Both listeners of one worker; the port that a request came in by says which one is meant."""
+    """The ASGI application of a worker. The port of a request decides which of the two listeners answers."""
 
     def __init__(self, settings: Settings, *, supervisor_pid: int | None = None) -> None:
-        """`settings.port` and `internal_port` are the bound ones, never 0."""
+        """`settings.port` and `settings.internal_port` must be the bound ports, not 0."""
         self.settings = settings
         self.supervisor_pid = supervisor_pid
         self.database = Database(
@@ -91,46 +91,45 @@ class Application:
         self.internal = Edge(INTERNAL, resources, listener="internal", capacity=capacity, guard=check_internal_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request, or the worker's life (ASGI lifespan)."""
+        """Answer one request, or run the ASGI lifespan of the worker."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["server"][1] == self.settings.internal_port:
             await self.internal(scope, receive, send)
         else:
             await self.public(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        # What was made until now stays as long as the worker: a tenth of its time went into looking whether it did.
+        # Objects made so far live as long as the worker; checking them again and again took a tenth of its time.
         gc.collect()
         gc.freeze()
-        async with self.database, _beside(*self._duties()):
+        async with self.database, _in_background(*self._background_tasks()):
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await self.messenger.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _duties(self) -> list[Coroutine[Any, Any, None]]:
-        """What a worker does beside answering, as long as it lives."""
-        duties: list[Coroutine[Any, Any, None]] = []
+    def _background_tasks(self) -> list[Coroutine[Any, Any, None]]:
+        tasks: list[Coroutine[Any, Any, None]] = []
         if self.supervisor_pid is not None:
-            duties.append(_stop_when_orphaned(self.supervisor_pid))
+            tasks.append(_stop_when_orphaned(self.supervisor_pid))
         if self.settings.sweep_interval:
-            duties.append(cleanup.keep_sweeping(self.database, self.settings))
-        return duties
+            tasks.append(cleanup.clean_up_regularly(self.database, self.settings))
+        return tasks
 
 
 def create_app(settings: Settings, *, supervisor_pid: int | None = None) -> Application:
-    """A worker's application; logging is set up here because a worker is a process of its own.
+    """Return the application of a worker, and configure logging, because a worker is a process of its own.
 
-    `supervisor_pid`: the process that the worker must not outlive, if there is one.
+    `supervisor_pid`: of the supervisor, if there is one; the worker stops when that process is gone.
     """
     logs.configure(level=settings.log_level, style=settings.log_format)
     return Application(settings, supervisor_pid=supervisor_pid)
 
 
 def check_internal_key(request: Request) -> None:
-    """Raises AccessDenied for a caller of the internal listener without its key, where one is set."""
+    """Raise AccessDenied when an internal key is set and the request does not carry it. Probes need no key."""
     expected = requests.resources(request).settings.internal_key
     if not expected or request.scope["path"] in edge.QUIET_PATHS:
         return
@@ -140,9 +139,9 @@ def check_internal_key(request: Request) -> None:
 
 
 @asynccontextmanager
-async def _beside(*duties: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Does these as long as the block runs, and ends them with it."""
-    running = [asyncio.create_task(duty) for duty in duties]
+async def _in_background(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run the tasks while the block runs, and cancel them at its end."""
+    running = [asyncio.create_task(task) for task in tasks]
     try:
         yield
     finally:
@@ -152,7 +151,7 @@ async def _beside(*duties: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def _stop_when_orphaned(supervisor_pid: int) -> None:
-    """A worker whose supervisor was killed would hold both ports for ever: it stops by itself instead."""
+    """Stop this worker when its supervisor is gone; otherwise it would hold both ports for ever."""
     while os.getppid() == supervisor_pid:  # noqa: ASYNC110 -- the kernel sends no event for this
         await asyncio.sleep(ORPHAN_CHECK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

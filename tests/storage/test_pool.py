@@ -159,7 +159,7 @@ async def test_a_lease_ends_whether_it_is_in_use_or_not(database_url: str, monke
     async with pool_of(2, database_url) as pool:
         used, idle = await pool.acquire(), await pool.acquire()
         pool.release(idle)
-        while not (used.is_over and idle.is_over):  # noqa: ASYNC110 -- no event for it
+        while not (used.is_expired and idle.is_expired):  # noqa: ASYNC110 -- no event for it
             await asyncio.sleep(0.01)
         assert not idle.is_usable()
         assert await used.connection.fetchval("SELECT 1") == 1, "who has it may finish"

@@ -1,7 +1,7 @@
-"""Housekeeping: what is over goes, in small batches, by one process at a time. The audit trail stays.
+"""Cleanup of expired rows, in small batches, by one process at a time. The audit trail is never cleaned up.
 
-passwords too old ──► their people's tokens end          (PASSWORD_EXPIRATION_DAYS)
-tokens over ────────► deleted a while later              (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
-codes over ─────────► EXPIRED, and deleted a while later (the same)
-nonces over, counters whose window is over ──► deleted
+expired password ─────────► the user's tokens expire      (PASSWORD_EXPIRATION_DAYS)
+expired token ────────────► deleted some days later       (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
+expired one-time password ► EXPIRED, deleted some days later (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
+expired nonce, counter of a past window ► deleted
 """

@@ -1,8 +1,8 @@
-"""The rules of housekeeping: what goes when, how fast, and who does it.
+"""The rules of the cleanup: which rows are due at which age, how fast they are processed, and by which process.
 
-The server does it by itself, every so often; `mithril sweep` does it now. Of several processes that begin, one
-goes on. Between two batches there is a pause at least as long as the batch took, so that a sweep never has more
-than half of what one connection can do, however much there is to sweep.
+A server cleans up at a regular interval; the command `mithril sweep` cleans up at once. Only one process cleans up at
+a time. The pause after each batch is at least as long as the batch took, so that a cleanup takes at most half of the
+capacity of one connection.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 
 from mithril import errors
 from mithril.cleanup import store
-from mithril.cleanup.store import BEGINNING, Kind
+from mithril.cleanup.store import BEGINNING, Target
 from mithril.database.database import Database
 from mithril.settings import Settings
 
@@ -23,24 +23,24 @@ PAUSE_SECONDS = 0.02
 SECONDS_PER_MINUTE, SECONDS_PER_DAY = 60.0, 86_400.0
 log = structlog.stdlib.get_logger("mithril")
 
-# Who is told of each batch: the kind's name, and how many rows it was.
+# Called after each batch with the target's name and the number of rows.
 Listener = Callable[[str, int], None]
-Swept = dict[str, int]
+Counts = dict[str, int]
 
 
 class Task(NamedTuple):
-    """A kind of rows, and the age at which they are swept."""
+    """Rows to clean up, and the age at which they are due."""
 
-    kind: Kind
+    target: Target
     age_seconds: float
 
 
 class Busy(Exception):
-    """Another process is sweeping."""
+    """Another process is cleaning up."""
 
 
 def tasks(settings: Settings) -> Iterator[Task]:
-    """What there is to do, in order. Source: contract.md 5.5; nonces and counters serve nobody once they are over."""
+    """Yield the tasks of a cleanup, in order. Source: rules TOK-22 to TOK-24; nonces and counters are our own."""
     kept_seconds = settings.token_ttl_after_expiration_days * SECONDS_PER_DAY
     window_minutes = max(
         settings.max_failed_logins_period, settings.otp_send_timeout, -(-settings.max_failures_period // 60)
@@ -53,26 +53,26 @@ def tasks(settings: Settings) -> Iterator[Task]:
     yield Task(store.COUNTERS, window_minutes * SECONDS_PER_MINUTE)
 
 
-async def sweep(
+async def clean_up(
     database: Database, settings: Settings, *, gives_way: bool = False, listener: Listener = lambda *_: None
-) -> Swept:
-    """One sweep of everything that is due; how many rows of each kind it was.
+) -> Counts:
+    """Clean up everything that is due, and return the number of rows by the target's name.
 
-    `gives_way`: leave the work to another process that is found at it, by Busy; else take turns with it.
-    What was swept until an error stays swept. Raises Busy, ServiceUnavailable.
+    `gives_way`: raise Busy when another process is cleaning up; otherwise alternate with it, batch by batch.
+    Batches before an error are kept. Raises Busy, ServiceUnavailable.
     """
-    swept: Swept = {}
+    counts: Counts = {}
     for task in tasks(settings):
-        swept[task.kind.name] = await _sweep(database, task, gives_way=gives_way, listener=listener)
-    return swept
+        counts[task.target.name] = await _run(database, task, gives_way=gives_way, listener=listener)
+    return counts
 
 
-async def keep_sweeping(database: Database, settings: Settings) -> NoReturn:
-    """Sweeps every `sweep_interval` seconds, until it is canceled; what goes wrong is logged, and tried again then."""
+async def clean_up_regularly(database: Database, settings: Settings) -> NoReturn:
+    """Clean up every `sweep_interval` seconds until canceled. An error is logged, and the next interval tries again."""
     while True:
         await asyncio.sleep(settings.sweep_interval)
         try:
-            swept = await sweep(database, settings, gives_way=True)
+            counts = await clean_up(database, settings, gives_way=True)
         except Busy:
             log.debug("sweep_left_to_another")
         except errors.ServiceUnavailable as error:
@@ -80,20 +80,20 @@ async def keep_sweeping(database: Database, settings: Settings) -> NoReturn:
         except Exception:
             log.exception("sweep_failed")
         else:
-            report = log.info if any(swept.values()) else log.debug
-            report("swept", **swept)
+            report = log.info if any(counts.values()) else log.debug
+            report("swept", **counts)
 
 
-async def _sweep(database: Database, task: Task, *, gives_way: bool, listener: Listener) -> int:
-    place, total = BEGINNING, 0
+async def _run(database: Database, task: Task, *, gives_way: bool, listener: Listener) -> int:
+    after, total = BEGINNING, 0
     while True:
         began = time.monotonic()
-        batch = await store.sweep_batch(database, task.kind, place, age_seconds=task.age_seconds, most_rows=BATCH_ROWS)
+        batch = await store.run_batch(database, task.target, after, age_seconds=task.age_seconds, most_rows=BATCH_ROWS)
         if batch is None and gives_way:
             raise Busy
         if batch is not None:
-            place, total = batch.end, total + batch.swept
-            listener(task.kind.name, batch.swept)
+            after, total = batch.end, total + batch.changed
+            listener(task.target.name, batch.changed)
             if batch.seen < BATCH_ROWS:
                 return total
         await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - began))

@@ -1,7 +1,7 @@
-"""The SQL of housekeeping: what is over, and the statement that sweeps one batch of it.
+"""The SQL of the cleanup: which rows are due, and the statement that processes one batch of them.
 
-A sweep walks an index from the oldest row on, and goes on where the batch before it ended. So a row that must be
-kept, or that somebody else holds, is looked at once a sweep and not once a batch.
+A cleanup reads an index from the oldest row on, and each batch begins where the one before it ended. So a row that
+must be kept, or that another transaction has locked, is read once in a cleanup and not once in a batch.
 """
 
 import functools
@@ -11,46 +11,46 @@ from typing import NamedTuple
 from mithril.database.database import Database
 from mithril.tokens.kinds import OUTLIVE_A_PASSWORD
 
-ONE_SWEEP_AT_A_TIME = 6_480_317_552  # the name of an advisory lock; any number that nothing else uses
+CLEANUP_LOCK = 6_480_317_552  # the key of an advisory lock: an arbitrary number that nothing else uses
 
 
-class Place(NamedTuple):
-    """Where a sweep is: the last row that it has looked at."""
+class Position(NamedTuple):
+    """The last row that a cleanup has read."""
 
     moment: datetime
     key: str
 
 
 class Batch(NamedTuple):
-    """What one batch has looked at, how much of it was swept, and where it ended."""
+    """The result of one batch: rows that were read, rows that were changed, and the last row."""
 
     seen: int
-    swept: int
-    end: Place
+    changed: int
+    end: Position
 
 
-class Kind(NamedTuple):
-    """One kind of rows, and what becomes of those whose moment is an age (`$4`, seconds) ago."""
+class Target(NamedTuple):
+    """Rows to clean up when the time in column `moment` is at least `$4` seconds ago."""
 
     name: str
-    """What was done to so many, for people and programs."""
+    """The name of its count in the log and in the output of the command."""
     table: str
     moment: str
     doomed: str
-    """Those of the rows in `scanned` that are swept; they are locked, and looked at again once they are."""
-    sweep: str
-    """What happens to the rows in `doomed`."""
+    """SELECT of the rows in `scanned` that are due. It locks them, and PostgreSQL checks them again after locking."""
+    statement: str
+    """UPDATE or DELETE of the rows in `doomed`."""
     condition: str = "true"
     key: str = "id"
     key_type: str = "uuid"
 
 
-BEGINNING = Place(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
+BEGINNING = Position(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
 THEN = "now() - make_interval(secs => $4)"
 DOOMED = "SELECT t.id FROM scanned JOIN {} t ON t.id = scanned.key WHERE t.{} <= " + THEN
 
-# Whoever must think of a new password gets in only with a token of the first two kinds (contract.md 5.5).
-OLD_PASSWORDS = Kind(
+# Tokens of these two names stay active: with them the user sets a new password (rule TOK-22).
+OLD_PASSWORDS = Target(
     "tokens_ended",
     table="users",
     moment="password_set_at",
@@ -58,10 +58,10 @@ OLD_PASSWORDS = Kind(
     SELECT t.id FROM scanned JOIN tokens t ON t.user_id = scanned.key
      WHERE t.expires_at > now() AND t.name NOT IN ({", ".join(f"'{kind}'" for kind in OUTLIVE_A_PASSWORD)})
     """,
-    sweep="UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (SELECT id FROM doomed)",
+    statement="UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (SELECT id FROM doomed)",
 )
-# A used code, or a used refresh token, is what a second use is recognised by: it stays as long as its family.
-TOKENS = Kind(
+# A used code or refresh token stays as long as its family, so that a second use is recognised.
+TOKENS = Target(
     "tokens_deleted",
     table="tokens",
     moment="expires_at",
@@ -70,69 +70,69 @@ TOKENS = Kind(
        AND (t.used_at IS NULL OR NOT EXISTS (
              SELECT FROM tokens kin WHERE kin.family_id = coalesce(t.family_id, t.id) AND kin.expires_at > {THEN}))
     """,
-    sweep="DELETE FROM tokens WHERE id IN (SELECT id FROM doomed)",
+    statement="DELETE FROM tokens WHERE id IN (SELECT id FROM doomed)",
 )
-OPEN_CODES = Kind(
+OPEN_CODES = Target(
     "codes_expired",
     table="otp",
     moment="code_expired_at",
     condition="active",
     doomed=DOOMED.format("otp", "code_expired_at") + " AND t.active",
-    sweep="UPDATE otp SET status = 'EXPIRED', active = false WHERE id IN (SELECT id FROM doomed)",
+    statement="UPDATE otp SET status = 'EXPIRED', active = false WHERE id IN (SELECT id FROM doomed)",
 )
-CODES = Kind(
+CODES = Target(
     "codes_deleted",
     table="otp",
     moment="inserted_at",
     doomed=DOOMED.format("otp", "code_expired_at") + " AND NOT t.active",
-    sweep="DELETE FROM otp WHERE id IN (SELECT id FROM doomed)",
+    statement="DELETE FROM otp WHERE id IN (SELECT id FROM doomed)",
 )
-NONCES = Kind(
+NONCES = Target(
     "nonces_deleted",
     table="nonces",
     moment="expires_at",
     doomed=DOOMED.format("nonces", "expires_at"),
-    sweep="DELETE FROM nonces WHERE id IN (SELECT id FROM doomed)",
+    statement="DELETE FROM nonces WHERE id IN (SELECT id FROM doomed)",
 )
-COUNTERS = Kind(
+COUNTERS = Target(
     "counters_deleted",
     table="attempts",
     moment="started_at",
     key="key",
     key_type="text",
     doomed=f"SELECT t.key FROM scanned JOIN attempts t USING (key) WHERE t.started_at <= {THEN}",
-    sweep="DELETE FROM attempts WHERE key IN (SELECT key FROM doomed)",
+    statement="DELETE FROM attempts WHERE key IN (SELECT key FROM doomed)",
 )
 
 
-async def sweep_batch(
-    database: Database, kind: Kind, after: Place, *, age_seconds: float, most_rows: int
+async def run_batch(
+    database: Database, target: Target, after: Position, *, age_seconds: float, most_rows: int
 ) -> Batch | None:
-    """Sweeps what is due among the next rows; None, and nothing done, while another process is at a batch.
+    """Process the next rows that are due. Return None, without a change, while another process runs a batch.
 
-    The lock ends with the transaction: one of a session would outlive it, in the pool, or when a machine is lost.
+    The lock ends with the transaction: a session lock would stay in the pool, or when a machine is lost.
     """
     async with database.transaction() as transaction:
-        if not await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", ONE_SWEEP_AT_A_TIME):
+        if not await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", CLEANUP_LOCK):
             return None
-        row = await transaction.fetchrow(_statement(kind), *after, most_rows, age_seconds)
+        row = await transaction.fetchrow(_statement(target), *after, most_rows, age_seconds)
     assert row is not None, "an aggregate has a row"
-    return Batch(row["seen"], row["swept"], Place(row["moment"] or after.moment, row["key"] or after.key))
+    return Batch(row["seen"], row["swept"], Position(row["moment"] or after.moment, row["key"] or after.key))
 
 
 @functools.cache
-def _statement(kind: Kind) -> str:
-    # SKIP LOCKED: who waits for a row holds the others meanwhile; what is skipped is swept the next time.
+def _statement(target: Target) -> str:
+    # SKIP LOCKED: a batch that waited for one row would hold its other rows locked. The next cleanup takes that row.
     return f"""
 WITH scanned AS MATERIALIZED (
-    SELECT {kind.key} AS key, {kind.moment} AS moment FROM {kind.table}
-     WHERE {kind.condition} AND {kind.moment} <= {THEN}
-       AND ({kind.moment}, {kind.key}) > ($1::timestamptz, $2::text::{kind.key_type})
-     ORDER BY {kind.moment}, {kind.key} LIMIT $3
+    SELECT {target.key} AS key, {target.moment} AS moment FROM {target.table}
+     WHERE {target.condition} AND {target.moment} <= {THEN}
+       AND ({target.moment}, {target.key}) > ($1::timestamptz, $2::text::{target.key_type})
+     ORDER BY {target.moment}, {target.key} LIMIT $3
 ), doomed AS MATERIALIZED (
-    {kind.doomed} FOR UPDATE OF t SKIP LOCKED
+    {target.doomed} FOR UPDATE OF t SKIP LOCKED
 ), swept AS (
-    {kind.sweep} RETURNING 1
+    {target.statement} RETURNING 1
 )
 SELECT (SELECT count(*) FROM scanned) AS seen, (SELECT count(*) FROM swept) AS swept,
        last.moment, last.key::text AS key

@@ -86,8 +86,8 @@ async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) 
     Takes turns with a server that is at it, and can be interrupted and run again at any time.
     """
     with output.progress() as bar:
-        bars = {task.kind.name: bar.add_task(task.kind.name, total=None) for task in cleanup.tasks(chosen)}
-        swept = await cleanup.sweep(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
+        bars = {task.target.name: bar.add_task(task.target.name, total=None) for task in cleanup.tasks(chosen)}
+        swept = await cleanup.clean_up(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
     if as_json:
         output.print_json(swept)
     else:

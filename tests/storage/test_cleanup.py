@@ -95,9 +95,9 @@ async def test_tokens_are_deleted_when_they_have_been_over_for_as_long_as_the_se
     client = await factories.client(db)
     kept = {await token(db, client, over_for=30 * DAY - 60), await token(db, client, over_for=-60)}
     await token(db, client, over_for=30 * DAY + 1)
-    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 1}
     assert await ids(db) == kept
-    assert await service.sweep(database, Settings(token_ttl_after_expiration_days=29)) == NOTHING | {
+    assert await service.clean_up(database, Settings(token_ttl_after_expiration_days=29)) == NOTHING | {
         "tokens_deleted": 1
     }
 
@@ -111,11 +111,11 @@ async def test_a_used_token_stays_as_long_as_its_family_could_be_in_danger(db: D
     for kind in ("access_token", "refresh_token"):
         await token(db, client, name=kind, over_for=31 * DAY, family_id=over)
     await token(db, client, over_for=31 * DAY, family_id=code)
-    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 4}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 4}
     assert await ids(db) == {code, rotated, present}
 
     await db.execute("UPDATE tokens SET expires_at = now() - interval '30 days 1 s' WHERE id = $1", present)
-    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 3}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 3}
 
 
 async def test_tokens_end_when_the_password_of_their_person_is_too_old(db: Db, database: Database) -> None:
@@ -133,10 +133,10 @@ async def test_tokens_end_when_the_password_of_their_person_is_too_old(db: Db, d
         await token(db, other, over_for=-600),
         await token(db, client, over_for=-600, user_id=other.user_id),
     }
-    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_ended": 3}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_ended": 3}
     assert await living(db) == kept
     assert len(await ids(db)) == 7
-    assert await service.sweep(database, Settings()) == NOTHING
+    assert await service.clean_up(database, Settings()) == NOTHING
 
 
 async def test_one_time_passwords_are_closed_when_they_are_over_and_deleted_later(db: Db, database: Database) -> None:
@@ -152,7 +152,7 @@ async def test_one_time_passwords_are_closed_when_they_are_over_and_deleted_late
         ("old and over", "NEW", True, 31 * DAY),
     ):
         await db.execute(add, key, status, active, float(over_for))
-    assert await service.sweep(database, Settings()) == NOTHING | {"codes_expired": 2, "codes_deleted": 2}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"codes_expired": 2, "codes_deleted": 2}
     rows = await db.fetch("SELECT key, status, active FROM otp ORDER BY key")
     assert [tuple(row) for row in rows] == [
         ("open", "NEW", True),
@@ -170,7 +170,7 @@ async def test_nonces_and_counters_go_when_they_are_over(db: Db, database: Datab
     for key, age in (("login:new", 590.0), ("login:old", 601.0), ("otp-send:new", 30.0)):
         await db.execute(counter, key, age)
     settings = Settings(max_failed_logins_period=10, otp_send_timeout=1)
-    assert await service.sweep(database, settings) == NOTHING | {"nonces_deleted": 1, "counters_deleted": 1}
+    assert await service.clean_up(database, settings) == NOTHING | {"nonces_deleted": 1, "counters_deleted": 1}
     assert await ids(db, "nonces") == {kept}
     assert {row["key"] for row in await db.fetch("SELECT key FROM attempts")} == {"login:new", "otp-send:new"}
 
@@ -193,7 +193,7 @@ async def test_a_sweep_takes_small_batches_past_what_must_be_kept(
         if name == "tokens_deleted":
             batches.append(rows)
 
-    assert await service.sweep(database, Settings(), listener=listen) == NOTHING | {"tokens_deleted": 10}
+    assert await service.clean_up(database, Settings(), listener=listen) == NOTHING | {"tokens_deleted": 10}
     assert await ids(db) == kept
     assert (len(batches), sum(batches), max(batches) <= 3) == (7, 10, True)
 
@@ -204,18 +204,18 @@ async def test_a_row_that_somebody_holds_is_left_for_the_next_sweep(db: Db, data
     await token(db, client, over_for=31 * DAY)
     async with db.transaction():
         await db.execute("SELECT FROM tokens WHERE id = $1 FOR UPDATE", held)
-        assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
-    assert await service.sweep(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+        assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 1}
+    assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 1}
 
 
 async def test_one_process_sweeps_at_a_time(db: Db, database: Database) -> None:
     await token(db, await factories.client(db), over_for=31 * DAY)
     transaction = db.transaction()
     await transaction.start()
-    await db.execute("SELECT pg_advisory_xact_lock($1)", store.ONE_SWEEP_AT_A_TIME)
+    await db.execute("SELECT pg_advisory_xact_lock($1)", store.CLEANUP_LOCK)
     with pytest.raises(Busy):
-        await service.sweep(database, Settings(), gives_way=True)
-    waiting = asyncio.create_task(service.sweep(database, Settings()))
+        await service.clean_up(database, Settings(), gives_way=True)
+    waiting = asyncio.create_task(service.clean_up(database, Settings()))
     await asyncio.wait([waiting], timeout=0.1)
     assert not waiting.done()
     assert len(await ids(db)) == 1
@@ -253,7 +253,7 @@ async def test_every_batch_is_found_by_an_index(db: Db) -> None:
     await db.execute("ANALYZE")
     for task in service.tasks(Settings()):
         arguments = (*store.BEGINNING, 10, task.age_seconds)
-        plan = "\n".join(row[0] for row in await db.fetch("EXPLAIN " + store._statement(task.kind), *arguments))
+        plan = "\n".join(row[0] for row in await db.fetch("EXPLAIN " + store._statement(task.target), *arguments))
         assert "Seq Scan" not in plan, plan
 
 
