@@ -69,5 +69,5 @@ def main() -> None:
         output.fail(output.problems(refusal))
     except (SettingsError, EmbeddedError, database.SchemaError) as error:
         output.fail(str(error))
-    except database.AWAY as error:
+    except database.UNAVAILABLE_ERRORS as error:
         output.fail(f"the database cannot be reached: {error}")

@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, statements, migrations, and the embedded server."""
+"""PostgreSQL: the connection pool, running statements, migrations, and the embedded server."""

@@ -1,6 +1,6 @@
-"""The way to PostgreSQL: one pool for a worker, the schema's version, and what counts as "away for now".
+"""Access to PostgreSQL: the pool of a worker, running statements, the version of the schema, and its migration.
 
-No SQL about clients, tokens or people is here: that is in the stores.
+The SQL about clients, tokens and users is in the stores.
 """
 
 import re
@@ -17,15 +17,15 @@ from mithril import errors
 from mithril.database.fair_pool import Pool
 from mithril.database.fair_pool import PooledConnection as _PooledConnection
 
-# The revision in `migrations/versions` that this code is written for; a test holds the two together.
+# The newest revision in `migrations/versions`; a test compares the two.
 SCHEMA_VERSION = "0003"
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 Row = TypeVar("Row")
 
-# What passes by itself: the server is down, starting, full, or has become a standby. `ClientDataError` is no
-# such thing, though its base class says so: it is a value that cannot be sent, a mistake of ours.
-AWAY = (
+# Errors that pass by themselves: the server is down, starting, full, or has become a standby. A value that cannot be
+# sent (`asyncpg.DataError`) is a mistake in this code, and not one of them.
+UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -41,37 +41,36 @@ AWAY = (
     asyncpg.TargetServerAttributeNotMatched,
 )
 
-# Strings, because asyncpg's classes are generic for the type checker only.
+# Strings, because asyncpg's classes are generic only for the type checker.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PooledConnection: TypeAlias = _PooledConnection
 
-# Counting stops here: beyond it a list says "at least" (see `Listed.is_bounded`), so that ten million rows cost
-# no more than ten thousand.
+# A list counts at most so many rows (see `Listed.is_bounded`), so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
 LAST_OFFSET = 2**62
 
 
 class Page(NamedTuple):
-    """Which part of a list is wanted; `number` counts from 1."""
+    """The part of a list that is asked for. `number` counts from 1; `size` is in rows."""
 
     number: int
     size: int
 
     @property
     def offset(self) -> int:
-        """How many rows come before it."""
+        """The number of rows before the page."""
         return min((self.number - 1) * self.size, LAST_OFFSET)
 
 
 class Condition(NamedTuple):
-    """One condition of a WHERE clause: a fragment of ours with `{}` where the value goes."""
+    """One condition of a WHERE clause: an SQL fragment with `{}` in place of the value."""
 
     fragment: str
     value: object
 
 
 class Listed(NamedTuple, Generic[Row]):
-    """One page of a list, and how many rows there are in all; `is_bounded`: at least so many."""
+    """One page of a list, and the total number of rows. `is_bounded`: there may be more than `total_entries`."""
 
     rows: list[Row]
     page: Page
@@ -79,8 +78,8 @@ class Listed(NamedTuple, Generic[Row]):
     is_bounded: bool
 
 
-# What a store may read from: a pool, or the connection of a transaction that is open already. Within a
-# transaction it must be the latter: a second connection, while the first is held, could never be had when all do so.
+# What a store reads from: the pool, or the connection of an open transaction. Within a transaction it must be the
+# connection: if every transaction waited for a second connection, none would get one.
 Source: TypeAlias = "Database | PooledConnection"
 
 # A row by its columns, or None.
@@ -88,17 +87,17 @@ Found: TypeAlias = dict[str, Any] | None
 
 
 class Lookup:
-    """A statement that finds at most one row, and the same statement for several who ask at the same moment."""
+    """A statement that finds at most one row, alone and for several sets of arguments at once."""
 
     def __init__(self, statement: str, *types: str) -> None:
-        """`types`: PostgreSQL's, of `$1` and those that follow."""
+        """`types`: the PostgreSQL types of `$1` and the parameters after it."""
         self.alone = statement
         numbers = range(1, len(types) + 1)
-        # Within SELECT the length of an array is hidden from the planner: it would plan anew for each other length.
+        # Within SELECT the planner does not see the length of an array; else it would plan again for each length.
         arrays = ", ".join(f"(SELECT ${number}::{kind}[])" for number, kind in zip(numbers, types, strict=True))
         parameters = ", ".join(f"parameter_{number}" for number in numbers)
         asked = re.sub(r"[$]([0-9]+)", r"asked.parameter_\1", statement)
-        # LIMIT keeps it from making the whole one join, which it might begin with another table than the lookup does.
+        # LIMIT stops the planner from merging the whole into one join that begins at another table.
         self.together = f"""
 SELECT asked.position, found.*
   FROM unnest({arrays}) WITH ORDINALITY AS asked ({parameters}, position), LATERAL ({asked} LIMIT 1) AS found
@@ -106,7 +105,7 @@ SELECT asked.position, found.*
 
 
 class Violation(Exception):
-    """A constraint of the database refuses a row; nothing of the statement is kept."""
+    """A constraint of the database refused a row, and the statement had no effect."""
 
     def __init__(self, constraint: str | None, *, kind: str) -> None:
         """`constraint`: its name in the schema, if it has one. `kind`: `unique`, `reference` or `other`."""
@@ -115,14 +114,14 @@ class Violation(Exception):
 
 
 class SchemaError(Exception):
-    """The database's schema is not the one that this code is written for."""
+    """The schema of the database does not fit this code."""
 
 
 class Database:
-    """A pool of connections to one PostgreSQL (or to whichever of several hosts takes writes)."""
+    """A pool of connections to one PostgreSQL, or of several hosts to the one that takes writes."""
 
     def __init__(self, url: str, *, size: int, wait_seconds: float, statement_seconds: float) -> None:
-        """Connects to nothing yet: connections are made when they are first needed."""
+        """Connect to nothing yet: the pool opens connections when they are first needed."""
         lender = asyncpg.create_pool(
             url,
             min_size=0,
@@ -131,65 +130,65 @@ class Database:
             command_timeout=statement_seconds,
             target_session_attrs=_session_attributes(url),
             server_settings={"application_name": "mithril"},
-            # Every statement here is a transaction of its own and leaves no session state behind, so there is
-            # nothing to reset; asyncpg's own reset would be one more round trip for every request.
+            # No statement leaves session state behind, so there is nothing to reset; asyncpg's own reset would be
+            # one more round trip for every request.
             reset=_keep_session,
         )
         self._pool = Pool(lender, size=size, wait_seconds=wait_seconds)
         self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
     async def __aenter__(self) -> Self:
-        """Opens the pool."""
+        """Open the pool."""
         await self._pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes the pool, once running statements are done."""
+        """Close the pool after the running statements have finished."""
         await self._pool.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """One connection for a few statements. Raises ServiceUnavailable when none is to be had in time."""
+        """Lend one connection for a few statements. Raises ServiceUnavailable when none becomes free in time."""
         try:
             lease = await self._pool.acquire()
             try:
                 yield lease.connection
             except BaseException:
-                await self._pool.give_up(lease)
+                await self._pool.discard(lease)
                 raise
             self._pool.release(lease)
         except asyncpg.DataError:
             raise
-        except AWAY as error:
+        except UNAVAILABLE_ERRORS as error:
             raise self._unavailable(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PooledConnection]:
-        """One connection, inside one transaction that ends with the block."""
+        """Lend one connection inside a transaction that ends with the block. Raises ServiceUnavailable."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
-        """The first row of one statement, or None. Raises ServiceUnavailable when the database is away."""
+        """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
         try:
             lease = await self._pool.acquire()
             try:
                 row = await lease.connection.fetchrow(statement, *arguments)
             except BaseException:
-                await self._pool.give_up(lease)
+                await self._pool.discard(lease)
                 raise
         except asyncpg.DataError:
             raise
-        except AWAY as error:
+        except UNAVAILABLE_ERRORS as error:
             raise self._unavailable(error) from error
         self._pool.release(lease)
         return row
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
-        """The row of a lookup by its columns, or None. Raises ServiceUnavailable when the database is away.
+        """Return the row of a lookup as a dict of its columns, or None. Raises ServiceUnavailable.
 
-        All who ask in the same turn of the event loop share one statement, which begins after the last of them has
-        asked: nobody gets an answer from before. Nothing is kept.
+        All calls in the same turn of the event loop share one statement, which begins after the last of them, so no
+        call gets an older answer. Nothing is cached.
         """
         loader = self._loaders.get(lookup)
         if loader is None:
@@ -197,7 +196,7 @@ class Database:
         return await loader.load(arguments)
 
     async def _look_up_all(self, lookup: Lookup, asked: Sequence[tuple[object, ...]]) -> list[Found]:
-        """One answer for each set of arguments, in their order."""
+        """Return one row or None for each set of arguments, in their order."""
         if len(asked) == 1:
             row = await self.fetchrow(lookup.alone, *asked[0])
             return [None if row is None else dict(row)]
@@ -206,7 +205,7 @@ class Database:
         return [found.get(position) for position in range(1, len(asked) + 1)]
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """All rows of one statement. Raises ServiceUnavailable when the database is away."""
+        """Return all rows of a statement. Raises ServiceUnavailable when the database is unavailable."""
         async with self.connection() as connection:
             return await connection.fetch(statement, *arguments)
 
@@ -220,7 +219,7 @@ class Database:
         order: str,
         page: Page,
     ) -> Listed[Row]:
-        """One page of rows as `kind`s, and their number. Raises ServiceUnavailable."""
+        """Return one page of rows as instances of `kind`, and the total number of rows. Raises ServiceUnavailable."""
         numbered = (c.fragment.format(f"${position}") for position, c in enumerate(conditions, start=1))
         matching = f"FROM {tables} WHERE {' AND '.join(numbered) or 'true'}"
         values = [condition.value for condition in conditions]
@@ -228,7 +227,7 @@ class Database:
             selected = f"SELECT {columns} {matching} ORDER BY {order} LIMIT {page.size} OFFSET {page.offset}"
             rows = await connection.fetch(selected, *values)
             seen = page.offset + len(rows)
-            # A last page, or a first that is empty, tells the number by itself.
+            # A last page, or an empty first page, shows the total without counting.
             if 0 < len(rows) < page.size or seen == 0:
                 total = seen
             else:
@@ -238,13 +237,13 @@ class Database:
         return Listed([kind(**row) for row in rows], page, max(total, seen) if rows else total, is_bounded)
 
     async def is_current(self) -> bool:
-        """Whether the schema is the one that this code is written for. Raises ServiceUnavailable."""
+        """Return whether the schema of the database fits this code. Raises ServiceUnavailable."""
         async with self.connection() as connection:
             return is_current(await schema_version(connection))
 
     def _unavailable(self, error: Exception) -> errors.ServiceUnavailable:
-        """What an error of `AWAY` means to callers."""
-        # After a failover the old connections lead to a server that no longer takes writes.
+        """Return the error that callers see for one of UNAVAILABLE_ERRORS."""
+        # After a failover the open connections lead to a server that no longer takes writes.
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             self._pool.expire()
         return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")
@@ -252,7 +251,7 @@ class Database:
 
 @contextmanager
 def violations() -> Iterator[None]:
-    """Turns what PostgreSQL refuses about a row into Violation, without the values that its message repeats."""
+    """Turn PostgreSQL's refusal of a row into Violation, without the values that its message repeats."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
@@ -269,12 +268,12 @@ def violations() -> Iterator[None]:
 
 
 async def connect(url: str) -> Connection:
-    """One connection outside any pool, for the command line. Raises what asyncpg raises."""
+    """Open one connection outside any pool, for the command line. Raises the errors of asyncpg."""
     return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, target_session_attrs=_session_attributes(url))
 
 
 async def schema_version(connection: "Connection | PooledConnection") -> str | None:
-    """The revision of the schema, or None for an empty database."""
+    """Return the revision of the schema, or None for an empty database."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
     version: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
@@ -282,16 +281,15 @@ async def schema_version(connection: "Connection | PooledConnection") -> str | N
 
 
 def is_current(version: str | None) -> bool:
-    """Whether this code can work with that revision.
+    """Return whether this code works with a revision of the schema. It also works with a newer one.
 
-    A newer one will do: a schema grows first and shrinks in a later release, and while an upgrade is rolled out
-    the old processes go on beside it.
+    A release only adds to the schema, and a later release removes: the old processes run on during an upgrade.
     """
     return version is not None and version >= SCHEMA_VERSION
 
 
 async def migrate(url: str) -> None:
-    """Brings the schema to the newest revision; does nothing when it is there. Safe from several processes."""
+    """Bring the schema to the newest revision, if it is older. Several processes may call this at once."""
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -326,9 +324,9 @@ def one_or_none(kind: Callable[..., Row], row: "Found | asyncpg.Record") -> Row 
 
 
 def _session_attributes(url: str) -> Any:  # noqa: ANN401 -- asyncpg's enumeration or None
-    """With several hosts, the one that takes writes, unless the URL asks for something else."""
+    """Return the session attributes for asyncpg: the host that takes writes, unless the URL names its own."""
     return None if "target_session_attrs=" in url else "read-write"
 
 
 async def _keep_session(_: object) -> None:
-    """Leaves a released connection as it is."""
+    """Leave a released connection as it is."""

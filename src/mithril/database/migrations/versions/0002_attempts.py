@@ -1,7 +1,6 @@
-"""Counters of attempts: failed logins of a person and from an address, in a window of time.
+"""Counters of refused attempts, by user and by IP address, in a window of time.
 
-A row is a counter, not a log: one upsert counts and tells how many there were, so that attempts at the same
-moment are all counted.
+A row is a counter: one upsert counts and returns the count, so that simultaneous attempts are all counted.
 """
 
 from alembic import op
@@ -13,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the table."""
+    """Create the table."""
     op.execute(
         """
         CREATE TABLE attempts (
@@ -27,5 +26,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refuses: go back by restoring a backup."""
+    """Raise NotImplementedError: the way back is to restore a backup."""
     raise NotImplementedError("go back by restoring a backup")

@@ -1,6 +1,6 @@
-"""Indexes for the lists of people's roles, which are in the order of their giving.
+"""Indexes for the lists of user roles, which are ordered by the time at which a role was granted.
 
-They are built while the table takes no writes: some seconds for a million roles.
+The table takes no writes while they are built: some seconds for a million rows.
 """
 
 from alembic import op
@@ -12,12 +12,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the indexes; the one that goes is the beginning of a new one."""
+    """Create the indexes, and drop the index that a new one begins with."""
     op.execute("CREATE INDEX user_roles_inserted_at_id_index ON user_roles (inserted_at, id)")
     op.execute("CREATE INDEX user_roles_role_id_inserted_at_id_index ON user_roles (role_id, inserted_at, id)")
     op.execute("DROP INDEX user_roles_role_id_index")
 
 
 def downgrade() -> None:
-    """Refuses: go back by restoring a backup."""
+    """Raise NotImplementedError: the way back is to restore a backup."""
     raise NotImplementedError("go back by restoring a backup")
