@@ -1,1 +1,1 @@
-"""The processes and sockets of `mithril serve`: workers, their supervisor, and HTTP connections."""
+"""The processes and sockets of `mithril serve`: the supervisor, its workers, and their HTTP connections."""

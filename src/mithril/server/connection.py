@@ -1,13 +1,13 @@
-"""One connection of a caller: limits and time-outs on every phase of it, and our envelope for what is no HTTP.
+"""One HTTP connection: a limit and a time-out for each of its phases, and JSON errors for input that is not HTTP.
 
-    connect  503 when the worker holds as many as it may, after the one that has idled longest was closed
-    head     in full within `header_timeout`, within bounds, else 408, 414, 431 or 400
+    connect  at the limit of the worker, its longest idle connection is closed; when none is idle, 503
+    head     must be complete within `header_timeout` and within size limits, else 408, 414, 431 or 400
     body     see `web.bodies`
-    answer   read by the caller within `send_timeout`, else the connection is cut
-    idle     `keep_alive_timeout`, then it is closed
+    answer   the caller must read it within `send_timeout`, else the connection is cut
+    idle     closed after `keep_alive_timeout`
 
-Requests that come before the ones before them are answered (pipelining) are answered in their order, also where the
-last of them is no HTTP; what comes after the first few is not read, and the connection closed (RFC 9112 section 9.3.2).
+Pipelined requests are answered in the order in which they arrived, also when the last one is not HTTP. After
+MAX_PIPELINED of them nothing more is read, and the connection is closed (RFC 9112 section 9.3.2).
 """
 
 import asyncio
@@ -24,82 +24,82 @@ MAX_TARGET_BYTES = 8_192
 MAX_HEADER_BYTES = 32_768
 MAX_PIPELINED = 32
 LINGER_SECONDS = 2.0
-# After the order to stop, a caller may have sent a request that has not arrived yet.
+# When the server is told to stop, a request may already be on its way to it.
 LAST_REQUEST_SECONDS = 1.0
 
 
 class Limits(NamedTuple):
-    """What one connection may cost, and how many of them one worker holds on each listener."""
+    """How many connections one worker holds on each listener, and the time-outs of each connection."""
 
     connections: int
     header_seconds: float
     send_seconds: float
 
 
-class Place:
-    """The connections of one listener; `idle` has those that wait for their next request, the longest first."""
+class Admissions:
+    """The open connections of one listener. `idle` holds those without a request, the longest idle one first."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: how many there may be."""
+        """`limit`: the number of connections that are admitted at a time."""
         self.limit = limit
-        self.taken: set[Protocol] = set()
-        self.turned_away: set[Protocol] = set()
+        self.admitted: set[Protocol] = set()
+        self.refused: set[Protocol] = set()
         self.idle: dict[Protocol, None] = {}
 
-    def take(self, protocol: "Protocol") -> bool:
-        """Whether there is room, after an idle one has made room if need be."""
-        if len(self.taken) >= self.limit and self.idle:
+    def admit(self, protocol: "Protocol") -> bool:
+        """Return whether the connection is admitted. At the limit, close the longest idle connection first."""
+        if len(self.admitted) >= self.limit and self.idle:
             longest = next(iter(self.idle))
-            self.leave(longest)
+            self.remove(longest)
             longest.close()
-        has_room = len(self.taken) < self.limit
-        (self.taken if has_room else self.turned_away).add(protocol)
+        has_room = len(self.admitted) < self.limit
+        (self.admitted if has_room else self.refused).add(protocol)
         return has_room
 
-    def leave(self, protocol: "Protocol") -> None:
-        """It is gone, or as good as."""
-        self.taken.discard(protocol)
-        self.turned_away.discard(protocol)
+    def remove(self, protocol: "Protocol") -> None:
+        """Stop counting a connection that is closed or is being closed."""
+        self.admitted.discard(protocol)
+        self.refused.discard(protocol)
         self.idle.pop(protocol, None)
 
 
 class Capacity:
-    """What all connections of a worker share."""
+    """The limits and the state that all connections of a worker share."""
 
     def __init__(self, limits: Limits) -> None:
-        """`limits`: those of each listener."""
+        """`limits`: they hold for each listener on its own."""
         self.limits = limits
-        self.places: dict[object, Place] = {}
+        self.admissions: dict[object, Admissions] = {}
         self.is_stopping = False
 
-    def place(self, server: tuple[str, int | None] | None) -> Place:
-        """That of the listener; a flood on one takes nothing from the other."""
-        return self.places.setdefault(server and server[1], Place(self.limits.connections))
+    def admissions_of(self, server: tuple[str, int | None] | None) -> Admissions:
+        """Return the admissions of a listener. A flood on one listener takes no connection from the other."""
+        return self.admissions.setdefault(server and server[1], Admissions(self.limits.connections))
 
 
 class LingeringTransport:
-    """What a response is written to when the rest of the request will not be read.
+    """The transport of a response when the rest of the request will not be read.
 
-    A socket that is closed while data is still coming in resets the connection, and the caller may never see the
-    answer. So the closing is done in two steps: say that nothing more will be sent, then throw away what comes
-    until the caller closes or a short time is over (RFC 9112 section 9.6).
+    A socket that is closed while data still arrives resets the connection, and the caller may never see the answer.
+    So it is closed in two steps: send EOF, then discard what arrives until the caller closes or LINGER_SECONDS
+    have passed (RFC 9112 section 9.6).
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """`transport`: the real one."""
+        """`transport`: the transport of the connection."""
         self._transport = transport
         self._loop = loop
 
     def write(self, data: bytes) -> None:
-        """As the real transport does."""
+        """Write to the transport of the connection."""
         self._transport.write(data)
 
     def is_closing(self) -> bool:
-        """As the real transport does."""
+        """Return whether the transport of the connection is closing."""
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Ends our side now, and the connection a little later."""
+        """Send EOF now, and close the connection after LINGER_SECONDS."""
         if self._transport.is_closing():
             return
         if self._transport.can_write_eof():
@@ -109,32 +109,32 @@ class LingeringTransport:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with those limits."""
+    """uvicorn's HTTP protocol with the limits and time-outs of this module."""
 
     refusal: errors.MithrilError | None = None
     header_bytes = 0
     is_in_head = False
     is_lingering = False
     is_last = False
-    place: Place
+    admissions: Admissions
     connection: asyncio.Transport
     head_timer: asyncio.TimerHandle | None = None
     send_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, capacity: Capacity, **named: Any) -> None:  # noqa: ANN401 -- uvicorn's own
-        """`capacity`: that of the worker."""
+        """`capacity`: shared by all connections of the worker."""
         super().__init__(*arguments, **named)
         self.capacity = capacity
 
-    # Coming and going
+    # Opening and closing
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Lets a caller in, or says that there is no room."""
+        """Admit the connection, or refuse it when the listener is at its limit."""
         super().connection_made(transport)
         self.connection = transport
-        self.place = self.capacity.place(self.server)
-        if not self.place.take(self):
-            if len(self.place.turned_away) > self.place.limit:
+        self.admissions = self.capacity.admissions_of(self.server)
+        if not self.admissions.admit(self):
+            if len(self.admissions.refused) > self.admissions.limit:
                 transport.abort()
             else:
                 self._answer(errors.AtCapacity())
@@ -144,23 +144,23 @@ class Protocol(HttpToolsProtocol):
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets it."""
-        self.place.leave(self)
+        """Stop counting the connection, and cancel its timers."""
+        self.admissions.remove(self)
         self._stop_timers()
         super().connection_lost(exc)
 
     def close(self) -> None:
-        """Ends the connection, also when the caller does not read what is still on its way."""
+        """Close the connection; cut it after `send_seconds` if the caller has not read the rest of the answer."""
         if not self.transport.is_closing():
             self.transport.close()
             self.loop.call_later(self.capacity.limits.send_seconds, self.connection.abort)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing more came."""
+        """Close a connection on which no further request arrived."""
         self.close()
 
     def shutdown(self) -> None:
-        """The server stops: whatever is asked, or on its way already, is answered, with `Connection: close`."""
+        """Answer the requests that were sent before the server was told to stop, with `Connection: close`."""
         self.capacity.is_stopping = self.is_last = True
         if self._is_waiting():
             self.loop.call_later(LAST_REQUEST_SECONDS, self._close_if_waiting)
@@ -187,12 +187,12 @@ class Protocol(HttpToolsProtocol):
             self.close()
 
     def pause_writing(self) -> None:
-        """The caller does not read as fast as we write."""
+        """Start the send time-out: the caller reads more slowly than the server writes."""
         super().pause_writing()
         self.send_timer = self.loop.call_later(self.capacity.limits.send_seconds, self.connection.abort)
 
     def resume_writing(self) -> None:
-        """The caller has read most of it."""
+        """Cancel the send time-out: the caller has read most of the buffer."""
         super().resume_writing()
         if self.send_timer is not None:
             self.send_timer.cancel()
@@ -207,30 +207,30 @@ class Protocol(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
-        """Parses what comes, or throws it away when the answer is already given."""
+        """Parse the data, or discard it when the last answer was already written."""
         if self.is_lingering:
             return
-        self.place.idle.pop(self, None)
+        self.admissions.idle.pop(self, None)
         super().data_received(data)
-        # Whatever came, it was no whole head. The timer of the first byte is not started anew by the next.
+        # The data was not a complete head. The timer runs from the first byte; later bytes do not restart it.
         if self.head_timer is None and self._is_waiting() and not self.is_lingering:
             self._expect_head()
 
     def on_message_begin(self) -> None:
-        """Starts counting."""
+        """Start counting the bytes of the head."""
         self.header_bytes = 0
         self.is_in_head = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Collects the request target; httptools reports whatever is raised here as a parser error."""
+        """Collect the request target. httptools reports an exception that is raised here as a parser error."""
         if len(self.url) + len(url) > MAX_TARGET_BYTES:
             self.refusal = errors.UriTooLong()
             raise self.refusal
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Collects one header field; the space behind a value is none of it (RFC 9112 section 5.1)."""
+        """Collect one header field without the white space after its value (RFC 9112 section 5.1)."""
         self.header_bytes += len(name) + len(value)
         if self.header_bytes > MAX_HEADER_BYTES:
             self.refusal = errors.HeadersTooLarge()
@@ -238,7 +238,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Starts the request, which may call `linger` before it answers."""
+        """Start the request. Its handler may call `linger` before it answers."""
         self.is_in_head = False
         if self.head_timer is not None:
             self.head_timer.cancel()
@@ -252,26 +252,26 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
-        """Goes on with the next request, or waits for one."""
+        """Start the next request, or wait for one."""
         super().on_response_complete()
         if self._is_waiting() and not self.transport.is_closing():
-            self.place.idle[self] = None
+            self.admissions.idle[self] = None
 
     def linger(self) -> None:
-        """From now on nothing more of the request is read, and closing takes two steps."""
+        """Stop reading the request, and close the connection in two steps after the answer."""
         self._stop_reading(self.cycle)
         self.transport = self.cycle.transport
 
     def _stop_reading(self, last: RequestResponseCycle) -> None:
-        """The answer of `last` will be the last one."""
+        """Make the answer of `last` the last one of this connection."""
         self.is_lingering = True
         last.keep_alive = False
         last.transport = LingeringTransport(self.connection, self.loop)  # type: ignore[assignment]
 
-    # What is no HTTP
+    # Input that is not HTTP
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
-        """Answers what could not be parsed, after whatever came before it, and ends the connection."""
+        """Refuse input that could not be parsed, after the answers to earlier requests, and close the connection."""
         if self.is_lingering:
             return
         refusal = self.refusal or errors.RequestMalformed("not a valid HTTP request")
@@ -285,7 +285,7 @@ class Protocol(HttpToolsProtocol):
             self._stop_reading(self.cycle)
             self.pipeline[0] = (self.cycle, _refusing(refusal))
         else:
-            # Its handler may be waiting for the body, which nobody can read any more.
+            # Its handler may be waiting for the body, which can no longer be read.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._answer(refusal)
@@ -306,7 +306,7 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _answer(self, refusal: errors.MithrilError) -> None:
-        """Writes a refusal past everything else, and closes."""
+        """Write a refusal at once, ahead of any other answer, and close the connection."""
         headers, body = _rendered(refusal)
         head = [name + b": " + value + b"\r\n" for name, value in headers]
         self.is_lingering = True
@@ -317,7 +317,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def _rendered(refusal: errors.MithrilError) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of a refusal of which no request is known."""
+    """Return headers and body of a refusal for which there is no request."""
     request_id = security.new_request_id()
     body = error_body(refusal, url="", request_id=request_id)
     headers = {
@@ -330,7 +330,7 @@ def _rendered(refusal: errors.MithrilError) -> tuple[list[tuple[bytes, bytes]], 
 
 
 def _refusing(refusal: errors.MithrilError) -> Any:  # noqa: ANN401 -- uvicorn has types of its own for the same
-    """An ASGI application that refuses."""
+    """Return an ASGI application that answers with the refusal."""
     headers, body = _rendered(refusal)
 
     async def refuse(_: Scope, __: Receive, send: Send) -> None:

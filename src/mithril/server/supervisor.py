@@ -1,6 +1,6 @@
-"""The process that serves: both sockets, uvicorn, its workers, and the line that says that it answers.
+"""The server process: both sockets, uvicorn, its workers, and the notice that the server is ready.
 
-Which routes there are is not known here (`app`), nor where the database comes from (`cli`).
+The routes are listed in `app`; the database is chosen in `cli`.
 """
 
 import functools
@@ -28,7 +28,7 @@ from mithril.settings import Settings, SettingsError
 
 BACKLOG = 2_048
 READY_POLL_SECONDS = 0.02
-# Files that a worker needs beside the connections of its callers.
+# Open files that a worker needs besides the connections of its callers.
 OTHER_FILES = 256
 WORKER_SILENCE_SECONDS = 120.0
 
@@ -36,7 +36,7 @@ log = structlog.stdlib.get_logger("mithril")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that is bound but does not listen yet. Raises SettingsError, naming address and reason."""
+    """Return a socket that is bound but does not listen yet. Raises SettingsError with host, port and reason."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,9 +50,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises SettingsError when anyone on a network could reach the internal listener without a key.
+    """Raise SettingsError when a network could reach the internal listener without a key, or the ports are equal.
 
-    With one port for both, on two addresses, nobody could tell by it which listener a request is for.
+    The port of a request decides which listener answers it, so the ports must differ even on different hosts.
     """
     if settings.port == settings.internal_port != 0:
         raise SettingsError("MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses")
@@ -65,10 +65,10 @@ def check_exposure(settings: Settings) -> None:
 
 
 def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is running.
+    """Serve until SIGTERM or SIGINT, then finish the running requests.
 
-    `when_ready` gets the settings with the ports that were really bound, once both listeners answer.
-    Raises SettingsError when a port cannot be had, and SystemExit(1) when the workers cannot start.
+    `when_ready` is called once both listeners answer, with the settings that name the bound ports.
+    Raises SettingsError when a port cannot be bound, and SystemExit(1) when the workers cannot start.
     """
     check_exposure(settings)
     logs.configure(level=settings.log_level, style=settings.log_format)
@@ -89,7 +89,7 @@ def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None
 
 
 def allow_files(wanted: int) -> None:
-    """Lets this process, and its workers, open so many files, or as many as the system allows."""
+    """Raise the limit of open files of this process and its workers to `wanted`, or as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if allowed < wanted:
@@ -99,7 +99,7 @@ def allow_files(wanted: int) -> None:
 
 
 def configuration(settings: Settings) -> uvicorn.Config:
-    """uvicorn's configuration for these settings, whose ports must be the bound ones."""
+    """Return the configuration of uvicorn. The settings must name the ports that were bound."""
     limits = Limits(settings.max_connections, settings.header_timeout, settings.send_timeout)
     return uvicorn.Config(
         functools.partial(create_app, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
@@ -121,34 +121,34 @@ def configuration(settings: Settings) -> uvicorn.Config:
 
 
 def exit_cleanly(_signal: int, _frame: FrameType | None) -> None:
-    """A signal handler: end with status 0, and let every `with` block finish."""
+    """Handle a signal: exit with status 0 after every `with` block has finished."""
     raise SystemExit(0)
 
 
 def handle_signals() -> None:
-    """Until uvicorn takes over, and once it is done and hands the signal on, a signal means a clean end."""
+    """Exit cleanly on a signal that arrives before uvicorn handles signals, or that uvicorn raises again at its end."""
     signal.signal(signal.SIGTERM, exit_cleanly)
     signal.signal(signal.SIGINT, exit_cleanly)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a terminal that closes; under nohup it is ignored
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # sent by a terminal that closes; nohup ignores it
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 class Supervisor(Multiprocess):
     """uvicorn's supervisor, with three differences.
 
-    It gives up its own copies of the sockets when it stops: while it held them, the kernel would go on accepting
-    connections that nobody serves. It never waits for a worker, so that a dead one is replaced and a signal obeyed
-    at once, whatever another worker is at. And it is patient with a silent one: on a machine that is busy beyond
-    its means, a worker that is killed for starting slowly would only be started again.
+    It closes its own copies of the sockets when it stops: as long as it held them, the kernel would accept
+    connections that no worker serves. It never waits for an answer of a worker, so it replaces a dead worker and
+    obeys a signal at once. And it waits WORKER_SILENCE_SECONDS for a silent worker: on an overloaded machine a
+    worker that was killed for a slow start would only start slowly again.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        """As uvicorn's."""
+        """Take the arguments of uvicorn's supervisor."""
         super().__init__(config, sockets)
         self.heard_at: dict[Process, float] = {}
 
     def keep_subprocess_alive(self) -> None:
-        """Replaces the workers that are dead, and those that have said nothing for too long."""
+        """Replace the workers that are dead or have been silent for too long."""
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -166,7 +166,7 @@ class Supervisor(Multiprocess):
             self.processes[index].start()
 
     def _is_heard(self, worker: Process) -> bool:
-        """Whether it has answered lately; asks it again when it has."""
+        """Return whether the worker has answered a ping recently. When it has, send the next ping."""
         now = time.monotonic()
         is_new = worker not in self.heard_at
         try:
@@ -180,7 +180,7 @@ class Supervisor(Multiprocess):
         return now - self.heard_at[worker] < WORKER_SILENCE_SECONDS
 
     def terminate_all(self) -> None:
-        """Ends the workers, which finish their requests first."""
+        """Stop the workers after they have finished their requests."""
         failed = any(process.exitcode for process in self.processes)
         for listener in self.sockets:
             listener.close()
