@@ -1,8 +1,7 @@
-"""Who is calling, and what they may: the checks that come before any body is read.
+"""Access to the routes below `/api`: who is calling, and what the caller may do.
 
-Every route below `/api` goes through `protected`, which runs its steps in the contract's order and cannot be
-entered half-way: bearer token and API-key (401), scope (403), the client in the path (403), body (415 to 422).
-A route fills in only what is its own.
+`protected` makes such a route. It runs the checks in the order of the contract, before the handler: bearer token and
+API-key (401), scope (403), the client in the path (403), body (415 to 422).
 """
 
 import re
@@ -26,11 +25,11 @@ from mithril.web import bodies, requests, routing
 
 BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)  # RFC 6750 section 2.1
 
-Handler = Callable[[Request, "Caller", Document], Awaitable[Response]]
+ProtectedHandler = Callable[[Request, "Caller", Document], Awaitable[Response]]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """A person who acts through a client and, where that client has a broker, through the broker."""
+    """A user who acts through a client and, for a BROKER client, through a broker."""
 
     user_id: UUID
     client_id: UUID
@@ -41,24 +40,24 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     is_administrative: bool = False
 
     def require_scope(self, scope: str) -> None:
-        """Raises ScopeMissing unless the token has `scope` and, for a BROKER client, the broker has it too."""
+        """Raise ScopeMissing unless the token has the scope and, for a BROKER client, the broker has it too."""
         if scope not in self.scopes:
             raise errors.ScopeMissing(scope, lacking="the access token")
         if self.broker_scopes is not None and scope not in self.broker_scopes:
             raise errors.ScopeMissing(scope, lacking="the broker of the API-key")
 
     def require_client(self, client_id: str) -> None:
-        """Raises Forbidden unless the caller's client, or any client for an administrative type, is named."""
+        """Raise Forbidden unless `client_id` is the caller's client, or the caller's client type is administrative."""
         if not self.is_administrative and parse_uuid(client_id) != self.client_id:
             raise errors.Forbidden(detail="the path names another client than the token's")
 
 
 def protected(
-    path: str, handler: Handler, *, method: str = "GET", scope: str | None = None, body: Body | None = None
+    path: str, handler: ProtectedHandler, *, method: str = "GET", scope: str | None = None, body: Body | None = None
 ) -> Route:
-    """A route that wants `scope`, or any valid token where that is None.
+    """Return a route that requires `scope`, or any valid token when `scope` is None.
 
-    Its path parameter `client_id`, if it has one, is held against the caller.
+    If the path has a parameter `client_id`, it must name a client that the caller may act for.
     """
 
     async def checked(request: Request) -> Response:
@@ -74,7 +73,7 @@ def protected(
 
 
 def actor(request: Request, caller: Caller) -> Actor:
-    """Who the audit trail will say it was."""
+    """Return the actor for the audit trail."""
     return Actor(
         user_id=caller.user_id,
         client_id=caller.client_id,
@@ -85,15 +84,15 @@ def actor(request: Request, caller: Caller) -> Actor:
 
 
 async def authenticate(request: Request) -> Caller:
-    """The caller behind the bearer token and, for a BROKER client, the API-key: one query.
+    """Return the caller of a bearer token and, for a BROKER client, an API-key, with one statement.
 
-    Raises AccessDenied. Source: design of the method, row 1; contract.md 3.5.1 and 4.
+    Raises AccessDenied. Source: rules ACC-1 to ACC-9.
     """
     return caller_of(await identify(request), requests.resources(request).settings)
 
 
 async def identify(request: Request) -> Presented:
-    """The good token and API-key that a request carries: one query. Raises AccessDenied."""
+    """Return the valid token and API-key of a request, with one statement. Raises AccessDenied."""
     found = await verification.find(
         requests.resources(request).database,
         token=bearer_token(request),
@@ -107,7 +106,7 @@ async def identify(request: Request) -> Presented:
 
 
 def caller_of(found: Presented, settings: Settings) -> Caller:
-    """Who that is, and what they may. `found` must have no fault."""
+    """Return the caller of a token. `found` must have no fault."""
     is_brokered = found.access_type == "BROKER"
     return Caller(
         user_id=found.user_id,
@@ -121,7 +120,7 @@ def caller_of(found: Presented, settings: Settings) -> Caller:
 
 
 def bearer_token(request: Request) -> str:
-    """The token of the Authorization header (RFC 6750 section 2.1). Raises AccessDenied."""
+    """Return the token of the Authorization header (RFC 6750 section 2.1). Raises AccessDenied."""
     values = request.headers.getlist("authorization")
     if not values:
         raise errors.AccessDenied(description="no Authorization header")

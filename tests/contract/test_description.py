@@ -210,7 +210,7 @@ def test_the_limits_of_pages_are_those_of_the_code() -> None:
     assert paging["total_entries"]["maximum"] == database.COUNT_LIMIT
     for name in PAGING:
         assert query_parameters.positive(str(parameters[name]["schema"]["maximum"]))
-        with pytest.raises(query_parameters.Bad):
+        with pytest.raises(query_parameters.InvalidValue):
             query_parameters.positive(str(parameters[name]["schema"]["maximum"] + 1))
 
 

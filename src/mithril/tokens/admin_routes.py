@@ -73,7 +73,7 @@ async def remove_of_users(request: Request) -> Response:
     given = request.query_params.getlist("user_ids")
     try:
         user_ids = query_parameters.uuids(given[0] if given else "")
-    except query_parameters.Bad:
+    except query_parameters.InvalidValue:
         raise errors.RequestMalformed("user_ids must be UUIDs by comma") from None
     await records.remove_all(_database(request), user_ids, filters={}, actor=admin.actor(request))
     return admin.answer_nothing()

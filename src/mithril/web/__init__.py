@@ -1,1 +1,1 @@
-"""What every route needs: the edge of a listener, envelopes, request bodies, query parameters and conditions."""
+"""HTTP for every route: the edge of a listener, envelopes, request bodies, query parameters and conditions."""

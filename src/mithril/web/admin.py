@@ -1,7 +1,7 @@
-"""What the routes below `/admin` have in common: identifiers in paths, who acts, answers to writes.
+"""What the routes below `/admin` share: identifiers in paths, the actor of the audit trail, answers to writes.
 
-They answer on the internal listener, whose guard knows who may call (`app.check_internal_key`). A trusted front end
-names the person for whom it acts by `X-Consumer-Id`; the audit trail will say so.
+They answer on the internal listener, whose guard checks the internal key (`app.check_internal_key`). A trusted
+front end names the user for whom it acts in `X-Consumer-Id`, and the audit trail records that user.
 """
 
 from uuid import UUID
@@ -16,7 +16,7 @@ from mithril.web import envelope, requests
 
 
 def identifier(request: Request, name: str = "id") -> UUID:
-    """The UUID in the path. Raises RequestMalformed for anything else (contract.md 3.0)."""
+    """Return the UUID in the path. Raises RequestMalformed when it is not a UUID (rule CNV-32)."""
     found = parse_uuid(request.path_params[name])
     if found is None:
         raise errors.RequestMalformed(f"{name} in the path is no UUID")
@@ -24,7 +24,7 @@ def identifier(request: Request, name: str = "id") -> UUID:
 
 
 def actor(request: Request) -> Actor:
-    """Who the audit trail will say it was: the person whom the caller names, if it names one."""
+    """Return the actor for the audit trail: the user whom the caller names in `X-Consumer-Id`, if any."""
     return Actor(
         user_id=parse_uuid(requests.header(request, "x-consumer-id") or ""),
         request_id=request.scope["request_id"],
@@ -33,10 +33,10 @@ def actor(request: Request) -> Actor:
 
 
 def answer_created(request: Request, data: object, *, location: str) -> Response:
-    """201 with the new thing and where it is: a path without host (contract.md 3.0)."""
+    """Answer 201 with the created resource. `location`: its path, without host (rule CNV-34)."""
     return envelope.answer(request, data, status=201, headers={"location": location})
 
 
 def answer_nothing() -> Response:
-    """204: it is gone, or was not there."""
+    """Answer 204: the resource was deleted, or did not exist."""
     return Response(status_code=204)

@@ -18,7 +18,7 @@ from mithril.web import requests
 
 MAX_BYTES = 65_536
 MAX_DEPTH = 32
-# JSON has no parameters and ignores them (RFC 8259 section 11), but in another encoding it would be misread.
+# `application/json` ignores parameters (RFC 8259 section 11); only a charset other than UTF-8 is refused.
 _TOKEN = r"[a-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = rf'(?:charset="?utf-?8"?|(?!charset=){_TOKEN}=(?:{_TOKEN}|"[^"\\]*"))'
 MEDIA_TYPE = re.compile(rf"application/json(?:\s*;(?:\s*{_PARAMETER})?)*", re.IGNORECASE)
@@ -38,7 +38,7 @@ async def read(request: Request, body: Body) -> Document:
 
 
 async def read_json(request: Request) -> Any:  # noqa: ANN401 -- JSON may be anything
-    """The JSON in the body of `request`, held against no schema yet.
+    """Return the JSON in the body of `request`, without checking it against a schema.
 
     Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, RequestMalformed in this order, and ClientDisconnect.
     """
@@ -47,7 +47,7 @@ async def read_json(request: Request) -> Any:  # noqa: ANN401 -- JSON may be any
 
 
 def parse(body: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
-    """Strict JSON: UTF-8, no name twice in an object, no NaN, no lone surrogate, at most 32 levels deep.
+    """Parse strict JSON: UTF-8, no duplicate names in an object, no NaN, no lone surrogate, at most 32 levels deep.
 
     Raises RequestMalformed, which names the reason and repeats nothing of the body.
     """
@@ -70,7 +70,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
 
 
 def has_body(request: Request) -> bool:
-    """Whether a body is announced (RFC 9112 section 6)."""
+    """Return whether the headers announce a body (RFC 9112 section 6)."""
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
@@ -108,7 +108,7 @@ async def _read_all(request: Request, most_bytes: int) -> bytes:
 
 
 def _depth(document: Any) -> int:  # noqa: ANN401 -- JSON may be anything
-    """How many containers are inside each other; 0 for a bare value."""
+    """Return how deep arrays and objects are nested; 0 for a value that is neither."""
     depth, level = 0, [document]
     while level := [value for value in level if isinstance(value, dict | list)]:
         depth += 1

@@ -1,8 +1,7 @@
-"""The edge towards HTTP: request id, envelope, errors, log line. One place for all of them.
+"""The HTTP edge of a listener: request id, error envelope, fixed headers, log line and metrics of every request.
 
-`Edge` stands around a router and sees every request of a listener, also those that no route answers. Handlers
-return `answer(...)` or raise something of `errors`; nothing below this module knows status codes or headers.
-Who is calling is not decided here (`access`), nor what a body must look like (`bodies`).
+`Edge` wraps a router and sees every request of a listener, also one that no route answers. A handler returns a
+response or raises an error of `errors`. The caller is identified in `access`, and bodies are read in `bodies`.
 """
 
 import re
@@ -22,30 +21,30 @@ from mithril.web.requests import Resources
 
 # Bounds of a caller's own X-Request-ID (contract.md 2.1); anything else is replaced.
 REQUEST_ID = re.compile(rb"[\x20-\x7e]{20,200}")
-# The parts of a path that are a token or an API key, for `meta.url` and the log.
-# A token where an identifier belongs is as secret as one in its own place.
+# The parts of a path that are a token or an API-key; `meta.url` and the log mask them.
+# Anything that is not a UUID is masked, because a caller may send a token where an identifier belongs.
 SECRET_IN_PATH = re.compile(
     r"(/admin/(?:tokens|api_key)/)(?:.+(/(?:verify|user))|(?!verify$|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$).+)$"
 )
-# Everything here is answered anew; nothing may be stored, framed, sniffed or tell where it came from.
+# No answer may be stored, framed or sniffed, and no page may send a Referer.
 FIXED_HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# Asked every second by every probe; not worth a line.
+# Probes ask every second: they are logged at level debug only.
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
-# The server's promise to throw away the rest of a body; see `server.connection`.
+# The ASGI extension that discards the rest of a request body; see `server.connection`.
 LINGER = "mithril.linger"
-# An early refusal leaves a body of at most this size to be read and thrown away; beyond it the connection ends.
+# After an early refusal an unread body up to this size is discarded; with a larger one the connection is closed.
 DISCARDED_BODY_BYTES = 65_536
 
 log = structlog.stdlib.get_logger("mithril")
 
 
 class Edge:
-    """One listener: gives each request its id, turns whatever goes wrong into the envelope, logs and counts it."""
+    """The ASGI application of one listener. It gives each request an id, renders errors, logs and counts."""
 
     def __init__(
         self,
@@ -56,9 +55,9 @@ class Edge:
         capacity: int,
         guard: Callable[[Request], None] = lambda _: None,
     ) -> None:
-        """`listener`: the name under which the log knows it. `guard` may refuse any request of the listener.
+        """`listener`: its name in the log. `guard`: called with each request; it raises an error to refuse one.
 
-        `capacity`: how many requests at a time; a probe is answered beyond it too, or a busy process would be ended.
+        `capacity`: requests at a time. Probes are answered beyond it, or an orchestrator would kill a busy process.
         """
         self.router = Router(routes, redirect_slashes=False)
         self.resources = resources
@@ -70,7 +69,7 @@ class Edge:
         self.write_line = logs.request_writer(level=settings.log_level, style=settings.log_format)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, whatever happens."""
+        """Answer one request, also when its handler raises an unexpected exception."""
         started = time.perf_counter()
         scope["app"], scope["resources"] = self, self.resources
         scope["request_id"] = request_id = _request_id(scope)
@@ -93,7 +92,7 @@ class Edge:
         except ClientDisconnect:
             log.info("client went away", request_id=request_id, path=scope["masked_path"])
             return
-        except Exception as error:  # the last resort: whatever it is, the caller gets an answer
+        except Exception as error:  # the caller gets an answer to every exception
             if status:
                 raise
             refusal = self._refusal(scope, error)
@@ -112,7 +111,7 @@ class Edge:
         )
 
     def _refusal(self, scope: Scope, error: Exception) -> errors.MithrilError:
-        """What to tell the caller; the rest goes to the log, under the request id."""
+        """Return the error that the caller sees; its detail goes to the log, under the request id."""
         refusal = self._translated(scope, error)
         if refusal.status >= errors.MithrilError.status and not isinstance(refusal, errors.AtCapacity):
             log.error(
@@ -156,7 +155,7 @@ class Edge:
 
 
 def _masked_path(scope: Scope) -> str:
-    """The path as it was sent, without any token or API key in it."""
+    """Return the path as it was sent, with every token and API-key masked."""
     path = scope["raw_path"].decode("latin-1")
     return SECRET_IN_PATH.sub(r"\1***\2", path)
 
@@ -176,7 +175,7 @@ def _envelope(scope: Scope, error: errors.MithrilError) -> Response:
 
 
 def _leaves_body_unread(scope: Scope, error: errors.MithrilError) -> bool:
-    """Whether more of a body may follow than is worth reading just to keep the connection."""
+    """Return whether the unread body may be larger than DISCARDED_BODY_BYTES."""
     if error.status in (errors.RequestTooLarge.status, errors.RequestTimeout.status):
         return True
     headers = dict(scope["headers"])
@@ -192,7 +191,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _complete(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """The fixed headers, then those of the answer, which may replace them."""
+    """Return the headers of the answer, the fixed headers that it does not set itself, and the request id."""
     own = {name for name, _ in headers}
     fixed = [pair for pair in FIXED_HEADERS if pair[0] not in own]
     return [*headers, *fixed, (b"x-request-id", request_id.encode())]

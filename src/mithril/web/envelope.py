@@ -1,4 +1,4 @@
-"""The envelope of every JSON answer: `meta` beside `data` or `error` (contract.md 2.1, 2.2)."""
+"""The envelope of every JSON answer: `meta` beside `data` or `error` (rules CNV-4, CNV-5, CNV-11)."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -17,9 +17,9 @@ JSON = "application/json; charset=utf-8"
 
 
 def answer_page(request: Request, listed: Listed[Any], view: Callable[[Any], Mapping[str, object]]) -> Response:
-    """One page of a list in the envelope (contract.md 2.1), each row through `view`.
+    """Answer with one page of a list (rules CNV-26, CNV-28). `view` turns a row into its JSON object.
 
-    Where counting stopped, `paging` says so: `total_entries` is then the least number that it can be.
+    Where counting stopped early, `paging` has `total_is_at_least`, and `total_entries` is a lower bound.
     """
     pages = -(-listed.total_entries // listed.page.size)
     paging: dict[str, object] = {
@@ -36,7 +36,7 @@ def answer_page(request: Request, listed: Listed[Any], view: Callable[[Any], Map
 
 
 def answer_without_data(request: Request) -> Response:
-    """Only `meta`: there is nothing left to show."""
+    """Answer with `meta` alone, after a deletion."""
     content = {"meta": _meta(request.scope, HTTPStatus.OK, "object")}
     return Response(msgspec.json.encode(content), HTTPStatus.OK, None, JSON)
 
@@ -49,9 +49,9 @@ def answer(
     headers: Mapping[str, str] | None = None,
     urgent: Mapping[str, object] | bool | None = None,
 ) -> Response:
-    """`data` in the envelope (contract.md 2.1). Its dates must be aware UTC; keys are wire names.
+    """Answer with `data` in the envelope (rules CNV-4, CNV-5). Its times must be aware UTC, its keys wire names.
 
-    `urgent`: what the caller is to do next, beside the data.
+    `urgent`: what the caller needs beside the data, for example the next step of a login.
     """
     kind = "list" if isinstance(data, list) else "object"
     content = {"meta": _meta(request.scope, status, kind), "data": data}
@@ -61,7 +61,7 @@ def answer(
 
 
 def error_body(error: errors.MithrilError, *, url: str, request_id: str | None) -> bytes:
-    """An error in the envelope (contract.md 2.2)."""
+    """Return the JSON of an error in the envelope (rules CNV-11, CNV-12)."""
     content: dict[str, Any] = {"type": error.type}
     if error.message is not None:
         content["message"] = error.message
@@ -76,5 +76,5 @@ def _meta(scope: Scope, status: int, kind: str) -> dict[str, object]:
 
 
 def url(scope: Scope) -> str:
-    """The address of the resource, without the query and without secrets (design: envelope)."""
+    """Return the URL of the resource, without the query and with secrets masked (rule CNV-6)."""
     return requests.origin(scope) + str(scope["masked_path"])

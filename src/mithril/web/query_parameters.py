@@ -1,7 +1,6 @@
-"""Query parameters of lists: which page, which filters, and what is wrong with them.
+"""Query parameters of lists: the page, the filters, and the 422 that names every invalid parameter.
 
-An unknown parameter is ignored and an empty one is as good as none; of a parameter given twice the first counts
-(contract.md 3.0). A bad one is named in a 422, all of them at once.
+An unknown or empty parameter is ignored. When a parameter is repeated, its first value counts (rule CNV-30).
 """
 
 import re
@@ -22,17 +21,17 @@ WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 Parser = Callable[[str], object]
 
 
-class Bad(ValueError):
-    """A value that a parameter does not take; carries the rule that it breaks."""
+class InvalidValue(ValueError):
+    """A parameter has a value that breaks `rule`."""
 
     def __init__(self, rule: Rule) -> None:
-        """`rule`: as it will stand in the answer."""
+        """`rule`: as the 422 shows it."""
         super().__init__(rule.description)
         self.rule = rule
 
 
 def uuid(text: str) -> UUID:
-    """A UUID in any letter case. Raises Bad."""
+    """Parse a UUID in any letter case. Raises InvalidValue."""
     found = parse_uuid(text)
     if found is None:
         raise _cast("uuid")
@@ -40,14 +39,14 @@ def uuid(text: str) -> UUID:
 
 
 def boolean(text: str) -> bool:
-    """`true` or `false`, also `1` or `0`. Raises Bad."""
+    """Parse `true` or `1`, `false` or `0`. Raises InvalidValue."""
     if text not in {"true", "false", "1", "0"}:
         raise _cast("boolean")
     return text in {"true", "1"}
 
 
 def uuids(text: str) -> list[UUID]:
-    """UUIDs by comma. Raises Bad."""
+    """Parse UUIDs separated by commas. Raises InvalidValue."""
     found = [parse_uuid(part.strip()) for part in text.split(",")]
     if None in found:
         raise _cast("uuids")
@@ -55,23 +54,23 @@ def uuids(text: str) -> list[UUID]:
 
 
 def words(value: str) -> list[str]:
-    """Words by comma, blanks left out. Raises Bad."""
+    """Parse words separated by commas, without empty ones. Raises InvalidValue."""
     return [word.strip() for word in text(value).split(",") if word.strip()]
 
 
 def text(value: str) -> str:
-    """Any text that PostgreSQL can compare. Raises Bad."""
+    """Return the text unless it has a NUL character, which PostgreSQL refuses. Raises InvalidValue."""
     if "\0" in value:
         raise _cast("string")
     return value
 
 
 def positive(text: str) -> int:
-    """A whole number from 1. Raises Bad."""
+    """Parse a whole number from 1. Raises InvalidValue."""
     if not WHOLE_NUMBER.fullmatch(text):
         raise _cast("integer")
     if int(text) < 1:
-        raise Bad(Rule("number", "expected the value to be >= 1", {"greater_than_or_equal_to": 1}))
+        raise InvalidValue(Rule("number", "expected the value to be >= 1", {"greater_than_or_equal_to": 1}))
     return int(text)
 
 
@@ -81,7 +80,7 @@ class Query:
     message: str | None = None
 
     def __init__(self, **filters: Parser) -> None:
-        """`filters`: each name with what reads its value."""
+        """`filters`: the parser of each filter's value, by parameter name."""
         self._parsers = {**filters, "page": positive, "page_number": positive, "page_size": positive}
 
     def read(self, request: Request) -> tuple[dict[str, Any], Page]:
@@ -94,14 +93,14 @@ class Query:
                 continue
             try:
                 found[name] = parser(value)
-            except Bad as bad:
-                invalid.append(self.invalid(name, bad.rule))
+            except InvalidValue as error:
+                invalid.append(self.invalid(name, error.rule))
         if invalid:
             raise errors.ValidationFailed(invalid, message=self.message)
         return found, _page_of(found)
 
     def invalid(self, name: str, rule: Rule) -> Invalid:
-        """How a bad value of that parameter is told."""
+        """Return the element of `invalid` for a parameter whose value breaks `rule`."""
         return Invalid(name, [rule], entry_type="query_parameter")
 
 
@@ -118,5 +117,5 @@ def _first_of_each(request: Request) -> Mapping[str, str]:
     return values
 
 
-def _cast(expected: str) -> Bad:
-    return Bad(Rule("cast", "is invalid", {"expected": expected}))
+def _cast(expected: str) -> InvalidValue:
+    return InvalidValue(Rule("cast", "is invalid", {"expected": expected}))

@@ -1,4 +1,4 @@
-"""What a handler may ask of a request: the process's resources, single headers, where it came from and went to."""
+"""What a handler reads from a request: the resources of the process, single headers, the peer and the origin."""
 
 import re
 from typing import NamedTuple, cast
@@ -11,14 +11,14 @@ from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 
 HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
-# Where a route that does not speak the envelope puts how it shows a refusal: (scope, error) -> Response.
+# The scope key under which a route without the envelope stores its error view: (scope, error) -> Response.
 REFUSAL_VIEW = "mithril.refusal_view"
-# Where a rule puts headers that belong to whatever refusal follows.
+# The scope key of headers that are added to any refusal of the request.
 REFUSAL_HEADERS = "mithril.refusal_headers"
 
 
 class Resources(NamedTuple):
-    """What every handler may use."""
+    """The resources of a process that every handler may use."""
 
     settings: Settings
     database: Database
@@ -26,23 +26,23 @@ class Resources(NamedTuple):
 
 
 def resources(request: Request) -> Resources:
-    """The resources of the process that serves `request`."""
+    """Return the resources of the process that serves `request`."""
     return cast("Resources", request.scope["resources"])
 
 
 def network_address(request: Request) -> str | None:
-    """The peer's address, or the one that a trusted proxy names."""
+    """Return the IP address of the peer, or the one that a trusted proxy names."""
     return request.client.host if request.client else None
 
 
 def header(request: Request, name: str) -> str | None:
-    """The one value of a header; None when it is absent or, since nobody can tell which one counts, doubled."""
+    """Return the value of a header, or None when it is absent, or ambiguous because it is repeated."""
     values = request.headers.getlist(name)
     return values[0] if len(values) == 1 else None
 
 
 def origin(scope: Scope) -> str:
-    """Scheme and host under which the caller knows this server, without a slash at the end; OAuth's `iss`."""
+    """Return the scheme and host by which the caller reaches this server, without a final slash; OAuth's `iss`."""
     public_url: str = scope["resources"].settings.public_url
     return public_url.rstrip("/") if public_url else f"{scope['scheme']}://{_host(scope)}"
 

@@ -1,4 +1,4 @@
-"""Routes as plain Starlette routes, without what Starlette adds for plain functions."""
+"""Starlette routes without the layers that Starlette adds to plain functions."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,18 +11,18 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint:
-    """A handler as the ASGI application that a route wants, without what Starlette adds for plain functions."""
+    """The ASGI application of one handler."""
 
     def __init__(self, handler: Handler) -> None:
         """`handler` gets the request and returns the response or raises a MithrilError."""
         self.handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Answer one request."""
         response = await self.handler(Request(scope, receive))
         await response(scope, receive, send)
 
 
 def route(path: str, handler: Handler, *methods: str) -> Route:
-    """One path, for GET unless other methods are named. The paths of a listener are listed in `app`."""
+    """Return a route for the path; the method is GET unless others are named."""
     return Route(path, endpoint=Endpoint(handler), methods=list(methods) or ["GET"])
