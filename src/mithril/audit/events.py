@@ -1,4 +1,4 @@
-"""The audit trail: who acts, one event, and lists of events. How a row is written is in `rows` and in the stores."""
+"""The audit trail: the actor, events, and lists of events. `rows` and the stores write the rows."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ ACTOR_COLUMNS = "actor_user_id, actor_client_id, api_key_client_id, request_id, 
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
-    """Who did it: a person through a client (and the API-key's client), in which request, from where."""
+    """Who made a change: a user, their client, the client of the API-key, the request, and the IP address."""
 
     request_id: str | None
     user_id: UUID | None = None
@@ -23,12 +23,12 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def arguments(self) -> tuple[object, ...]:
-        """In the order of `ACTOR_COLUMNS`."""
+        """The values in the order of `ACTOR_COLUMNS`."""
         return (self.user_id, self.client_id, self.api_key_client_id, self.request_id, self.network_address)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the trail; `old` and `new` are JSON as text: the fields that changed."""
+    """One row of the trail. `old` and `new` are the changed fields, as JSON text."""
 
     id: int
     occurred_at: datetime
@@ -42,7 +42,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_events(database: Database, noun: str, subject_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
-    """What happened to one thing of one client, newest first; `noun` is its kind, as in the actions."""
+    """Return the events of one resource of one client, newest first. `noun`: the resource's name in the actions."""
     return await database.fetch_page(
         Event,
         columns=", ".join(Event.__struct_fields__),
@@ -58,14 +58,14 @@ async def list_events(database: Database, noun: str, subject_id: UUID, *, client
 
 
 class Entry(Event, frozen=True, kw_only=True):
-    """One row of the trail with all that it says, for operators."""
+    """One row of the trail with all its columns, for operators."""
 
     subject_id: UUID
     client_id: UUID | None
     network_address: str | None
 
 
-# Each filter of the trail with its condition. An action may be given by its kind of thing alone.
+# The condition of each filter of the trail. `noun` matches all actions of one kind of resource.
 FILTERS = {
     "subject_id": "subject_id = {}",
     "client_id": "client_id = {}",
@@ -80,7 +80,7 @@ FILTERS = {
 
 
 async def list_last(database: Database, filters: Mapping[str, Any], *, most: int) -> list[Entry]:
-    """The last rows that match, the oldest of them first."""
+    """Return the last `most` rows that match the filters, oldest first."""
     conditions = [FILTERS[name].format(f"${place}") for place, name in enumerate(filters, start=1)]
     rows = await database.fetch(
         f"SELECT {', '.join(Entry.__struct_fields__)} FROM audit_events"

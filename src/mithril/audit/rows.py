@@ -1,10 +1,9 @@
-"""Rows of the audit trail. A row is written by the very statement that makes the change.
+"""Changes of rows with their audit rows. The statement that makes a change also writes its audit row.
 
-`ACTOR_COLUMNS` and `Actor.arguments` go together: the statement names the first, and passes the second. A noun
-whose rows change in ways of their own has its own statements, in its store. The plain changes of a row, by a
-document of its columns, are the same for every noun and are here (`insert`, `update`, `delete`): PostgreSQL turns the
-document into a row (`jsonb_populate_record`); what the document does not have, an existing row keeps, and a new
-one gets by default. In all statements `t` is a row as it is, and `w` the row that is wanted.
+`insert`, `update` and `delete` work for every audited table; a store whose changes need more has its own statements.
+The values of a row are passed as one JSON document, which PostgreSQL turns into a row (`jsonb_populate_record`). A
+column that the document omits keeps its value, or gets the default in a new row. In the statements `t` is the row
+before a change and `w` the row after it. A statement names `ACTOR_COLUMNS` and gets `Actor.arguments`.
 """
 
 import functools
@@ -30,25 +29,25 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class AuditedTable(NamedTuple):
-    """What changing a row of a table, and recording it, takes to know."""
+    """A table whose changes are written with audit rows."""
 
     name: str
     noun: str
-    """The kind of thing, as in the actions `<noun>.create`, `.update` and `.delete`."""
+    """The resource's name in the actions `<noun>.create`, `.update` and `.delete`."""
     verb: str = "update"
-    """What a change of a row is called, where it has a name of its own."""
+    """The second part of the action of an update."""
     unseen: tuple[str, ...] = UNSEEN
     """Columns that the trail must not show."""
     client: str = "NULL::uuid"
-    """The client that an audit row is about."""
+    """SQL for the client of an audit row."""
     also_seen: str = "false"
-    """When the trail shows a column (`o`) that does not differ."""
+    """SQL condition: the trail shows column `o` of an update even though it did not change."""
     on_update: str = "updated_at = clock_timestamp()"
     is_audited: bool = True
 
 
 async def insert(transaction: Transaction, table: AuditedTable, document: Document, *, actor: Actor) -> UUID:
-    """A new row with its audit row; its id. Raises Violation."""
+    """Insert a row with its audit row, and return its id. Raises Violation."""
     arguments = actor.arguments if table.is_audited else ()
     with violations():
         added: UUID = await transaction.fetchval(_insert(table, tuple(sorted(document))), encoded(document), *arguments)
@@ -58,9 +57,9 @@ async def insert(transaction: Transaction, table: AuditedTable, document: Docume
 async def insert_first(
     transaction: Transaction, table: AuditedTable, document: Document, *, key: str, actor: Actor
 ) -> UUID | None:
-    """As `insert`; None, and the transaction goes on, where a row is there with which it shares the key.
+    """Insert as `insert` does, or return None when another row has the same key; the transaction goes on.
 
-    `key`: the name of that constraint. Of several at the same moment one adds; the others wait for it, and find it.
+    `key`: the name of the unique constraint. Of simultaneous calls one inserts; the others wait for it and get None.
     """
     try:
         async with transaction.transaction():
@@ -74,7 +73,7 @@ async def insert_first(
 async def update(
     transaction: Transaction, table: AuditedTable, document: Document, *, row_id: UUID | str, actor: Actor
 ) -> bool:
-    """Brings a row to what the document says, if it differs; says whether it did. Raises Violation."""
+    """Update a row to the values of the document, and return whether anything changed. Raises Violation."""
     arguments = actor.arguments if table.is_audited else ()
     columns = tuple(sorted(document.keys() - {"id"}))
     if not columns:
@@ -87,7 +86,7 @@ async def update(
 async def delete(
     transaction: Transaction, table: AuditedTable, conditions: Sequence[Condition], *, actor: Actor
 ) -> int:
-    """Deletes the rows that meet all conditions, each with its audit row; their number. Raises Violation."""
+    """Delete the rows that meet all conditions, with audit rows, and return their number. Raises Violation."""
     arguments = actor.arguments if table.is_audited else ()
     fragments, values = tuple(c.fragment for c in conditions), [c.value for c in conditions]
     with violations():
@@ -96,7 +95,7 @@ async def delete(
 
 
 def encoded(value: object) -> str:
-    """The value as the JSON text that these statements take."""
+    """Return the value as the JSON text that these statements take."""
     return _ENCODER.encode(value).decode()
 
 
@@ -106,13 +105,13 @@ def bytea(value: bytes) -> str:
 
 
 def listed(columns: Sequence[str], prefix: str = "") -> str:
-    """Column names, each behind the prefix, as SQL lists them."""
+    """Return the column names, each with the prefix, as a list in SQL."""
     return ", ".join(prefix + column for column in columns)
 
 
 @functools.cache
 def _insert(table: AuditedTable, columns: tuple[str, ...]) -> str:
-    # The clock, not the transaction's time: the order of writing stays the order of lists.
+    # The clock, not the time of the transaction, so that lists show the rows in the order of writing.
     recorded = f"""
 , recorded AS (
     INSERT INTO audit_events (action, subject_id, client_id, new, {ACTOR_COLUMNS})
@@ -135,7 +134,7 @@ SELECT id FROM w
 
 @functools.cache
 def _update(table: AuditedTable, columns: tuple[str, ...]) -> str:
-    # Only a row that differs is locked: requests go on beside an import of thousands of rows.
+    # A row that does not differ is not locked, so requests go on during an import of thousands of rows.
     recorded = f"""
 , recorded AS (
     INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})

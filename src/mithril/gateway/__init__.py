@@ -1,1 +1,1 @@
-"""What gateways ask about every request; whether a token is good is decided in `tokens.verification`."""
+"""The methods that a gateway calls for every request. The rules of a valid token are in `tokens.verification`."""

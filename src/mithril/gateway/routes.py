@@ -1,11 +1,11 @@
-"""What gateways ask about every request: is this token good, whose is it, and for what (contract.md 3.5.1, 4).
+"""The methods that a gateway calls for every request: is a token valid, whose is it, and for which scope.
 
-    verify         the token in the URL, as the gateway of ESOZ sends it; or in a body, which no log sees
-    user           the person behind it, with their roles
-    api_key        the program behind an API-key, for calls without any person
-    forward-auth   for nginx, Traefik and Envoy: everything in headers, both ways
+    verify         the token in the URL, as the gateway of ESOZ sends it, or in a body, which no log records
+    user           the user of a token, with their roles
+    api_key        the MIS of an API-key, for calls without a user
+    forward-auth   for nginx, Traefik and Envoy: request and answer in headers
 
-None of them repeats the value that was sent.
+No answer repeats the token or API-key that was sent. Source: rules VER-1 to VER-18.
 """
 
 import json
@@ -28,7 +28,7 @@ ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 async def verify(request: Request) -> Response:
-    """Token verify, as the gateway of ESOZ asks."""
+    """Verify a token in the URL, as the gateway of ESOZ sends it. Raises as `verification.verify`."""
     found = await verification.verify(
         requests.resources(request).database,
         token=request.path_params["token"],
@@ -39,7 +39,7 @@ async def verify(request: Request) -> Response:
 
 
 async def verify_in_body(request: Request) -> Response:
-    """The same for a token, an API-key and the scopes that are needed in a body, which no log sees."""
+    """Verify a token, an API-key and the needed scopes in a body, which no log records. Also raises ScopeMissing."""
     given = TOKEN.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
     api_key = given.get("api_key")
@@ -53,9 +53,9 @@ async def verify_in_body(request: Request) -> Response:
 
 
 async def forward_auth(request: Request) -> Response:
-    """Whether a proxy may let the request pass: 200 with who it is in headers, or 401, or 403.
+    """Tell a proxy whether it may pass a request on: 200 with the caller in headers, 401, or 403.
 
-    The proxy may add the caller's own path (Envoy does), and ask for scopes with `?scope=`.
+    The proxy may append the path of the request (Envoy does), and name the needed scopes in `?scope=`.
     """
     found = await access.identify(request)
     caller = access.caller_of(found, requests.resources(request).settings)
@@ -65,7 +65,7 @@ async def forward_auth(request: Request) -> Response:
 
 
 async def show_user(request: Request) -> Response:
-    """The person behind an access token, with the roles that count for its client."""
+    """Show the user of an access token, with the roles that count for its client."""
     owner = await verification.find_owner(requests.resources(request).database, request.path_params["token"])
     data = {
         "id": owner.id,
@@ -87,7 +87,7 @@ async def show_user(request: Request) -> Response:
 
 
 async def verify_key(request: Request) -> Response:
-    """Api-key verify: the program that it belongs to, and what it may do without a person."""
+    """Verify an API-key: show its MIS, and the scopes that need no user."""
     holder = await verification.verify_key(requests.resources(request).database, request.path_params["api_key"])
     details = {"client_id": holder.client_id, "broker_scope": holder.broker_scope, "scope": holder.scope}
     return envelope.answer(request, {"details": details}, urgent={"mis_client_id": holder.client_id})
@@ -106,7 +106,7 @@ def _answer(request: Request, found: Presented) -> Response:
 
 
 def _consumer_headers(found: Presented) -> Mapping[str, str]:
-    """What the gateway of ESOZ tells the services behind it (contract.md 4.1); ASCII, as headers must be.
+    """Return the headers that the services of ESOZ expect from their gateway, in ASCII (rule VER-18).
 
     The edge adds `X-Request-Id`, as to every answer.
     """
@@ -120,7 +120,7 @@ def _consumer_headers(found: Presented) -> Mapping[str, str]:
 
 
 def _first_scope(request: Request) -> str:
-    """Of several the first counts: a caller's own query may follow that of the proxy."""
+    """Return the first `scope` of the query: a proxy may append the query of its caller after its own."""
     return next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
 
 

@@ -1,1 +1,1 @@
-"""Whether the process lives and may be sent requests, and how many it has answered."""
+"""Probes for liveness and readiness, and metrics."""

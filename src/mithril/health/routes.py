@@ -1,5 +1,6 @@
-"""`/healthz`: the process lives. `/readyz`: it can serve, because the database answers and has our schema.
-`/metrics`, on the internal listener: what was answered, for Prometheus.
+"""The probes `/healthz` (the process answers) and `/readyz` (the database answers and its schema is new enough).
+
+`/metrics`, on the internal listener, is for Prometheus.
 """
 
 import asyncio
@@ -12,19 +13,19 @@ from mithril.web import envelope, requests, routing
 
 
 async def live(request: Request) -> Response:
-    """200 as long as the process answers at all; restart it when it does not."""
+    """Answer 200 as long as the process answers at all. When it fails, the process should be restarted."""
     return envelope.answer(request, {"status": "alive"})
 
 
 async def ready(request: Request) -> Response:
-    """200 when requests can be served, else 503: send them elsewhere for now."""
+    """Answer 200 when the process can serve requests, else raise ServiceUnavailable."""
     if not await requests.resources(request).database.is_current():
         raise refusals.SchemaOutdated
     return envelope.answer(request, {"status": "ready"})
 
 
 async def measure(request: Request) -> Response:
-    """The metrics of all workers of this server, as Prometheus or OpenMetrics text."""
+    """Answer with the metrics of all workers of this server, as Prometheus or OpenMetrics text."""
     found = await asyncio.to_thread(metrics.expose, request.headers.get("accept", ""))
     return Response(found.text, headers={"content-type": found.media_type})
 

@@ -1,7 +1,7 @@
-"""The way of a text to a person's phone: the port that the rest knows, and its adapters.
+"""Sending a text message to a phone: the protocol `Messenger` and its adapters.
 
-What a text says, and how often one may be sent, is not decided here (`otp`, `oauth.second_factor`). No adapter
-logs or keeps a text or a number: a text carries a one-time password.
+The content and the frequency of messages are decided in `otp` and `oauth.second_factor`. No adapter logs or stores a
+text or a phone number: a text carries a one-time password.
 """
 
 import asyncio
@@ -15,43 +15,43 @@ MILLISECONDS = 1000
 
 
 class Messenger(Protocol):
-    """Whatever can bring a text to a phone."""
+    """A service that sends a text message to a phone."""
 
     async def send(self, phone: str, text: str) -> None:
-        """Returns once the text is accepted for delivery. Raises MessageNotSent."""
+        """Return when the text is accepted for delivery. Raises MessageNotSent."""
 
     async def close(self) -> None:
-        """Lets go of what it holds."""
+        """Release its resources."""
 
 
 class ConsoleMessenger:
-    """Prints to standard output, for a demo without any phone; the one place where a code may be seen."""
+    """Print messages to standard output, for a demo without a phone. No other output shows a one-time password."""
 
     async def send(self, phone: str, text: str) -> None:
-        """One line, at once, also where standard output is a pipe."""
+        """Print one line at once, also when standard output is a pipe."""
         sys.stdout.write(f"SMS to {phone}: {text}\n")
         sys.stdout.flush()
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: there are no resources."""
 
 
 class HttpMessenger:
-    """Posts to an SMS service: `POST {endpoint}/sms/send` (contract.md 3.10)."""
+    """Send messages through an SMS service: `POST {endpoint}/sms/send` (rule SGN-24)."""
 
     def __init__(self, endpoint: str, *, timeout_seconds: float) -> None:
-        """Connects to nothing yet. `timeout_seconds` bounds a whole delivery, however slowly the service drips."""
-        # A seventh of a second to import, and most processes have no SMS service.
+        """Connect to nothing yet. `timeout_seconds` limits a whole delivery, also to a slow service."""
+        # The import takes a seventh of a second, and most processes have no SMS service.
         import httpx  # noqa: PLC0415
 
         self._url = endpoint.rstrip("/") + "/sms/send"
         self._timeout_seconds = timeout_seconds
-        # Settings are the only way to configure this process: no proxies from variables that nobody here lists.
+        # The settings alone configure this process, so proxy variables of the environment are ignored.
         self._client = httpx.AsyncClient(timeout=timeout_seconds, trust_env=False)
         self._failures = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
 
     async def send(self, phone: str, text: str) -> None:
-        """Any answer but 2xx is a failure. Raises MessageNotSent."""
+        """Post the message. Raises MessageNotSent unless the answer is 2xx."""
         document = {"phone_number": phone, "body": text, "type": "2FA"}
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -62,33 +62,33 @@ class HttpMessenger:
             raise errors.MessageNotSent(detail=f"SMS service: status {response.status_code}")
 
     async def close(self) -> None:
-        """Closes the connections that were kept open."""
+        """Close the connections that were kept open."""
         await self._client.aclose()
 
 
 class SilentMessenger:
-    """Sends nothing and says that all is well: MITHRIL_SMS_ENABLED=false."""
+    """Send nothing and report success, for MITHRIL_SMS_ENABLED=false."""
 
     async def send(self, phone: str, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: there are no resources."""
 
 
 class NoMessenger:
-    """There is no way to send anything: a person with a second factor must not get in without it."""
+    """Refuse to send, when no service is configured: a user with a second factor must not log in without it."""
 
     async def send(self, phone: str, text: str) -> None:  # noqa: ARG002 -- the port's parameters
-        """Raises MessageNotSent."""
+        """Raise MessageNotSent."""
         raise errors.MessageNotSent(detail="MITHRIL_OTP_ENDPOINT is not set")
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: there are no resources."""
 
 
 def messenger(settings: Settings) -> Messenger:
-    """The adapter that the settings ask for; the console is for demos only."""
+    """Return the adapter that the settings ask for. The console is for demos only."""
     if not settings.sms_enabled:
         return SilentMessenger()
     if settings.otp_endpoint:

@@ -1,1 +1,1 @@
-"""Attempts that were refused, counted so that nobody goes on guessing."""
+"""Limits on refused attempts, so that no caller can guess passwords, codes or secrets without end."""

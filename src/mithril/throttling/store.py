@@ -1,4 +1,4 @@
-"""The SQL of counters: one row a key, one statement an attempt."""
+"""The SQL of the counters: one row for each key, one statement for each attempt."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from mithril.database.database import Database
 
 
 class Counted(NamedTuple):
-    """How many attempts there were in the window, this one included, and how many seconds are left of it."""
+    """The number of attempts in the window, with this one, and the seconds until the window ends."""
 
     times: int
     seconds_left: int
 
 
-# Counts first and judges later: attempts at the same moment are all counted. A window that is over begins anew.
+# Counts before anything is decided, so that simultaneous attempts are all counted. A past window starts again at 1.
 COUNT = """
 INSERT INTO attempts AS a (key) SELECT unnest($1::text[]) ORDER BY 1
     ON CONFLICT (key) DO UPDATE
@@ -37,23 +37,23 @@ FORGIVE = "UPDATE attempts SET count = count - 1 WHERE key = $1 AND count > 0"
 
 
 async def count(database: Database, keys: list[str], *, within_seconds: float) -> dict[str, Counted]:
-    """Counts one attempt for each key."""
+    """Count one attempt for each key, and return the counts by key."""
     rows = await database.fetch(COUNT, keys, float(within_seconds))
     return {row["key"]: Counted(row["times"], row["seconds_left"]) for row in rows}
 
 
 async def is_exhausted(database: Database, limits: Mapping[str, int], *, within_seconds: float) -> bool:
-    """Whether any key has had as many attempts in its window as it may have."""
+    """Return whether any key has reached its limit in its window."""
     row = await database.fetchrow(IS_EXHAUSTED, list(limits), list(limits.values()), float(within_seconds))
     return bool(row and row[0])
 
 
 async def forget(database: Database, limits: Mapping[str, int], *, within_seconds: float, key: str) -> bool:
-    """Starts the counter of `key` anew; False, and nothing happens, where any of `limits` is exhausted."""
+    """Delete the counter of `key` and return True; return False, without a change, when a limit is reached."""
     row = await database.fetchrow(FORGET, list(limits), list(limits.values()), float(within_seconds), key)
     return bool(row and row[0])
 
 
 async def forgive(database: Database, key: str) -> None:
-    """Takes one attempt back: it turned out to be none."""
+    """Subtract one attempt that should not have been counted."""
     await database.fetch(FORGIVE, key)
