@@ -1,4 +1,4 @@
-"""UUIDs as callers write them."""
+"""Parsing of UUIDs that callers send."""
 
 import re
 from uuid import UUID
@@ -8,5 +8,5 @@ CANONICAL_UUID = re.compile(_HEX_GROUPS, re.IGNORECASE)
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID that `text` is, in any letter case; None for anything else, also for Python's other spellings."""
+    """Return the UUID in canonical form and any letter case, or None for anything else."""
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None

@@ -1,7 +1,7 @@
-"""How the process logs: one line an event on standard error, as JSON or, in a terminal, for reading.
+"""Logging to standard error: one line for each event, as JSON or, in a terminal, as readable text.
 
-What goes into a line is decided where it is logged; this module only formats. uvicorn's and Alembic's own lines
-pass through the same formatter.
+This module only formats; the fields of a line are chosen where it is logged. The lines of uvicorn and Alembic pass
+through the same formatter.
 """
 
 import logging
@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class Answered(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event", tag="request"):
-    """The line about one request that was answered; `level`: info, or debug for one that is of no interest."""
+    """The log line of one answered request. `level`: info, or debug for a probe."""
 
     listener: str
     request_id: str
@@ -31,9 +31,9 @@ class Answered(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="even
 
 
 def request_writer(*, level: str, style: str) -> Callable[[Answered], None]:
-    """What writes a line for each request, as `configure` with the same arguments has others written.
+    """Return a function that writes the line of a request in the format that `configure` sets for other lines.
 
-    In JSON it does so past structlog, in a third of the time: with structlog the line took a tenth of a verification.
+    JSON is written without structlog, in a third of the time: with structlog it took a tenth of a verification.
     """
     if _is_text(style):
         return _write_by_structlog
@@ -49,7 +49,7 @@ def request_writer(*, level: str, style: str) -> Callable[[Answered], None]:
 
 
 def configure(*, level: str, style: str) -> None:
-    """`level`: debug, info, warning or error; `style`: json, text or auto."""
+    """Configure logging. `level`: debug, info, warning or error. `style`: json, text or auto."""
     as_text = _is_text(style)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -83,7 +83,7 @@ def _write_by_structlog(line: Answered) -> None:
 
 
 def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """`default=str` would hide a value that should not be logged; an unknown type is an error instead."""
+    """Render an event as JSON. A value of an unknown type raises: it may be one that must not be logged."""
     return msgspec.json.encode(event).decode()
 
 

@@ -1,8 +1,7 @@
-"""What a process counts about the requests that it answers, for Prometheus.
+"""Metrics of the answered requests, for Prometheus.
 
-Several workers count in files that they share, so that whichever is asked answers for all; `share` must then have
-run in their parent. No label has a value that a caller chose: the route stands for the path, and a method that
-nobody knows for all of them.
+Several workers count in shared files, so that any of them can report for all; their parent must have called `share`.
+No label has a value that a caller chose: the route replaces the path, and OTHER_METHOD replaces unknown methods.
 """
 
 import functools
@@ -21,7 +20,7 @@ OTHER_METHOD = "_OTHER"
 NO_ROUTE = "none"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-# Name and unit as OpenTelemetry's conventions have them; how many requests there were is its `_count`.
+# Name and unit follow the conventions of OpenTelemetry; `_count` is the number of requests.
 REQUESTS = Histogram(
     "http_server_request_duration_seconds",
     "How long requests took, from their head to the last byte of the answer.",
@@ -31,7 +30,7 @@ REQUESTS = Histogram(
 
 
 class Exposition(NamedTuple):
-    """All metrics as text, and its media type."""
+    """All metrics as text, and the media type of the text."""
 
     text: bytes
     media_type: str
@@ -39,7 +38,7 @@ class Exposition(NamedTuple):
 
 @contextmanager
 def share() -> Iterator[None]:
-    """Lets the processes that are started within the block count together."""
+    """Let the processes that are started within the block share their metrics."""
     with tempfile.TemporaryDirectory(prefix="mithril-metrics-") as folder:
         os.environ[FOLDER] = folder
         try:
@@ -49,17 +48,17 @@ def share() -> Iterator[None]:
 
 
 def count_request(*, listener: str, method: str, route: str | None, status: int, seconds: float) -> None:
-    """Counts one request that was answered; `route`: the pattern that matched, if any."""
+    """Count one answered request. `route`: the pattern that matched, if any."""
     _durations(listener, method if method in METHODS else OTHER_METHOD, route or NO_ROUTE, status).observe(seconds)
 
 
-@functools.cache  # as many as there are routes, methods and statuses
+@functools.cache  # bounded by the number of routes, methods and statuses
 def _durations(listener: str, method: str, route: str, status: int) -> Histogram:
     return REQUESTS.labels(listener, method, route, status)
 
 
 def expose(accept: str) -> Exposition:
-    """What was counted so far, in the format that `accept` (a header's value) asks for. Reads files: it may block."""
+    """Return the metrics in the format that an Accept header asks for. This reads files, so it may block."""
     registry = REGISTRY
     if FOLDER in os.environ:
         registry = CollectorRegistry()

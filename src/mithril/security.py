@@ -1,7 +1,7 @@
-"""Secrets, token values and passwords: how they are made, and the digests under which they are kept.
+"""Secrets, token values and passwords: how they are generated and stored.
 
-A machine-made value has at least 128 bits, so one SHA-256 is enough to keep it and lets the database find it by
-an index. A password has not, so it is hashed by argon2id (argon2-cffi's defaults: RFC 9106, low memory).
+A generated value has at least 128 bits, so one SHA-256 digest protects it, and an index finds it. A password has
+less, so it is hashed with argon2id (the defaults of argon2-cffi: RFC 9106, low memory).
 """
 
 import base64
@@ -16,27 +16,30 @@ _PASSWORDS = argon2.PasswordHasher()
 
 
 def new_secret() -> str:
-    """A fresh value of 192 bits in 32 URL-safe characters, the length that clients of the original know."""
+    """Return a new value of 192 bits in 32 URL-safe characters, the length that existing clients expect."""
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
 def digest(value: str) -> bytes:
-    """32 bytes under which a secret or token value is stored and found."""
+    """Return the 32 bytes by which a secret or token value is stored and found."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
 
 
 def tail(secret: str) -> str:
-    """The last four characters: enough to tell which secret is deployed."""
+    """Return the last four characters of a secret, which show which secret is deployed."""
     return secret[-TAIL_LENGTH:]
 
 
 def hash_password(password: str) -> str:
-    """An argon2id hash in PHC form. Takes tens of milliseconds: keep it off the event loop."""
+    """Return an argon2id hash in PHC form. It takes tens of milliseconds and must not run on the event loop."""
     return _PASSWORDS.hash(password)
 
 
-def nobodys_hash() -> str:
-    """A hash that no password has, made without computing one, and as costly to compare with as any new one."""
+def random_hash() -> str:
+    """Return a hash of no known password. A comparison with it takes as long as with a new hash, but making it is fast.
+
+    It stands in for the hash of an unknown user, so that the time of an answer does not show who is a user.
+    """
     costs = _PASSWORDS
     salt, compared = (
         base64.b64encode(secrets.token_bytes(size)).rstrip(b"=").decode() for size in (costs.salt_len, costs.hash_len)
@@ -46,7 +49,7 @@ def nobodys_hash() -> str:
 
 
 def is_password(password: str, password_hash: str) -> bool:
-    """Whether `password` is the hashed one. Takes tens of milliseconds: keep it off the event loop."""
+    """Return whether the password has this hash. It takes tens of milliseconds and must not run on the event loop."""
     try:
         return _PASSWORDS.verify(password_hash, password)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
@@ -54,5 +57,5 @@ def is_password(password: str, password_hash: str) -> bool:
 
 
 def new_request_id() -> str:
-    """24 characters that nobody else has; not a secret."""
+    """Return a unique id of 24 characters. It is not a secret."""
     return secrets.token_hex(12)

@@ -277,10 +277,10 @@ async def test_an_unknown_person_costs_what_a_wrong_password_does(
 
 def test_the_hash_that_stands_in_for_nobodys_costs_what_a_real_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security, "_PASSWORDS", argon2.PasswordHasher())
-    nobodys, real = security.nobodys_hash(), security.hash_password(PASSWORD)
-    assert argon2.extract_parameters(nobodys) == argon2.extract_parameters(real)
+    random, real = security.random_hash(), security.hash_password(PASSWORD)
+    assert argon2.extract_parameters(random) == argon2.extract_parameters(real)
     with pytest.raises(argon2.exceptions.VerifyMismatchError):  # it was computed, and not refused for its form
-        argon2.PasswordHasher().verify(nobodys, PASSWORD)
+        argon2.PasswordHasher().verify(random, PASSWORD)
 
 
 def test_nobody_has_the_password_that_stands_in_for_nobodys() -> None:
