@@ -80,7 +80,7 @@ def test_the_readmes_defaults_are_those_of_the_settings() -> None:
 
 
 def test_every_reason_code_is_explained() -> None:
-    page = (repository() / "docs/redirect-addresses.md").read_text()
+    page = (repository() / "docs/redirect-uris.md").read_text()
     explained = re.findall(r"^\| `([a-z_0-9]+)` \|", page, re.MULTILINE)
     assert set(explained) == set(redirect_uris.DESCRIPTIONS)
 
