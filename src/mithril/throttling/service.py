@@ -89,7 +89,7 @@ def _check(over: dict[str, Over], quotas: dict[str, Quota], window: int) -> None
         standings = [
             _standing(each.quota, window, Counted(each.quota.limit, int(each.until - now) + 1)) for each in found
         ]
-        raise errors.TooManyAttempts(standings)
+        raise errors.TooManyFailures(standings)
 
 
 def _remember(over: dict[str, Over], quotas: dict[str, Quota], counted: dict[str, Counted]) -> None:
