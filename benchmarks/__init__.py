@@ -1,4 +1,4 @@
-"""How fast the hot paths are, beside what one would pick instead and beside the database's own limit.
+"""Benchmarks of the hot paths, beside the alternatives and the limit of the database.
 
-`make bench` runs it. Nothing of the service imports this, and nothing here is installed with the service.
+`make bench` runs them. The service does not import this package, and it is not installed with the service.
 """

@@ -15,7 +15,7 @@ from benchmarks import load, measuring, plot, report, startup
 from benchmarks import scenario as signing_in
 from benchmarks.contenders import EXCHANGE, PATCH, VERIFY, Contender, mithril, peers
 from benchmarks.data import Size
-from benchmarks.measuring import PGBENCH, Cell, Measurer, Place, Sample
+from benchmarks.measuring import PGBENCH, Cell, Environment, Measurer, Sample
 from benchmarks.processes import Failed, Server
 from benchmarks.report import Growth, Report
 from mithril.database import embedded
@@ -47,7 +47,7 @@ def run(
         console.print("Starting PostgreSQL and making the data ...")
         postgres = stack.enter_context(embedded.running(folder / "home"))
         url = measuring.new_database(postgres, "bench", SIZE)
-        measurer = Measurer(Place(url, SIZE, folder, folder / "home" / "postgres"), seconds=seconds)
+        measurer = Measurer(Environment(url, SIZE, folder, folder / "home" / "postgres"), seconds=seconds)
         servers: dict[str, tuple[Contender, Server]] = {}
         for contender in [mithril(1), mithril(2), *(peers() if with_peers else [])]:
             try:
@@ -110,7 +110,7 @@ def scenario(
 
 @app.command()
 def write() -> None:
-    """Write RESULTS.md and latency.svg anew from what was measured last."""
+    """Write RESULTS.md and latency.svg again from the last measurement."""
     found = msgspec.json.decode((FOUND / "bench.json").read_bytes(), type=Report)
     path = FOUND / "growth.json"
     grown = msgspec.json.decode(path.read_bytes(), type=Growth) if path.exists() else None

@@ -1,7 +1,7 @@
-"""Who is measured: the service with one and with two workers, and what one would pick instead of it.
+"""The measured servers: the service with one and with two workers, and the alternatives to it.
 
-A peer lives in `peers/<name>` with its own locked requirements, and is installed into an environment of its own
-there. One that cannot be installed is left out, and the report says so.
+A peer is in `peers/<name>` with its own locked requirements, and is installed into its own environment there. A peer
+that cannot be installed is left out, and the report says so.
 """
 
 import base64
@@ -29,9 +29,9 @@ Requests = Callable[[int, Target], bytes]
 
 @dataclass(frozen=True)
 class Operation:
-    """One kind of request of a contender: which port takes it, and how request number `k` is written.
+    """One kind of request of a server: the port that takes it, and the request of each target.
 
-    `status` and `contains`: what tells the right answer from a refusal.
+    `status` and `contains` distinguish the expected answer from a refusal.
     """
 
     requests: Requests
@@ -41,14 +41,14 @@ class Operation:
     of_neighbours: bool = False
 
     def all(self, size: Size) -> Iterator[bytes]:
-        """One request for each target."""
+        """Return one request for each target."""
         chosen = data.neighbours(size) if self.of_neighbours else data.targets(size)
         return (self.requests(k, target) for k, target in enumerate(chosen, start=1))
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A server that takes part, and how it is installed and what it needs in the database."""
+    """A measured server: how it is installed, what it needs in the database, and its operations."""
 
     name: str
     title: str
@@ -64,7 +64,7 @@ class Contender:
 
     @contextmanager
     def running(self, database_url: str, log: Path) -> Iterator[Server]:
-        """The server until the block ends. Raises Failed."""
+        """Run the server until the block ends. Raises Failed."""
         ports = {name: processes.free_port() for name in self.ports}
         variables = {self.variable: database_url, **self.variables}
         with processes.running(
@@ -74,7 +74,7 @@ class Contender:
 
 
 def patch(_: int, target: Target) -> bytes:
-    """The update of a connection, to an address that it never had."""
+    """The update of a connection, with a redirect URI that it never had."""
     return request(
         "PATCH",
         f"/api/clients/{target.client_id}/connections/{target.connection_id}",
@@ -86,12 +86,12 @@ def patch(_: int, target: Target) -> bytes:
 
 
 def verify(_: int, target: Target) -> bytes:
-    """What the gateway asks for each request."""
+    """The token verification that a gateway asks for."""
     return request("GET", f"/admin/tokens/{target.token}/verify", api_key=target.api_key)
 
 
 def exchange(_: int, target: Target) -> bytes:
-    """A code for tokens; the number in the code is the number of the request."""
+    """The exchange of a code for tokens; the number in the code is the number of the request."""
     body = (
         f'{{"token": {{"grant_type": "authorization_code", "client_id": "{target.client_id}",'
         f' "client_secret": "{target.secret}", "redirect_uri": "{target.redirect_uri}", "code": "code-'
@@ -100,7 +100,7 @@ def exchange(_: int, target: Target) -> bytes:
 
 
 def mithril(workers: int) -> Contender:
-    """The service as it comes: its log line for every request included."""
+    """The service with its defaults, so it writes a log line for every request."""
 
     def command(ports: Mapping[str, int]) -> list[str]:
         return [str(BIN / "mithril"), "serve", "--workers", str(workers), *processes.listeners(ports)]
@@ -121,7 +121,7 @@ def mithril(workers: int) -> Contender:
 
 
 def fastapi_orm() -> Contender:
-    """FastAPI and the SQLAlchemy ORM."""
+    """FastAPI with the SQLAlchemy ORM."""
     folder = PEERS / "fastapi_orm"
 
     def command(ports: Mapping[str, int]) -> list[str]:
@@ -140,7 +140,7 @@ def fastapi_orm() -> Contender:
 
 
 def django() -> Contender:
-    """An ordinary Django view, and django-oauth-toolkit's introspection."""
+    """An ordinary Django view, and the introspection of django-oauth-toolkit."""
     folder = PEERS / "django"
 
     def introspect(k: int, _: Target) -> bytes:
@@ -171,7 +171,7 @@ def django() -> Contender:
 
 
 def oidc_provider() -> Contender:
-    """oidc-provider's introspection."""
+    """The introspection of oidc-provider."""
     folder = PEERS / "oidc_provider"
 
     def introspect(k: int, _: Target) -> bytes:
@@ -192,12 +192,12 @@ def oidc_provider() -> Contender:
 
 
 def peers() -> list[Contender]:
-    """All but the service itself."""
+    """Return all contenders except the service."""
     return [fastapi_orm(), django(), oidc_provider()]
 
 
 def _install_node(folder: Path) -> None:
-    """As `install_python`, by npm."""
+    """Install with npm what the lock file says, as `install_python` does for Python."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise Failed("node and npm are not installed")
     lock, mark = folder / "package-lock.json", folder / "node_modules" / "installed"

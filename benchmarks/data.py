@@ -1,8 +1,8 @@
-"""The rows that are asked about: made inside PostgreSQL, through the service's own schema.
+"""The rows of the benchmarks, created inside PostgreSQL in the schema of the service.
 
-Everything about row number `n` follows from `n`, so that whoever knows the numbers knows the secrets. Identifiers
-are scattered like random ones. Target `k` is a connection with a living access token; the targets are spread evenly
-over all rows, and the rest is there to be in the way.
+All values of row number `n` are computed from `n`, also its secrets. Identifiers are scattered like random ones.
+Target `k` is a connection with an active access token. The targets are spread evenly over all rows; the other rows
+only make the tables larger.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from mithril.database import database
 
 TARGETS = 10_000
 CONSUMERS = 100
-# Number k, times the one, modulo the other, which is prime: scattered like a digest, and no two are the same.
+# k times the factor modulo the prime modulus: scattered like a digest, and never the same number twice.
 FACTOR, MODULUS = 900_000_000_019, 9_000_000_043
 SCOPE = "connection:read connection:write"
 
 
 class Size(NamedTuple):
-    """How many rows there are; both are multiples of TARGETS."""
+    """The numbers of rows; both are multiples of TARGETS."""
 
     connections: int
     tokens: int
 
 
 class Target(NamedTuple):
-    """What a caller knows about one connection."""
+    """The identifiers and secrets of one connection, as a caller knows them."""
 
     token: str
     api_key: str
@@ -108,7 +108,7 @@ SELECT 'authorization_code', sha256(('code-' || lpad(c::text, 10, '0'))::bytea),
 
 
 async def fill(url: str, size: Size) -> None:
-    """Makes the schema and so many rows in an empty database."""
+    """Create the schema and the rows in an empty database."""
     await database.migrate(url)
     connection = await asyncpg.connect(url)
     words = {"consumers": CONSUMERS, "targets": TARGETS, "factor": FACTOR, "modulus": MODULUS, "scope": SCOPE}
@@ -119,7 +119,7 @@ async def fill(url: str, size: Size) -> None:
 
 
 async def add_codes(url: str, size: Size, *, first: int, count: int) -> None:
-    """Authorization codes number `first` and following; code `c` is for `neighbour` number `(c - 1) % TARGETS + 1`."""
+    """Add `count` authorization codes from number `first` on; code `c` is for neighbour `(c - 1) % TARGETS + 1`."""
     connection = await asyncpg.connect(url)
     statement = ADD_CODES.format(targets=TARGETS)
     await connection.execute(statement, first, count, size.connections // TARGETS, SCOPE)
@@ -127,13 +127,13 @@ async def add_codes(url: str, size: Size, *, first: int, count: int) -> None:
 
 
 def targets(size: Size) -> Iterator[Target]:
-    """The targets in order."""
+    """Yield the targets in order."""
     for k in range(1, TARGETS + 1):
         yield _target(k * size.connections // TARGETS, token=k * size.tokens // TARGETS)
 
 
 def neighbours(size: Size) -> Iterator[Target]:
-    """One other connection beside each target, never changed. There must be two connections for each target."""
+    """Yield a connection beside each target, which no request changes. `size` needs two connections for each target."""
     for k in range(1, TARGETS + 1):
         yield _target(k * size.connections // TARGETS - 1, token=0)
 
@@ -150,5 +150,5 @@ def _target(n: int, *, token: int) -> Target:
 
 
 def _identifier(text: str) -> UUID:
-    """What `md5(text)::uuid` is in PostgreSQL: scattered like a random identifier."""
+    """Return the result of `md5(text)::uuid` in PostgreSQL: scattered like a random identifier."""
     return UUID(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())

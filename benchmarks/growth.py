@@ -1,4 +1,4 @@
-"""Whether a request gets dearer as the tables grow: several databases of different sizes, measured in turn."""
+"""Whether the cost of a request grows with the tables: several databases of different sizes, measured in turn."""
 
 import contextlib
 import itertools
@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks import measuring, report
 from benchmarks.contenders import PATCH, VERIFY, mithril
 from benchmarks.data import Size
-from benchmarks.measuring import Cell, Measurer, Place, Sample
+from benchmarks.measuring import Cell, Environment, Measurer, Sample
 from benchmarks.report import LOAD, Growth
 from mithril.database import embedded
 
@@ -24,7 +24,7 @@ SIZES = (
 
 
 def measure(console: Console, *, rounds: int, seconds: int, largest: int) -> Growth:
-    """PATCH and verify, 2 workers and 64 connections, at every size up to so many tokens."""
+    """Measure PATCH and verify with 2 workers and 64 connections, at every size up to so many tokens."""
     sizes = [size for size in SIZES if size.tokens <= largest]
     service = mithril(2)
     samples: dict[tuple[Size, str], list[Sample]] = defaultdict(list)
@@ -37,7 +37,7 @@ def measure(console: Console, *, rounds: int, seconds: int, largest: int) -> Gro
             console.print(f"Making {size.connections:,} connections and {size.tokens:,} tokens ...")
             made = measuring.new_database(url, f"size_{number}", size)
             (own := folder / f"size-{number}").mkdir()
-            measurer = Measurer(Place(made, size, own, folder / "home" / "postgres"), seconds=seconds)
+            measurer = Measurer(Environment(made, size, own, folder / "home" / "postgres"), seconds=seconds)
             server = stack.enter_context(service.running(made, Path(own) / "server.log"))
             measurer.prepare(service, server, (PATCH, VERIFY))
             for operation in (PATCH, VERIFY):
@@ -56,7 +56,7 @@ def measure(console: Console, *, rounds: int, seconds: int, largest: int) -> Gro
 
 
 def _give_memory(home: Path) -> None:
-    """Makes a PostgreSQL there with shared buffers of a quarter of the memory, as its manual advises.
+    """Set the shared buffers of the PostgreSQL to a quarter of the memory, as its manual advises.
 
     With its default of 128 MB the larger sizes would be read again and again from the operating system.
     """

@@ -1,4 +1,4 @@
-"""The load: wrk, which sends requests that were written out beforehand, and pgbench, which sends only the SQL."""
+"""The load generators: wrk, which sends prepared requests, and pgbench, which runs only their SQL."""
 
 import json
 import re
@@ -17,16 +17,16 @@ from mithril.tokens import store as tokens
 SCRIPT = Path(__file__).parent / "requests.lua"
 MARK = b"##########"  # wrk puts the number of the request here, in as many digits
 ANSWER_SECONDS = 10
-SAMPLING_RATE = 0.2  # of the transactions whose time pgbench writes down
+SAMPLING_RATE = 0.2  # the share of transactions whose time pgbench records
 HOW_TO_GET_WRK = "The load generator wrk is missing: `apt-get install wrk`, or `brew install wrk`."
 
 
 class Missing(Exception):
-    """A program is not there; the message says how to get it."""
+    """A program is not installed; the message says how to get it."""
 
 
 class Measured(NamedTuple):
-    """One run. Latencies are milliseconds."""
+    """The result of one run. Latencies are in milliseconds."""
 
     per_second: float
     p50: float
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """A request as it goes over the wire; headers are written `content_type`."""
+    """Return an HTTP request as bytes. Header names are written like `content_type`."""
     named = {"host": "127.0.0.1", **{name.replace("_", "-"): value for name, value in headers.items()}}
     if body:
         named["content-length"] = str(len(body))
@@ -44,12 +44,12 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def write_requests(path: Path, requests: Iterable[bytes]) -> None:
-    """As `requests.lua` reads them."""
+    """Write the requests in the format that `requests.lua` reads."""
     path.write_bytes(b"\0".join(requests))
 
 
 def wrk_version() -> str:
-    """Raises Missing."""
+    """Return the version of wrk. Raises Missing."""
     if shutil.which("wrk") is None:
         raise Missing(HOW_TO_GET_WRK)
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
@@ -59,7 +59,7 @@ def wrk_version() -> str:
 def wrk(
     port: int, requests: Path, *, connections: int, seconds: int, seed: int, first: int, in_order: bool
 ) -> Measured:
-    """Sends the requests, at random or in their order, over so many connections; `first`: the number of the first."""
+    """Send the requests, in random order or in their own, over so many connections. `first`: the first number."""
     ran = subprocess.run(
         [
             *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={ANSWER_SECONDS}s"),
@@ -80,9 +80,9 @@ def wrk(
 
 
 def pgbench_script(operation: str, size: Size) -> str:
-    """The statements of one request, taken from the stores, with pgbench's variables for their parameters.
+    """Return the statements of one request, taken from the stores, with variables of pgbench as parameters.
 
-    The second statement takes from the answer of the first what the service takes from it. `If-Match` was not sent.
+    The second statement takes its parameters from the result of the first, as the service does. No `If-Match` is sent.
     """
     n = f":k * {size.connections // TARGETS}"
     presented = {1: "int8send(:token)", 2: "int8send(:api_key)"}
@@ -115,7 +115,7 @@ def pgbench_script(operation: str, size: Size) -> str:
 
 
 def pgbench(url: str, script: Path, *, connections: int, seconds: int, seed: int) -> Measured:
-    """Runs the script over so many connections, prepared."""
+    """Run the script over so many connections, with prepared statements."""
     logs = script.parent / f"{script.stem}-log"
     ran = subprocess.run(
         [
@@ -143,7 +143,7 @@ def pgbench(url: str, script: Path, *, connections: int, seconds: int, seed: int
 
 
 def _with_values(statement: str, values: dict[int, str]) -> str:
-    """`values` holds expressions of our own."""
+    """Put SQL expressions in place of the parameters of a statement."""
     return re.sub(r"\$(\d+)", lambda match: f"({values[int(match[1])]})", statement).strip()
 
 

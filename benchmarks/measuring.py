@@ -1,4 +1,4 @@
-"""One measurement after the other, in rounds: every contender takes its turn under the same conditions."""
+"""Measurements in rounds: every server is measured in turn under the same conditions."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ MICROSECONDS = 1e6
 
 
 class Cell(NamedTuple):
-    """What is measured: who does what over how many connections."""
+    """One figure to measure: a server, an operation, workers and connections."""
 
     contender: str
     operation: str
@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The medians of a cell over all rounds; errors are added up. Latencies are milliseconds."""
+    """The medians of a cell over all rounds, and the sum of its errors. Latencies are in milliseconds."""
 
     per_second: float
     p50: float
@@ -63,8 +63,8 @@ class Result(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where everything is measured: one PostgreSQL, one database in it, one folder for files."""
+class Environment:
+    """The environment of all measurements: one PostgreSQL, one database, one folder for files."""
 
     url: str
     size: Size
@@ -74,7 +74,7 @@ class Place:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's own account can reach, gone with the block."""
+    """Create a folder that PostgreSQL's own account can reach, and delete it after the block."""
     with tempfile.TemporaryDirectory(prefix="mithril-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -82,7 +82,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def new_database(url: str, name: str, size: Size) -> str:
-    """Makes a database with so many rows on the PostgreSQL at `url`; returns its URL."""
+    """Create a database with so many rows on the PostgreSQL at `url`, and return its URL."""
     execute(url, f"CREATE DATABASE {name}")
     made = url.replace("/mithril?", f"/{name}?")
     asyncio.run(data.fill(made, size))
@@ -90,56 +90,58 @@ def new_database(url: str, name: str, size: Size) -> str:
 
 
 class Measurer:
-    """Runs single measurements at one place."""
+    """Runs single measurements in one environment."""
 
-    def __init__(self, place: Place, *, seconds: int) -> None:
+    def __init__(self, environment: Environment, *, seconds: int) -> None:
         """`seconds`: how long one measurement takes."""
-        self._place = place
+        self._environment = environment
         self._seconds = seconds
         self._numbers = itertools.count(1)
         self._next_code = 1
 
     def prepare(self, contender: Contender, server: Server, operations: Sequence[str]) -> None:
-        """Writes the requests out and sends one of each kind. Raises Failed when the answer is not the right one."""
+        """Write the requests, and send one of each kind. Raises Failed unless the answer is the expected one."""
         for name, operation in contender.operations.items():
             if name not in operations:
                 continue
-            load.write_requests(self._requests(contender.name, name), operation.all(self._place.size))
+            load.write_requests(self._requests(contender.name, name), operation.all(self._environment.size))
             first = self._add_codes(1) if name == EXCHANGE else 1
-            _check(contender, operation, server, first, self._place.size)
+            _check(contender, operation, server, first, self._environment.size)
 
     def warm_up(self, contender: Contender, server: Server, operation: str, connections: int) -> None:
-        """A second of load that nobody looks at: connections are made, statements prepared, caches filled."""
+        """Load the server for a second: connections are opened, statements prepared, caches filled."""
         self._load(contender, server, operation, connections, seconds=1)()
 
     def measure(self, contender: Contender, server: Server, operation: str, connections: int) -> Sample:
-        """Load on a server."""
+        """Measure the load on a server."""
         run = self._load(contender, server, operation, connections, seconds=self._seconds)
         return self._sample(server.family, run)
 
     def measure_ceiling(self, operation: str, connections: int) -> Sample:
-        """The same statements on PostgreSQL alone."""
-        script = self._place.folder / f"{operation}.sql"
-        script.write_text(load.pgbench_script(operation, self._place.size))
+        """Measure the same statements on PostgreSQL alone."""
+        script = self._environment.folder / f"{operation}.sql"
+        script.write_text(load.pgbench_script(operation, self._environment.size))
         seed = next(self._numbers)
         return self._sample(
             [],
-            lambda: load.pgbench(self._place.url, script, connections=connections, seconds=self._seconds, seed=seed),
+            lambda: load.pgbench(
+                self._environment.url, script, connections=connections, seconds=self._seconds, seed=seed
+            ),
         )
 
     def log_of(self, contender: Contender) -> Path:
-        """Where a server says what it says."""
-        return self._place.folder / f"{contender.name}.log"
+        """Return the file of a server's output."""
+        return self._environment.folder / f"{contender.name}.log"
 
     def tidy(self) -> None:
-        """What a database does by itself sooner or later is done between rounds, not in the middle of one."""
-        execute(self._place.url, "VACUUM ANALYZE connections")
-        execute(self._place.url, "CHECKPOINT")
+        """Vacuum and run a checkpoint between rounds, so that neither happens during a measurement."""
+        execute(self._environment.url, "VACUUM ANALYZE connections")
+        execute(self._environment.url, "CHECKPOINT")
 
     def _load(
         self, contender: Contender, server: Server, operation: str, connections: int, *, seconds: int
     ) -> Callable[[], Measured]:
-        """Load on a server, made ready: whoever calls it lets it go."""
+        """Return a load on a server, prepared to start when it is called."""
         number = next(self._numbers)
         is_exchange = operation == EXCHANGE
         return partial(
@@ -165,8 +167,8 @@ class Measurer:
         return Sample(measured, server_time, postgres_time, load_time, others)
 
     def _processor_seconds(self, server: Sequence[psutil.Process]) -> tuple[float, float, float, float]:
-        """So far: the server's, PostgreSQL's, the load generators', everybody's."""
-        postgres = processes.postgres_family(self._place.postgres_data)
+        """Return the processor time so far of the server, PostgreSQL, the load generators, and all programs."""
+        postgres = processes.postgres_family(self._environment.postgres_data)
         ended, machine = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times()
         return (
             processes.processor_seconds(server),
@@ -176,17 +178,17 @@ class Measurer:
         )
 
     def _requests(self, contender: str, operation: str) -> Path:
-        return self._place.folder / f"{contender}-{operation}.requests"
+        return self._environment.folder / f"{contender}-{operation}.requests"
 
     def _add_codes(self, count: int) -> int:
         first = self._next_code
-        asyncio.run(data.add_codes(self._place.url, self._place.size, first=first, count=count))
+        asyncio.run(data.add_codes(self._environment.url, self._environment.size, first=first, count=count))
         self._next_code += count
         return first
 
 
 def in_turn(cells: Sequence[Cell], *, rounds: int) -> Iterator[tuple[int, Cell]]:
-    """All cells in each round, each time from another place on and in the other direction."""
+    """Yield all cells in each round, each time with another start and in the opposite direction."""
     for number in range(rounds):
         start = number * len(cells) // rounds
         turned = [*cells[start:], *cells[:start]]
@@ -194,7 +196,7 @@ def in_turn(cells: Sequence[Cell], *, rounds: int) -> Iterator[tuple[int, Cell]]
 
 
 def summarised(samples: Mapping[Cell, Sequence[Sample]]) -> dict[Cell, Result]:
-    """The median of each figure over the rounds."""
+    """Return the median of each figure over the rounds."""
     return {cell: result(taken) for cell, taken in samples.items()}
 
 
@@ -213,7 +215,7 @@ def result(samples: Sequence[Sample]) -> Result:
 
 
 def _check(contender: Contender, operation: Operation, server: Server, number: int, size: Size) -> None:
-    """A fast refusal must never be taken for a fast answer."""
+    """Raise Failed unless the answer is the expected one: a fast refusal must not count as a fast answer."""
     requests = itertools.islice(operation.all(size), (number - 1) % data.TARGETS, None)
     request = next(requests).replace(load.MARK, b"%010d" % number)
     head, _, body = request.partition(b"\r\n\r\n")
@@ -230,7 +232,7 @@ def _check(contender: Contender, operation: Operation, server: Server, number: i
 
 
 def execute(url: str, statement: str) -> None:
-    """Runs one statement on a connection of its own."""
+    """Run one statement on its own connection."""
 
     async def run() -> None:
         connection = await asyncpg.connect(url)

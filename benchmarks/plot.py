@@ -1,4 +1,4 @@
-"""Latency against load, as a picture."""
+"""A chart of latency against load."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ NAMES = {
     "oidc_provider": "oidc-provider",
 }
 NAMES_OF_INTROSPECTION = {"django": "django-oauth-toolkit"}
-APART = 1.55  # of two names, as a ratio of their heights
+APART = 1.55  # the smallest ratio of the heights of two names
 TEXT, FAINT = "#22262b", "#d9dce0"
 
 
 def draw(report: Report, path: Path) -> None:
-    """One panel an operation: the median as a line, with a band up to the 99th percentile."""
+    """Draw one panel for each operation: the median as a line, with a band up to the 99th percentile."""
     style = {"font.family": "sans-serif", "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "mithril"}
     with mpl.rc_context(style):
         figure = Figure(figsize=(11, 5.2), layout="constrained", facecolor="white")
@@ -84,7 +84,7 @@ def _draw_operation(axes: Axes, report: Report, operation: str, title: str) -> N
 
 
 def _label_lines(axes: Axes, report: Report, operation: str, load: int) -> None:
-    """Names at the ends of the lines instead of a legend; moved apart where two lines end close together."""
+    """Write names at the ends of the lines instead of a legend, and move names apart that are close together."""
     ends = sorted((r.p50, name) for name in COLOURS if (r := report.find(name, operation, load)) and r.p50)
     height = 0.0
     for p50, name in ends:

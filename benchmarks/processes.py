@@ -1,4 +1,4 @@
-"""Servers as processes: started, waited for, measured and stopped; what they and PostgreSQL take of the processor."""
+"""Server processes: start, wait, measure memory and processor time, and stop."""
 
 import contextlib
 import http.client
@@ -22,11 +22,11 @@ MEBIBYTE = 1024 * 1024
 
 
 class Failed(Exception):
-    """A program ended or did not answer; the message has the end of what it said."""
+    """A program ended or did not answer; the message has the end of its output."""
 
 
 class Ready(NamedTuple):
-    """What a server answers once it serves."""
+    """The request and status by which a server shows that it is ready."""
 
     port: str
     path: str
@@ -41,27 +41,27 @@ class Server(NamedTuple):
 
     @property
     def family(self) -> list[psutil.Process]:
-        """The process and all that it has started."""
+        """Return the process and all its descendants."""
         return [self.process, *self.process.children(recursive=True)]
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """Those that answer requests: the children, or the process itself where it has none."""
+        """Return the processes that answer requests: the children, or the process itself when it has none."""
         return [child for child in self.family[1:] if not _is_tracker(child)] or [self.process]
 
     def worker_mebibytes(self) -> float:
-        """The largest worker's resident set, shared pages counted in full."""
+        """Return the resident set of the largest worker in MiB; shared pages count in full."""
         largest: int = max(worker.memory_info().rss for worker in self.workers)
         return largest / MEBIBYTE
 
 
 def listeners(ports: Mapping[str, int]) -> list[str]:
-    """The options with which the service answers on these ports, `public` and `internal`."""
+    """Return the options that make the service listen on the ports `public` and `internal`."""
     return ["--port", str(ports["public"]), "--internal-port", str(ports["internal"])]
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -72,7 +72,7 @@ def free_port() -> int:
 def running(
     command: Sequence[str], *, ports: Mapping[str, int], ready: Ready, cwd: Path, log: Path, **variables: str
 ) -> Iterator[Server]:
-    """A server until the block ends. Raises Failed when it does not get ready."""
+    """Run a server until the block ends. Raises Failed when it does not get ready."""
     with log.open("wb") as said:
         started = subprocess.Popen(
             command,
@@ -91,14 +91,14 @@ def running(
 
 
 def run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
-    """Runs a program to its end. Raises Failed."""
+    """Run a program to its end. Raises Failed."""
     ran = subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False)
     if ran.returncode:
         raise Failed(f"{Path(command[0]).name} failed: {(ran.stderr or ran.stdout).strip()[-500:]}")
 
 
 def install_python(folder: Path) -> None:
-    """Brings the environment to what the lock file says. Raises Failed."""
+    """Bring the Python environment to the state of the lock file. Raises Failed."""
     lock, mark = folder / "requirements.lock", folder / ".venv" / "installed"
     if mark.exists() and mark.stat().st_mtime >= lock.stat().st_mtime:
         return
@@ -110,12 +110,12 @@ def install_python(folder: Path) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Ours without what only the measuring program needs, and with these."""
+    """Return the environment without the variables of the measuring program, and with the given ones."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
 
 
 def processor_seconds(processes: Sequence[psutil.Process]) -> float:
-    """What these have taken so far, and those of their children that have ended."""
+    """Return the processor time so far of these processes and their ended children."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -125,7 +125,7 @@ def processor_seconds(processes: Sequence[psutil.Process]) -> float:
 
 
 def postgres_family(data: Path) -> list[psutil.Process]:
-    """The PostgreSQL whose data is there, with all its processes."""
+    """Return all processes of the PostgreSQL whose data is in the folder."""
     postmaster = psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
     return [postmaster, *postmaster.children(recursive=True)]
 
@@ -153,14 +153,14 @@ def _stop(started: subprocess.Popen[bytes], family: Sequence[psutil.Process]) ->
 
 
 def _is_tracker(process: psutil.Process) -> bool:
-    """Python's multiprocessing keeps a process beside the workers that only cleans up after them."""
+    """Return whether this is the process of Python's multiprocessing that only cleans up after the workers."""
     with contextlib.suppress(psutil.Error):
         return "resource_tracker" in " ".join(process.cmdline())
     return True
 
 
 def _status(port: int, path: str) -> int | None:
-    """The status with which the port answers, or None when it does not."""
+    """Return the status with which the port answers, or None when it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""What was found, as a table in the terminal and as `RESULTS.md`: ratios first, absolute figures after them."""
+"""The results, as a table in the terminal and as `RESULTS.md`: ratios first, then absolute figures."""
 
 import datetime as dt
 import importlib.metadata
@@ -30,7 +30,7 @@ QUIET_LIMIT = 0.1  # the kernel's own work counts too
 
 
 class Target(NamedTuple):
-    """What is aimed at. `at_most`: whether the limit is an upper one."""
+    """A value to reach. `at_most`: whether it is an upper limit."""
 
     what: str
     limit: float
@@ -39,14 +39,14 @@ class Target(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A target and what was measured; None where it was not."""
+    """A target and the measured value; None when it was not measured."""
 
     target: Target
     measured: float | None
 
     @property
     def word(self) -> str:
-        """Whether it is met."""
+        """Whether the target is met, as a word."""
         if self.measured is None:
             return "not measured"
         is_met = self.measured <= self.target.limit if self.target.at_most else self.measured >= self.target.limit
@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Everything that one run has found out."""
+    """All results of one run."""
 
     date: str
     machine: list[str]
@@ -68,15 +68,15 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def others(self) -> float:
-        """The share of the machine that other programs took, at the median."""
+        """The share of the machine that other programs took, as a median."""
         return median(result.others for _, result in self.results)
 
     def find(self, contender: str, operation: str, connections: int = LOAD) -> Result | None:
-        """One cell's result, if it was measured."""
+        """Return the result of a cell, or None when it was not measured."""
         return dict(self.results).get(Cell(contender, operation, connections))
 
     def ratio(self, operation: str, contender: str, connections: int = LOAD) -> float | None:
-        """The service's throughput over that of another."""
+        """Return the throughput of the service as a multiple of another's."""
         ours, theirs = self.find(SERVICE, operation, connections), self.find(contender, operation, connections)
         return ours.per_second / theirs.per_second if ours and theirs and theirs.per_second else None
 
@@ -91,7 +91,7 @@ class Growth(msgspec.Struct, kw_only=True):
     results: list[tuple[tuple[int, int], dict[str, Result]]]
 
     def largest_deviation(self) -> float:
-        """How far the throughput of any size is from that of the smallest, as a share of it, over all operations."""
+        """The largest deviation of throughput from that of the smallest size, as a share, over all operations."""
         _size, smallest = self.results[0]
         return max(
             abs(result.per_second / smallest[operation].per_second - 1)
@@ -101,7 +101,7 @@ class Growth(msgspec.Struct, kw_only=True):
 
 
 def verdicts(report: Report, growth: Growth | None) -> Iterator[Verdict]:
-    """Each target with what was measured, at 64 connections with 2 workers unless it says otherwise."""
+    """Yield each target with its measured value, at 64 connections with 2 workers unless it says otherwise."""
     yield Verdict(Target("PATCH, of pgbench with the same statements", 0.50, "×"), report.ratio(PATCH, PGBENCH))
     yield Verdict(Target("verify, of pgbench with the same statement", 0.35, "×"), report.ratio(VERIFY, PGBENCH))
     yield Verdict(Target("PATCH, of FastAPI + SQLAlchemy ORM", 5, "×"), report.ratio(PATCH, "fastapi_orm"))
@@ -120,7 +120,7 @@ def verdicts(report: Report, growth: Growth | None) -> Iterator[Verdict]:
 
 
 def machine() -> list[str]:
-    """What it was measured on and with, one line each."""
+    """Return the machine and the software of the measurement, one line each."""
     memory = psutil.virtual_memory().total / GIBIBYTE
     postgres = subprocess.run(
         [embedded.postgres_bin() / "postgres", "--version"], capture_output=True, text=True, check=True
@@ -135,12 +135,12 @@ def machine() -> list[str]:
 
 
 def today() -> str:
-    """The date, UTC."""
+    """Return the date in UTC."""
     return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 def show(report: Report, growth: Growth | None, console: Console) -> None:
-    """Prints the targets and the throughput under load."""
+    """Print the targets and the throughput under load."""
     targets = Table("target", "aim", "measured", "", title="Targets: medians at 64 connections, 2 workers, audit on")
     for verdict in verdicts(report, growth):
         colour = {"met": "green", "**missed**": "red"}.get(verdict.word, "dim")
@@ -157,7 +157,7 @@ def show(report: Report, growth: Growth | None, console: Console) -> None:
 
 
 def markdown(report: Report, growth: Growth | None) -> str:
-    """The whole of RESULTS.md."""
+    """Return the text of RESULTS.md."""
     parts = [
         "# Results",
         f"Measured on {report.date} by `make bench`, {report.rounds} rounds of {report.seconds} s, medians. {SEE}",
@@ -180,7 +180,7 @@ def markdown(report: Report, growth: Growth | None) -> str:
 
 
 def _quiet(report: Report) -> str:
-    """Whether the figures can be trusted."""
+    """Return the line that says whether other programs disturbed the measurement."""
     said = f"other programs took {report.others:.0%} of the processors meanwhile"
     return f"{said}: **too much; measure again on a quiet machine**" if report.others > QUIET_LIMIT else said
 
@@ -201,7 +201,7 @@ def _columns() -> tuple[str, ...]:
 
 
 def _rows(report: Report, operation: str) -> Iterator[list[str]]:
-    """One row a cell; the times are those of the processor, for one request."""
+    """Yield one row for each cell; processor times are for one request."""
     for cell, result in report.results:
         if cell.operation != operation:
             continue

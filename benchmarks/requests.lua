@@ -1,6 +1,5 @@
--- Sends prepared requests, in an order of its own, each with the next number in place of the mark, and tells at the
--- end what wrk measured as one line of JSON. Arguments: the file of requests, "random" or "sequential", a seed, the
--- first number.
+-- Sends the prepared requests of a file, each with the next number in place of the mark, and at the end prints the
+-- measurements of wrk as one line of JSON. Arguments: the file, "random" or "sequential", a seed, the first number.
 local MARK = '##########'
 local heads, tails, order, number = {}, {}, nil, nil
 

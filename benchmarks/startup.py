@@ -1,4 +1,4 @@
-"""From the start of the process to the first 200, with an embedded PostgreSQL whose data is there but which rests."""
+"""The time from the start of the process to the first 200, with an initialised embedded PostgreSQL that is stopped."""
 
 import time
 from pathlib import Path
@@ -10,9 +10,9 @@ from mithril.database import embedded
 
 
 def seconds_to_first_answer(folder: Path, *, workers: int, tries: int) -> float:
-    """The median of `mithril serve` from its start to the first 200 of /readyz, which asks the database too.
+    """Return the median time from the start of `mithril serve` to the first 200 of /readyz, in seconds.
 
-    The home is initialised and its schema current; PostgreSQL is not running, so that starting it is part of it.
+    The home folder is initialised and its schema current. PostgreSQL is not running, so the time includes its start.
     """
     home = folder / f"home-{workers}"
     with embedded.running(home):

@@ -1,4 +1,4 @@
-"""The public performance test of the original system, by locust, against a server with the demo data."""
+"""The public performance test of the original system, run by locust against a server with the demo data."""
 
 import subprocess
 from pathlib import Path
@@ -11,9 +11,9 @@ STOP_SECONDS = 10
 
 
 def run(folder: Path, *, users: int, seconds: int) -> None:
-    """Starts a server in `folder` and lets that many people sign in, again and again; locust prints its table.
+    """Start a server in `folder`, and let that many users sign in again and again; locust prints its table.
 
-    Raises Failed when one answer was not the expected one.
+    Raises Failed when an answer was not the expected one.
     """
     processes.install_python(HERE)
     ports = {"public": processes.free_port(), "internal": processes.free_port()}

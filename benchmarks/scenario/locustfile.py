@@ -2,8 +2,8 @@
 
     POST /auth/login -> POST /oauth/apps/authorize -> POST /oauth/tokens -> GET /admin/tokens/{token}/verify (api-key)
 
-Each user of locust is a person of their own in the demo's clinic, made through the internal listener at the start, as
-one person's logins end each other's sessions. Any answer but the expected one is a failure, and locust ends with 1.
+Each user of locust gets an account in the clinic of the demo data, created through the internal listener at the start,
+because a login revokes the user's earlier sessions. Any unexpected answer is a failure, and locust then exits with 1.
 """
 
 from typing import Any
@@ -28,14 +28,14 @@ def _add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--internal-key", default="", env_var="MITHRIL_INTERNAL_KEY", is_secret=True, help="its key")
 
 
-class Person(HttpUser):
-    """Signs in, consents, exchanges the code; then the gateway asks about the token."""
+class MisUser(HttpUser):
+    """A user who signs in, consents and exchanges the code; then the gateway verifies the token."""
 
     host = "http://127.0.0.1:4000"
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        """A person with the role that the scenario needs, and the address that the connection has today."""
+        """Create a user with the role that the scenario needs, and read the redirect URI of the connection."""
         self.email = f"locust-{uuid4()}@clinic.example"
         user = {"email": self.email, "password": PASSWORD, "2fa_enable": False}
         person = self.administer("POST", "/admin/users", {"user": user})
@@ -47,7 +47,7 @@ class Person(HttpUser):
 
     @task
     def sign_in(self) -> None:
-        """The scenario, once."""
+        """Run the scenario once."""
         grant = {"grant_type": "password", "email": self.email, "password": PASSWORD, "client_id": SIGN_IN}
         session = self.ask("/auth/login", {"token": {**grant, "scope": "app:authorize"}})
         if session is None:
@@ -63,7 +63,7 @@ class Person(HttpUser):
             self.verify(token)
 
     def ask(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> str | None:
-        """The value that the answer has; None, and a failure is noted, where it has none."""
+        """Return a value of the answer, or None, with a recorded failure, when the answer does not have it."""
         with self.client.post(path, json=body, headers=headers, catch_response=True) as response:
             if response.status_code == CREATED:
                 value: str = response.json()["data"]["value"]
@@ -72,14 +72,14 @@ class Person(HttpUser):
         return None
 
     def verify(self, token: str) -> None:
-        """As the gateway does."""
+        """Verify the token as the gateway does."""
         url, name = f"{self.internal}/admin/tokens/{token}/verify", "/admin/tokens/{token}/verify"
         with self.client.get(url, headers=self.headers | {"api-key": API_KEY}, name=name, catch_response=True) as found:
             if found.status_code != OK or found.json()["data"]["details"]["scope"] != SCOPE:
                 found.failure(f"{found.status_code}: {found.text}")
 
     def administer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 -- JSON
-        """`data` of the answer, which must be a success; not part of what is measured."""
+        """Return `data` of an answer, which must be a success. It is not part of the measurement."""
         name = "(making a person)"
         response = self.client.request(method, self.internal + path, json=body, headers=self.headers, name=name)
         response.raise_for_status()
@@ -87,12 +87,12 @@ class Person(HttpUser):
 
     @property
     def internal(self) -> str:
-        """The internal listener."""
+        """The URL of the internal listener."""
         base: str = self.environment.parsed_options.internal
         return base
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the internal listener wants."""
+        """The headers that the internal listener needs."""
         key = self.environment.parsed_options.internal_key
         return {"X-Mithril-Key": key} if key else {}

@@ -1,4 +1,4 @@
-"""A Django project as `startproject` makes it, less what an API without pages does not need."""
+"""A Django project as `startproject` creates it, without the parts that only pages need."""
 
 import os
 from urllib.parse import parse_qs, urlsplit

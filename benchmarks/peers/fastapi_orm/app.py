@@ -1,6 +1,6 @@
-"""The two operations in FastAPI with the SQLAlchemy ORM, as most people would write them, on the service's own tables.
+"""The two operations in FastAPI with the SQLAlchemy ORM, in the usual style, on the tables of the service.
 
-The checks, the answers' fields and the audit row are the service's; how they are found and written is the ORM's.
+The checks, the fields of the answers and the audit row are those of the service; the ORM reads and writes them.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
-// oidc-provider with introspection switched on and its artefacts in PostgreSQL, on as many processes as asked.
+// oidc-provider with introspection enabled, its artefacts in PostgreSQL, and a given number of processes.
 import cluster from 'node:cluster';
 import pg from 'pg';
 import { Provider } from 'oidc-provider';
 
 const [port, workers] = process.argv.slice(2).map(Number);
-// A socket's folder is in the query, and then there is no host, which URL does not like.
+// The folder of a socket is in the query; the URL then has no host, which the class URL refuses.
 const url = new URL(process.env.PEER_DATABASE_URL.replace('@/', '@localhost/'));
 const pool = new pg.Pool({
   host: url.searchParams.get('host') ?? url.hostname,
@@ -14,7 +14,7 @@ const pool = new pg.Pool({
   max: 10,
 });
 
-// The adapter that the library's documentation asks for: one table, found by kind and identifier.
+// The adapter that the documentation of the library requires: one table, read by kind and identifier.
 class PostgresAdapter {
   constructor(name) { this.name = name; }
   async find(id) {

@@ -1,4 +1,4 @@
-"""The service's own tables, as far as the view needs them."""
+"""The tables of the service, as far as the view needs them."""
 
 from django.db import models
 

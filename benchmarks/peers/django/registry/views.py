@@ -1,4 +1,4 @@
-"""The update of a connection as an ordinary Django view: the service's checks, its fields and its audit row."""
+"""The update of a connection as an ordinary Django view, with the checks, fields and audit row of the service."""
 
 import hashlib
 import json
