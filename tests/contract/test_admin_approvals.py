@@ -95,7 +95,7 @@ async def change(admin: httpx.AsyncClient, approval_id: object, **given: Any) ->
     ("method", "path"),
     [("GET", ""), ("POST", ""), ("GET", "/x"), ("PUT", "/x"), ("PATCH", "/x"), ("DELETE", "/x")],
 )
-async def test_the_person_must_be_named_before_anything_else(server: Server, db: Db, method: str, path: str) -> None:
+async def test_the_user_header_is_checked_before_anything_else(server: Server, db: Db, method: str, path: str) -> None:
     async with described.client(server.internal_url) as nobody:
         assert error_of(await nobody.request(method, APPS + path)) == NO_HEADER
         twice = [("X-Consumer-Id", str(uuid4())), ("X-Consumer-Id", str(uuid4()))]
@@ -107,7 +107,7 @@ async def test_the_person_must_be_named_before_anything_else(server: Server, db:
 # List and show
 
 
-async def test_the_list_is_the_persons_own(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_list_has_only_the_approvals_of_the_user(admin: httpx.AsyncClient, db: Db) -> None:
     msp, other = await client(db), await client(db)
     approval_id = await approval(db, msp.id)
     await approval(db, msp.id, other.user_id)
@@ -120,7 +120,7 @@ async def test_the_list_is_the_persons_own(admin: httpx.AsyncClient, db: Db) -> 
     assert data_of(await admin.get(one(approval_id))) == await view_of(db, approval_id)
 
 
-async def test_clients_are_named_by_id_or_by_the_beginning_of_their_name(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_clients_are_filtered_by_id_or_by_the_beginning_of_their_name(admin: httpx.AsyncClient, db: Db) -> None:
     clients = [await client(db, name) for name in ("Клініка 5%_", "Клініка 50", "Аптека")]
     ids = [str(await approval(db, each.id)) for each in clients]
     by_id = [f"client-{each.id}" for each in clients]
@@ -141,14 +141,14 @@ async def test_clients_are_named_by_id_or_by_the_beginning_of_their_name(admin: 
     assert await listed(page="2", page_size="2") == [2]
 
 
-async def test_a_client_id_that_is_no_uuid_is_404(admin: httpx.AsyncClient) -> None:
+async def test_a_malformed_client_id_is_404(admin: httpx.AsyncClient) -> None:
     answer = await admin.get(APPS, params={"client_ids": f"client-{uuid4()},client-x"})
     assert error_of(answer) == NOT_FOUND
     assert error_of(await admin.get(APPS, params={"client_names": "\0"})) == invalid(client_names=cast("string"))
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PUT", {"app": {"scope": "z"}}), ("DELETE", None)])
-async def test_another_persons_approval_is_404(admin: httpx.AsyncClient, db: Db, method: str, body: Any) -> None:
+async def test_the_approval_of_another_user_is_404(admin: httpx.AsyncClient, db: Db, method: str, body: Any) -> None:
     msp, other = await client(db), await client(db)
     theirs, value = await approval(db, msp.id, other.user_id), await token(db, msp, other.user_id)
     before = await view_of(db, theirs)
@@ -164,7 +164,7 @@ async def test_another_persons_approval_is_404(admin: httpx.AsyncClient, db: Db,
 # Create
 
 
-async def test_a_person_approves_for_themselves(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_creates_an_own_approval(admin: httpx.AsyncClient, db: Db) -> None:
     msp = await client(db)
     given = {"user_id": str(ACTOR_ID).upper(), "client_id": str(msp.id), "scope": "a:read b:write"}
     response = await admin.post(APPS, json={"app": given})
@@ -177,7 +177,7 @@ async def test_a_person_approves_for_themselves(admin: httpx.AsyncClient, db: Db
     assert error_of(await admin.post(APPS, json={"app": given})) == invalid(user_id=TAKEN)
 
 
-async def test_nobody_approves_for_another(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_cannot_create_an_approval_of_another_user(admin: httpx.AsyncClient, db: Db) -> None:
     msp = await client(db)
     given = {"user_id": str(msp.user_id), "client_id": str(msp.id), "scope": "a:read"}
     assert error_of(await admin.post(APPS, json={"app": given})) == FORBIDDEN
@@ -196,7 +196,7 @@ async def test_nobody_approves_for_another(admin: httpx.AsyncClient, db: Db) -> 
         ({"user_id": str(ACTOR_ID), "client_id": str(uuid4()), "scope": "\0"}, {"scope": cast("string")}),
     ],
 )
-async def test_every_broken_rule_is_named(
+async def test_every_violated_rule_is_named(
     admin: httpx.AsyncClient, given: dict[str, Any], rules: dict[str, Any]
 ) -> None:
     assert error_of(await admin.post(APPS, json={"app": given})) == invalid(**rules)
@@ -204,7 +204,7 @@ async def test_every_broken_rule_is_named(
     assert (status, error["type"]) == (400, "request_malformed")
 
 
-async def test_a_person_who_does_not_exist_approves_nothing(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_user_cannot_approve(admin: httpx.AsyncClient, db: Db) -> None:
     stranger = str(uuid4())
     given = {"user_id": stranger, "client_id": str((await client(db)).id), "scope": "a"}
     answer = await admin.post(APPS, json={"app": given}, headers={"X-Consumer-Id": stranger})
@@ -215,7 +215,7 @@ async def test_a_person_who_does_not_exist_approves_nothing(admin: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_another_scope_touches_nothing_else(admin: httpx.AsyncClient, db: Db, method: str) -> None:
+async def test_a_changed_scope_changes_nothing_else(admin: httpx.AsyncClient, db: Db, method: str) -> None:
     msp = await client(db)
     approval_id, value = await approval(db, msp.id), await token(db, msp)
     before = await view_of(db, approval_id)
@@ -229,7 +229,7 @@ async def test_another_scope_touches_nothing_else(admin: httpx.AsyncClient, db: 
     assert error_of(await change(admin, approval_id, scope="")) == invalid(scope=REQUIRED)
 
 
-async def test_an_approval_that_is_for_another_client_now_ends_the_tokens_of_the_first(
+async def test_moving_an_approval_to_another_client_revokes_the_tokens_of_the_first(
     admin: httpx.AsyncClient, db: Db
 ) -> None:
     first, second = await client(db), await client(db)
@@ -246,7 +246,7 @@ async def test_an_approval_that_is_for_another_client_now_ends_the_tokens_of_the
 # Delete
 
 
-async def test_with_an_approval_end_the_tokens_of_person_and_client(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_deleting_an_approval_revokes_the_tokens_of_its_user_and_client(admin: httpx.AsyncClient, db: Db) -> None:
     msp, other = await client(db), await client(db)
     approval_id = await approval(db, msp.id)
     untouched = await approval(db, other.id)
@@ -265,7 +265,7 @@ async def test_with_an_approval_end_the_tokens_of_person_and_client(admin: httpx
     assert error_of(await admin.delete(one(approval_id))) == NOT_FOUND
 
 
-async def test_a_persons_approvals_are_deleted_for_one_client_or_all(
+async def test_approvals_of_a_user_are_deleted_for_one_client_or_all(
     admin: httpx.AsyncClient, server: Server, db: Db
 ) -> None:
     msp, other = await client(db), await client(db)
@@ -293,7 +293,7 @@ async def test_a_persons_approvals_are_deleted_for_one_client_or_all(
 
 
 @pytest.mark.parametrize("way", ["one", "all"])
-async def test_a_deletion_waits_for_a_code_that_is_being_redeemed_and_ends_what_it_gave(
+async def test_a_deletion_waits_for_a_code_exchange_and_revokes_its_tokens(
     http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db, way: str
 ) -> None:
     world = await oauth_world.make(db)
@@ -314,7 +314,7 @@ async def test_a_deletion_waits_for_a_code_that_is_being_redeemed_and_ends_what_
     assert again.status_code == 401
 
 
-async def test_what_waits_for_a_deletion_gives_nothing(
+async def test_a_code_exchange_that_waits_for_a_deletion_issues_nothing(
     http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db
 ) -> None:
     world = await oauth_world.make(db)

@@ -69,7 +69,7 @@ async def put(admin: httpx.AsyncClient, client_id: object, **fields: Any) -> htt
 # List and show
 
 
-async def test_the_list_has_priv_settings_and_no_name_of_the_type(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_list_has_priv_settings_but_no_client_type_name(admin: httpx.AsyncClient, db: Db) -> None:
     client, _ = await factories.client(db, broker_scope="a:b"), await factories.client(db)
     response = await admin.get(LIST, params={"user_id": str(client.user_id)})
     assert response.json() == {
@@ -104,7 +104,7 @@ async def test_filters_narrow_the_list(admin: httpx.AsyncClient, db: Db) -> None
     assert await listed(page="2", page_size="1") == [str(plain.id)]
 
 
-async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
+async def test_every_invalid_filter_is_named(admin: httpx.AsyncClient) -> None:
     response = await admin.get(LIST, params={"user_id": "111", "id": "x", "is_blocked": "perhaps"})
     error = response.json()["error"]
     assert error["message"] == administering.MESSAGE
@@ -115,12 +115,12 @@ async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
     }
 
 
-async def test_a_client_is_shown_with_the_name_of_its_type(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_client_is_shown_with_its_client_type_name(admin: httpx.AsyncClient, db: Db) -> None:
     client, _ = await factories.client(db, client_type="MIS"), await factories.client(db)
     assert data_of(await admin.get(one(client.id))) == await detailed_view_of(db, client.id, "MIS")
 
 
-async def test_its_details_are_without_priv_settings(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_details_do_not_have_priv_settings(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db, broker_scope="a:b")
     expected = await detailed_view_of(db, client.id)
     del expected["priv_settings"]
@@ -136,7 +136,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("verb", "suffix", "body"), METHODS)
-async def test_an_unknown_client_is_404_and_no_uuid_400(
+async def test_an_unknown_client_is_404_and_a_malformed_id_400(
     admin: httpx.AsyncClient, verb: str, suffix: str, body: object
 ) -> None:
     assert error_of(await admin.request(verb, one(uuid4()) + suffix)) == NOT_FOUND
@@ -225,7 +225,7 @@ async def test_nulls_are_named_in_alphabetical_order(admin: httpx.AsyncClient, d
         ),
     ],
 )
-async def test_a_bad_field_is_named_by_every_method_that_takes_it(
+async def test_every_method_names_an_invalid_field(
     admin: httpx.AsyncClient, db: Db, fields: dict[str, Any], wrong: dict[str, Any], error: dict[str, Any]
 ) -> None:
     there = await factories.client(db)
@@ -249,7 +249,7 @@ async def test_a_body_without_the_wrapper_is_400(admin: httpx.AsyncClient, db: D
 
 
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
-async def test_a_client_that_is_not_there_is_added_under_that_id(
+async def test_a_put_adds_a_missing_client_under_its_id(
     admin: httpx.AsyncClient, db: Db, fields: dict[str, Any], verb: str
 ) -> None:
     client_id = uuid4()
@@ -260,7 +260,7 @@ async def test_a_client_that_is_not_there_is_added_under_that_id(
     assert [event["action"] for event in await events(db, client_id)] == ["client.create"]
 
 
-async def test_a_client_that_is_not_there_needs_all_that_a_new_one_needs(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_put_of_a_missing_client_requires_the_fields_of_a_new_one(admin: httpx.AsyncClient, db: Db) -> None:
     client_id = uuid4()
     error = invalid(client_type_id=REQUIRED, user_id=REQUIRED)
     assert error_of(await put(admin, client_id, name="Half")) == error
@@ -268,7 +268,7 @@ async def test_a_client_that_is_not_there_needs_all_that_a_new_one_needs(admin: 
 
 
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
-async def test_what_is_not_sent_stays_as_it_was(admin: httpx.AsyncClient, db: Db, verb: str) -> None:
+async def test_a_field_that_is_not_sent_is_not_changed(admin: httpx.AsyncClient, db: Db, verb: str) -> None:
     client, other = await factories.client(db, broker_scope="a:b"), await factories.client(db)
     before, other_before = await row_of(db, client.id), await row_of(db, other.id)
     response = await admin.request(verb, one(str(client.id).upper()), json={"client": {"name": "Інша"}})
@@ -286,7 +286,7 @@ async def test_what_is_not_sent_stays_as_it_was(admin: httpx.AsyncClient, db: Db
     ]
 
 
-async def test_what_is_there_already_changes_nothing(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_value_that_is_already_set_changes_nothing(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     before = await row_of(db, client.id)
     assert data_of(await put(admin, client.id, name=before["name"], settings={})) == await view_of(db, client.id)
@@ -294,7 +294,7 @@ async def test_what_is_there_already_changes_nothing(admin: httpx.AsyncClient, d
     assert await events(db, client.id) == []
 
 
-async def test_a_block_reason_can_be_taken_away(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_block_reason_can_be_removed(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     await db.execute("UPDATE clients SET block_reason = 'moved' WHERE id = $1", client.id)
     assert data_of(await put(admin, client.id, block_reason=None))["block_reason"] is None
@@ -302,7 +302,9 @@ async def test_a_block_reason_can_be_taken_away(admin: httpx.AsyncClient, db: Db
 
 
 @pytest.mark.parametrize("verb", ["PUT", "PATCH"])
-async def test_blocking_ends_the_tokens_for_good(admin: httpx.AsyncClient, db: Db, verb: str) -> None:
+async def test_unblocking_does_not_restore_the_tokens_that_blocking_revoked(
+    admin: httpx.AsyncClient, db: Db, verb: str
+) -> None:
     client, other = await factories.client(db), await factories.client(db)
     tokens = [await factories.token(db, client=client, name=name) for name in ("access_token", "refresh_token")]
     others = await factories.token(db, client=other, user_id=client.user_id)
@@ -318,7 +320,9 @@ async def test_blocking_ends_the_tokens_for_good(admin: httpx.AsyncClient, db: D
     assert [event["new"] for event in await events(db, client.id)] == [blocked, {"is_blocked": False}]
 
 
-async def test_tokens_of_a_grant_that_was_under_way_end_too(admin: httpx.AsyncClient, db: Db, server: Server) -> None:
+async def test_blocking_also_revokes_the_tokens_of_a_running_grant(
+    admin: httpx.AsyncClient, db: Db, server: Server
+) -> None:
     client = await factories.client(db)
     grant = await asyncpg.connect(server.database_url)
     async with grant.transaction():
@@ -331,9 +335,7 @@ async def test_tokens_of_a_grant_that_was_under_way_end_too(admin: httpx.AsyncCl
     await grant.close()
 
 
-async def test_a_grant_that_comes_while_the_client_is_being_blocked_gives_nothing(
-    http: httpx.AsyncClient, db: Db, server: Server
-) -> None:
+async def test_a_grant_that_waits_for_a_block_issues_nothing(http: httpx.AsyncClient, db: Db, server: Server) -> None:
     party = await granting.party(db)
     form = {
         "grant_type": "authorization_code",
@@ -352,14 +354,14 @@ async def test_a_grant_that_comes_while_the_client_is_being_blocked_gives_nothin
     await blocking.close()
 
 
-async def test_other_changes_leave_the_tokens_alone(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_other_changes_do_not_revoke_tokens(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     token = await factories.token(db, client=client)
     data_of(await put(admin, client.id, name="Інша", is_blocked=False, block_reason="none"))
     assert await is_good(admin, token)
 
 
-async def test_one_of_many_at_once_adds_and_the_others_change(
+async def test_of_simultaneous_puts_one_adds_and_the_others_change(
     admin: httpx.AsyncClient, db: Db, fields: dict[str, Any]
 ) -> None:
     client_id = uuid4()
@@ -375,7 +377,7 @@ async def test_one_of_many_at_once_adds_and_the_others_change(
 # Delete, and end tokens
 
 
-async def test_a_client_goes_with_all_that_is_its_own(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_deleting_a_client_deletes_everything_that_belongs_to_it(admin: httpx.AsyncClient, db: Db) -> None:
     client, other = await factories.client(db), await factories.client(db)
     own = await factories.connection(db, client_id=client.id)
     used = await factories.connection(db, client_id=client.id, consumer_id=other.id)
@@ -422,7 +424,7 @@ async def test_a_client_goes_with_all_that_is_its_own(admin: httpx.AsyncClient, 
     assert [event["action"] for event in await events(db, approval_id)] == ["approval.delete"]
 
 
-async def test_deactivating_ends_every_living_token_of_the_client(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_deactivating_revokes_every_active_token_of_the_client(admin: httpx.AsyncClient, db: Db) -> None:
     client, other = await factories.client(db, client_type="MIS"), await factories.client(db)
     token = await factories.token(db, client=client)
     await factories.token(db, client=client, name="refresh_token", user_id=other.user_id)

@@ -99,7 +99,7 @@ def reasons(response: httpx.Response) -> list[str]:
 # List and show
 
 
-async def test_a_clients_connections_are_listed_without_secrets(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_connections_of_a_client_are_listed_without_secrets(admin: httpx.AsyncClient, db: Db) -> None:
     connection, _ = await linked(db), await linked(db)
     response = await admin.get(all_of(connection.client_id))
     assert response.json() == {
@@ -133,7 +133,7 @@ async def test_filters_narrow_the_list(admin: httpx.AsyncClient, db: Db) -> None
     assert await listed(page=2, page_size=1) == [str(second.id)]
 
 
-async def test_what_is_no_uuid_is_a_bad_filter_of_the_list(admin: httpx.AsyncClient) -> None:
+async def test_a_malformed_id_is_an_invalid_filter_of_the_list(admin: httpx.AsyncClient) -> None:
     assert error_of(await admin.get(all_of("x"))) == invalid(client_id=NO_UUID)
     response = await admin.get(all_of(uuid4()), params={"id": "x", "consumer_id": "y"})
     assert error_of(response) == invalid(id=NO_UUID, consumer_id=NO_UUID)
@@ -157,7 +157,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("verb", "suffix", "body"), METHODS)
-async def test_another_clients_connection_is_404_and_no_uuid_400(
+async def test_the_connection_of_another_client_is_404_and_a_malformed_id_400(
     admin: httpx.AsyncClient, db: Db, verb: str, suffix: str, body: object
 ) -> None:
     connection = await linked(db)
@@ -212,7 +212,7 @@ async def test_a_client_may_be_its_own_consumer(admin: httpx.AsyncClient, db: Db
     assert holder["client_id"] == str(mis.id)
 
 
-async def test_a_repeated_upsert_moves_the_address_and_shows_no_secret(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_repeated_upsert_changes_the_redirect_uri_and_shows_no_secret(admin: httpx.AsyncClient, db: Db) -> None:
     connection, other = await linked(db), await linked(db)
     before, other_before = await row_of(db, connection.id), await row_of(db, other.id)
     response = await put(admin, connection.client_id, consumer_id=str(connection.consumer_id), redirect_uri=NEW)
@@ -234,7 +234,7 @@ async def test_a_repeated_upsert_moves_the_address_and_shows_no_secret(admin: ht
 
 
 @pytest.mark.parametrize("fields", [{}, {"redirect_uri": OLD}])
-async def test_an_upsert_of_what_is_there_changes_nothing(
+async def test_an_upsert_of_the_same_values_changes_nothing(
     admin: httpx.AsyncClient, db: Db, fields: dict[str, str]
 ) -> None:
     connection = await linked(db)
@@ -246,7 +246,7 @@ async def test_an_upsert_of_what_is_there_changes_nothing(
     assert await events(db, connection.id) == []
 
 
-async def test_an_old_secret_that_still_lives_survives_a_new_address(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_change_of_the_redirect_uri_keeps_the_previous_secret_active(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db, client_type="MIS", broker_scope="a:b")
     connection = await factories.connection(db, client_id=client.id)
     path = f"{one(connection)}/actions/refresh_secret"
@@ -257,7 +257,7 @@ async def test_an_old_secret_that_still_lives_survives_a_new_address(admin: http
 
 
 @pytest.mark.parametrize("consumer_id", [None, "", "1380df72", 7, ["x"]])
-async def test_a_pair_that_cannot_be_is_404_whatever_else_is_wrong(
+async def test_an_unknown_client_or_consumer_is_404_before_other_errors(
     admin: httpx.AsyncClient, db: Db, consumer_id: object
 ) -> None:
     client_id, consumer = await pair(db)
@@ -267,7 +267,9 @@ async def test_a_pair_that_cannot_be_is_404_whatever_else_is_wrong(
     assert error_of(await put(admin, uuid4(), consumer_id=str(consumer), redirect_uri="http://x")) == NOT_FOUND
 
 
-async def test_a_new_connection_needs_an_address_and_a_consumer_that_is_there(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_connection_requires_a_redirect_uri_and_an_existing_consumer(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
     client_id, consumer_id = await pair(db)
     known, unknown = str(consumer_id), str(uuid4())
     assert error_of(await put(admin, client_id, consumer_id=known)) == invalid(redirect_uri=REQUIRED)
@@ -279,13 +281,13 @@ async def test_a_new_connection_needs_an_address_and_a_consumer_that_is_there(ad
     assert await db.fetchval("SELECT count(*) FROM connections WHERE client_id = $1", client_id) == 0
 
 
-async def test_an_address_that_is_given_must_not_be_blank(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_redirect_uri_must_not_be_blank(admin: httpx.AsyncClient, db: Db) -> None:
     connection = await linked(db)
     response = await put(admin, connection.client_id, consumer_id=str(connection.consumer_id), redirect_uri=None)
     assert error_of(response) == invalid(redirect_uri=REQUIRED)
 
 
-async def test_every_rule_of_addresses_counts_for_new_and_present_connections(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_redirect_uri_rules_apply_to_new_and_existing_connections(admin: httpx.AsyncClient, db: Db) -> None:
     connection, (client_id, consumer_id) = await linked(db), await pair(db)
     for client, consumer in ((client_id, consumer_id), (connection.client_id, connection.consumer_id)):
 
@@ -301,7 +303,7 @@ async def test_every_rule_of_addresses_counts_for_new_and_present_connections(ad
     assert (await row_of(db, connection.id))["redirect_uri"] == OLD
 
 
-async def test_the_version_that_is_expected_must_be_there(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_if_match_must_name_the_current_version(admin: httpx.AsyncClient, db: Db) -> None:
     connection, (client_id, consumer_id) = await linked(db), await pair(db)
     fields = {"consumer_id": str(connection.consumer_id), "redirect_uri": NEW}
     wrong = await put(admin, connection.client_id, {"If-Match": '"2"'}, **fields)
@@ -314,7 +316,7 @@ async def test_the_version_that_is_expected_must_be_there(admin: httpx.AsyncClie
     assert await db.fetchval("SELECT count(*) FROM connections WHERE client_id = $1", client_id) == 0
 
 
-async def test_one_of_many_at_once_makes_the_connection(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_upserts_one_creates_the_connection(admin: httpx.AsyncClient, db: Db) -> None:
     client_id, consumer_id = await pair(db)
     addresses = [f"https://new.example.com/{number}" for number in range(8)]
     fields = {"consumer_id": str(consumer_id)}
@@ -329,7 +331,7 @@ async def test_one_of_many_at_once_makes_the_connection(admin: httpx.AsyncClient
     assert recorded[-1]["new"]["redirect_uri"] == row["redirect_uri"]
 
 
-async def test_under_demo_an_upsert_takes_loopback_addresses(server: Server, db: Db) -> None:
+async def test_with_demo_an_upsert_accepts_loopback_redirect_uris(server: Server, db: Db) -> None:
     client_id, consumer_id = await pair(db)
     with running_server(database_url=server.database_url, demo=True) as demo:
         async with described.client(demo.internal_url) as admin:
@@ -340,7 +342,7 @@ async def test_under_demo_an_upsert_takes_loopback_addresses(server: Server, db:
 # Update
 
 
-async def test_an_update_moves_the_address(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_update_changes_the_redirect_uri(admin: httpx.AsyncClient, db: Db) -> None:
     connection = await linked(db)
     response = await admin.patch(one(connection), json={"redirect_uri": NEW})
     assert data_of(response) == await view_of(db, connection.id)
@@ -352,7 +354,7 @@ async def test_an_update_moves_the_address(admin: httpx.AsyncClient, db: Db) -> 
     assert error_of(stale)[1]["type"] == "precondition_failed"
 
 
-async def test_an_update_takes_the_published_body_and_nothing_more(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_update_accepts_only_the_published_body(admin: httpx.AsyncClient, db: Db) -> None:
     connection = await linked(db)
     before = await row_of(db, connection.id)
     other = await factories.client(db)
@@ -365,7 +367,7 @@ async def test_an_update_takes_the_published_body_and_nothing_more(admin: httpx.
     assert await row_of(db, connection.id) == before
 
 
-async def test_what_is_not_there_is_told_before_what_is_wrong_with_the_body(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_connection_is_404_before_the_body_is_checked(admin: httpx.AsyncClient, db: Db) -> None:
     connection = await linked(db)
     gone = f"{all_of(connection.client_id)}/{uuid4()}"
     assert error_of(await admin.patch(gone, json={"redirect_uri": "http://x"})) == NOT_FOUND
@@ -375,7 +377,7 @@ async def test_what_is_not_there_is_told_before_what_is_wrong_with_the_body(admi
 # Refresh the secret
 
 
-async def test_a_consumers_key_refreshes_its_connection(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_api_key_of_the_consumer_refreshes_its_connection(admin: httpx.AsyncClient, db: Db) -> None:
     connection = await linked(db)
     own = await factories.connection(db, client_id=connection.consumer_id)
     path = f"{one(connection)}/actions/refresh_secret"
@@ -392,7 +394,7 @@ async def test_a_consumers_key_refreshes_its_connection(admin: httpx.AsyncClient
     assert await db.fetchval(key_client, connection.id) == connection.consumer_id
 
 
-async def test_a_clients_own_connection_is_refreshed_without_a_key(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_own_connection_of_a_client_is_refreshed_without_an_api_key(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     connection = await factories.connection(db, client_id=client.id)
     path = f"{one(connection)}/actions/refresh_secret"
@@ -400,7 +402,7 @@ async def test_a_clients_own_connection_is_refreshed_without_a_key(admin: httpx.
     assert data_of(response)["previous_secret_expires_at"] is not None
 
 
-async def test_a_key_that_is_not_the_consumers_refreshes_nothing(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_api_key_of_another_consumer_refreshes_nothing(admin: httpx.AsyncClient, db: Db) -> None:
     connection, other = await linked(db), await linked(db)
     blocked = await factories.client(db, is_blocked=True)
     of_blocked = await factories.connection(db, client_id=blocked.id)
@@ -430,7 +432,9 @@ async def test_a_key_that_is_not_the_consumers_refreshes_nothing(admin: httpx.As
 # Delete
 
 
-async def test_deleting_ends_what_was_issued_through_it_at_once(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_deleting_a_connection_revokes_the_tokens_issued_through_it_at_once(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
     client = await factories.client(db)
     connection = await factories.connection(db, client_id=client.id)
     other = await factories.connection(db, client_id=client.id, consumer_id=(await factories.client(db)).id)

@@ -61,7 +61,7 @@ async def act(admin: httpx.AsyncClient, user_id: object, factor_id: object, acti
 # List and show
 
 
-async def test_the_list_is_the_persons_own_with_masked_phones(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_list_has_only_the_factors_of_the_user_with_masked_phones(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await factories.user(db)
     factor_id, _ = await factor(db, user_id), await factor(db, await factories.user(db))
     response = await admin.get(factors_of(user_id))
@@ -91,7 +91,7 @@ async def test_filters_narrow_the_list(admin: httpx.AsyncClient, db: Db) -> None
     assert error_of(bad) == invalid(is_active=cast("boolean"))
 
 
-async def test_a_factor_is_shown_with_its_person(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_factor_is_shown_with_its_user(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await factories.user(db)
     factor_id = await factor(db, user_id)
     assert data_of(await admin.get(f"{factors_of(user_id)}/{factor_id}")) == await view_of(db, factor_id)
@@ -101,7 +101,7 @@ async def test_a_factor_is_shown_with_its_person(admin: httpx.AsyncClient, db: D
     ("method", "tail"),
     [("GET", ""), ("PATCH", "/actions/reset"), ("PATCH", "/actions/disable"), ("PATCH", "/actions/enable")],
 )
-async def test_another_persons_factor_is_404(admin: httpx.AsyncClient, db: Db, method: str, tail: str) -> None:
+async def test_the_factor_of_another_user_is_404(admin: httpx.AsyncClient, db: Db, method: str, tail: str) -> None:
     user_id, other = await factories.user(db), await factories.user(db)
     factor_id = await factor(db, other)
     before = await view_of(db, factor_id)
@@ -125,7 +125,7 @@ async def test_another_persons_factor_is_404(admin: httpx.AsyncClient, db: Db, m
         ({}, (None, True)),
     ],
 )
-async def test_a_new_factor_has_a_phone_or_waits_for_one(
+async def test_a_new_factor_may_be_without_a_phone(
     admin: httpx.AsyncClient, db: Db, given: dict[str, Any], stored: tuple[Any, ...]
 ) -> None:
     user_id = await factories.user(db)
@@ -152,20 +152,20 @@ async def test_a_new_factor_has_a_phone_or_waits_for_one(
         ({"type": "SMS", "is_active": None}, {"is_active": REQUIRED}),
     ],
 )
-async def test_every_broken_rule_is_named(
+async def test_every_violated_rule_is_named(
     admin: httpx.AsyncClient, db: Db, given: dict[str, Any], rules: dict[str, Any]
 ) -> None:
     assert error_of(await admin.post(factors_of(await factories.user(db)), json=given)) == invalid(**rules)
 
 
-async def test_a_person_has_one_factor_of_a_type(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_has_one_factor_of_each_type(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await factories.user(db)
     answers = await asyncio.gather(*(admin.post(factors_of(user_id), json={"type": "SMS"}) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
     assert [error_of(each) for each in answers if each.status_code == 422] == [invalid(user_id=TAKEN)] * 2
 
 
-async def test_nobody_gets_no_factor(admin: httpx.AsyncClient) -> None:
+async def test_an_unknown_user_gets_no_factor(admin: httpx.AsyncClient) -> None:
     assert error_of(await admin.post(factors_of(uuid4()), json={"type": "SMS"})) == NOT_FOUND
     status, error = error_of(await admin.post(factors_of("x"), json={"type": "SMS"}))
     assert (status, error["type"]) == (400, "request_malformed")
@@ -174,7 +174,7 @@ async def test_nobody_gets_no_factor(admin: httpx.AsyncClient) -> None:
 # Actions
 
 
-async def test_reset_forgets_the_phone_of_an_active_factor(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_reset_removes_the_phone_of_an_active_factor(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, other = await factories.user(db), await factories.user(db)
     factor_id, untouched = await factor(db, user_id), await factor(db, other, is_active=False)
     assert data_of(await act(admin, user_id, factor_id, "reset")) == await view_of(db, factor_id, masked=None)

@@ -96,7 +96,7 @@ async def listed(admin: httpx.AsyncClient, path: str, **query: object) -> list[s
 # In one client: list and show
 
 
-async def test_a_persons_roles_are_listed_and_paged(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_roles_of_a_user_are_listed_and_paged(admin: httpx.AsyncClient, db: Db) -> None:
     client, other = await factories.client(db), await factories.client(db)
     first, second = await role(db), await role(db)
     rows = [
@@ -125,7 +125,7 @@ async def test_a_persons_roles_are_listed_and_paged(admin: httpx.AsyncClient, db
     assert await listed(admin, of(uuid4())) == []
 
 
-async def test_everybodys_roles_are_listed_and_filtered(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_roles_of_all_users_are_listed_and_filtered(admin: httpx.AsyncClient, db: Db) -> None:
     client, other, third = [await factories.client(db) for _ in range(3)]
     a_role = await role(db)
     ids = [
@@ -140,13 +140,13 @@ async def test_everybodys_roles_are_listed_and_filtered(admin: httpx.AsyncClient
     assert set(ids) <= set(await listed(admin, ALL, page_size=500))
 
 
-async def test_every_bad_filter_is_named_as_in_a_body(admin: httpx.AsyncClient) -> None:
+async def test_every_invalid_filter_is_named_as_in_a_body(admin: httpx.AsyncClient) -> None:
     some_ids = {"rule": "cast", "description": "is invalid", "params": ["Elixir.Core.Ecto.CommaParamsUUID"]}
     response = await admin.get(ALL, params={"role_id": "x", "user_ids": f"{uuid4()},x"})
     assert error_of(response) == invalid(role_id=NO_UUID, user_ids=some_ids)
 
 
-async def test_a_role_of_that_person_is_shown(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_role_of_the_user_is_shown(admin: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     a_role = await role(db)
     row = await given(db, user_id=client.user_id, client_id=client.id, role_id=a_role.id)
@@ -174,7 +174,7 @@ async def test_a_role_of_that_person_is_shown(admin: httpx.AsyncClient, db: Db) 
         ("DELETE", f"{everywhere(SOMEBODY)}/x"),
     ],
 )
-async def test_what_is_no_uuid_in_the_path_is_400(admin: httpx.AsyncClient, verb: str, path: str) -> None:
+async def test_a_malformed_id_in_the_path_is_400(admin: httpx.AsyncClient, verb: str, path: str) -> None:
     status, error = error_of(await admin.request(verb, path))
     assert (status, error["type"]) == (400, "request_malformed")
 
@@ -182,7 +182,7 @@ async def test_what_is_no_uuid_in_the_path_is_400(admin: httpx.AsyncClient, verb
 # In one client: give
 
 
-async def test_a_role_is_given_in_one_client(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_role_is_granted_in_one_client(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role = await factories.client(db), await role(db)
     # The person of the path may be repeated, in any letter case.
     fields = {"role_id": str(a_role.id), "client_id": str(client.id)}
@@ -203,7 +203,7 @@ async def test_a_role_is_given_in_one_client(admin: httpx.AsyncClient, db: Db) -
     ]
 
 
-async def test_a_role_cannot_be_given_to_another_than_the_person_of_the_path(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_role_is_granted_only_to_the_user_in_the_path(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role, other = await factories.client(db), await role(db), await factories.user(db)
     fields = {"role_id": str(a_role.id), "client_id": str(client.id), "user_id": str(other)}
     response = await admin.post(of(client.user_id), json={"user_role": fields})
@@ -212,7 +212,7 @@ async def test_a_role_cannot_be_given_to_another_than_the_person_of_the_path(adm
     assert await db.fetchval("SELECT count(*) FROM user_roles WHERE role_id = $1", a_role.id) == 0
 
 
-async def test_what_is_missing_or_wrong_is_named(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_every_missing_or_invalid_field_is_named(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role = await factories.client(db), await role(db)
     right = {"role_id": str(a_role.id), "client_id": str(client.id)}
     unknown = str(uuid4())
@@ -233,7 +233,7 @@ async def test_what_is_missing_or_wrong_is_named(admin: httpx.AsyncClient, db: D
     assert (status, error["type"]) == (400, "request_malformed")
 
 
-async def test_a_role_is_given_once(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_role_is_granted_once(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role = await factories.client(db), await role(db)
     body = {"user_role": {"role_id": str(a_role.id), "client_id": str(client.id)}}
     answers = await asyncio.gather(*(admin.post(of(client.user_id), json=body) for _ in range(5)))
@@ -285,9 +285,7 @@ async def take(admin: httpx.AsyncClient, rows: Rows, **query: object) -> None:
     assert (response.status_code, response.content) == (204, b"")
 
 
-async def test_a_role_is_taken_by_name_in_the_client_that_is_named(
-    admin: httpx.AsyncClient, db: Db, rows: Rows
-) -> None:
+async def test_a_role_is_revoked_by_name_in_the_named_client(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     await take(admin, rows, role_name=rows.roles[0].name, client_id=rows.clients[1])
     assert await left(db, rows) == {(0, 0), (0, 1), (1, 1)}
     assert await events(db, rows.rows[1, 0]) == [
@@ -304,34 +302,32 @@ async def test_a_role_is_taken_by_name_in_the_client_that_is_named(
     ]
 
 
-async def test_a_role_is_taken_by_name_in_every_client(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
+async def test_a_role_is_revoked_by_name_in_every_client(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     await take(admin, rows, role_name=rows.roles[0].name)
     assert await left(db, rows) == {(0, 1), (1, 1)}
 
 
-async def test_roles_are_taken_by_their_ids(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
+async def test_roles_are_revoked_by_id(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     await take(admin, rows, role_id=rows.roles[1].id, client_id=rows.clients[0])
     assert await left(db, rows) == {(0, 0), (1, 0), (1, 1)}
     await take(admin, rows, client_id=rows.clients[1])
     assert await left(db, rows) == {(0, 0)}
 
 
-async def test_without_a_filter_all_of_the_persons_roles_are_taken(
-    admin: httpx.AsyncClient, db: Db, rows: Rows
-) -> None:
+async def test_without_a_filter_all_roles_of_the_user_are_revoked(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     await take(admin, rows)
     assert await left(db, rows) == set()
 
 
 @pytest.mark.parametrize("query", [{"role_name": "no such role"}, {"role_id": str(uuid4())}])
-async def test_what_matches_nothing_takes_nothing(
+async def test_a_filter_without_a_match_revokes_nothing(
     admin: httpx.AsyncClient, db: Db, rows: Rows, query: dict[str, str]
 ) -> None:
     await take(admin, rows, **query)
     assert await left(db, rows) == set(rows.rows)
 
 
-async def test_a_filter_that_is_empty_or_wrong_takes_nothing(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
+async def test_an_empty_or_invalid_filter_revokes_nothing(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     empty = await admin.delete(of(rows.user_id), params={"role_name": "", "client_id": ""})
     assert error_of(empty) == invalid(client_id=REQUIRED, role_name=REQUIRED)
     wrong = await admin.delete(of(rows.user_id), params={"client_id": "x"})
@@ -339,7 +335,7 @@ async def test_a_filter_that_is_empty_or_wrong_takes_nothing(admin: httpx.AsyncC
     assert await left(db, rows) == set(rows.rows)
 
 
-async def test_one_role_is_taken_from_whoever_has_it(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
+async def test_a_user_role_is_revoked_by_its_id(admin: httpx.AsyncClient, db: Db, rows: Rows) -> None:
     path = f"/admin/users/roles/{rows.rows[0, 1]}"
     response = await admin.delete(path)
     assert (response.status_code, response.content) == (204, b"")
@@ -351,7 +347,7 @@ async def test_one_role_is_taken_from_whoever_has_it(admin: httpx.AsyncClient, d
 # Everywhere
 
 
-async def test_a_role_is_given_everywhere(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_global_role_is_granted(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, a_role = await factories.user(db), await role(db)
     response = await admin.post(everywhere(user_id), json={"global_user_role": {"role_id": str(a_role.id)}})
     data = data_of(response, 201)
@@ -369,7 +365,7 @@ async def test_a_role_is_given_everywhere(admin: httpx.AsyncClient, db: Db) -> N
     ]
 
 
-async def test_giving_it_again_answers_with_the_one_that_is_there(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_repeated_grant_answers_with_the_existing_global_role(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, a_role = await factories.user(db), await role(db)
     body = {"global_user_role": {"role_id": str(a_role.id)}}
     answers = await asyncio.gather(*(admin.post(everywhere(user_id), json=body) for _ in range(5)))
@@ -380,7 +376,7 @@ async def test_giving_it_again_answers_with_the_one_that_is_there(admin: httpx.A
     assert len(await events(db, row_id)) == 1
 
 
-async def test_what_is_missing_or_wrong_for_a_role_everywhere_is_named(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_every_missing_or_invalid_field_of_a_global_role_is_named(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, a_role = await factories.user(db), await role(db)
 
     async def refused(person: object, **fields: Any) -> tuple[int, dict[str, Any]]:
@@ -395,7 +391,7 @@ async def test_what_is_missing_or_wrong_for_a_role_everywhere_is_named(admin: ht
     assert await db.fetchval("SELECT count(*) FROM global_user_roles WHERE role_id = $1", a_role.id) == 0
 
 
-async def test_roles_everywhere_are_listed_shown_and_taken(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_global_roles_are_listed_shown_and_revoked(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, other, a_role = await factories.user(db), await factories.user(db), await role(db)
     row = await given_globally(db, user_id=user_id, role_id=a_role.id)
     others = await given_globally(db, user_id=other, role_id=a_role.id)
@@ -420,7 +416,7 @@ async def test_roles_everywhere_are_listed_shown_and_taken(admin: httpx.AsyncCli
 # What it changes
 
 
-async def test_who_asks_for_the_person_behind_a_token_sees_it_at_once(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_changed_role_is_shown_with_the_user_of_a_token_at_once(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role, another = await factories.client(db), await role(db), await role(db)
     token = await factories.token(db, client=client)
 

@@ -34,7 +34,7 @@ async def trail(db: Db, subject: str) -> list[tuple[Any, ...]]:
 
 
 @BOTH
-async def test_one_is_added_shown_changed_and_deleted(
+async def test_a_role_or_client_type_is_added_shown_changed_and_deleted(
     internal: httpx.AsyncClient, db: Db, path: str, noun: str, table: str
 ) -> None:
     name, request_id = f"name {uuid4()}", "a-request-of-some-length"
@@ -64,7 +64,7 @@ async def test_one_is_added_shown_changed_and_deleted(
 
 
 @BOTH
-async def test_fields_are_refused(internal: httpx.AsyncClient, path: str, noun: str, table: str) -> None:
+async def test_every_invalid_field_is_named(internal: httpx.AsyncClient, path: str, noun: str, table: str) -> None:
     taken = await added(internal, path, noun)
     other = await added(internal, path, noun)
 
@@ -84,7 +84,7 @@ async def test_fields_are_refused(internal: httpx.AsyncClient, path: str, noun: 
 
 
 @BOTH
-async def test_what_is_no_request_is_400_and_what_is_unknown_404(
+async def test_a_malformed_id_is_400_and_an_unknown_id_is_404(
     internal: httpx.AsyncClient, path: str, noun: str, table: str
 ) -> None:
     good = {noun: {"name": f"name {uuid4()}", "scope": "a"}}
@@ -119,7 +119,7 @@ async def test_lists_are_filtered_and_paged(internal: httpx.AsyncClient, path: s
     }
 
 
-async def test_a_client_type_in_use_stays(internal: httpx.AsyncClient, db: Db) -> None:
+async def test_a_client_type_in_use_is_not_deleted(internal: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db, client_type=f"type {uuid4()}")
     type_id = await db.fetchval("SELECT client_type_id FROM clients WHERE id = $1", client.id)
     one = f"/admin/client_types/{type_id}"
@@ -127,7 +127,7 @@ async def test_a_client_type_in_use_stays(internal: httpx.AsyncClient, db: Db) -
     assert (await internal.get(one)).status_code == 200
 
 
-async def test_a_role_is_taken_from_whoever_has_it(internal: httpx.AsyncClient, db: Db) -> None:
+async def test_deleting_a_role_removes_it_from_all_users(internal: httpx.AsyncClient, db: Db) -> None:
     client, role = await factories.client(db), await added(internal, "/admin/roles", "role")
     give = "INSERT INTO user_roles (user_id, client_id, role_id) VALUES ($1, $2, $3)"
     await db.execute(give, client.user_id, client.id, UUID(role["id"]))

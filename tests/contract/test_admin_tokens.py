@@ -120,7 +120,7 @@ async def test_the_list_has_no_value_and_no_digest(admin: httpx.AsyncClient, db:
     assert response.json()["data"][0]["details"] == {"client_id": str(client.id), "scope": "connection:write"}
 
 
-async def test_filters_narrow_the_list_each_and_together(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_each_filter_narrows_the_list_alone_and_with_others(admin: httpx.AsyncClient, db: Db) -> None:
     client, other = await factories.client(db), await factories.client(db)
     access = await factories.token(db, client=client)
     refresh = await factories.token(db, client=client, name="refresh_token")
@@ -145,7 +145,7 @@ async def test_filters_narrow_the_list_each_and_together(admin: httpx.AsyncClien
     assert await listed(user_id=user_id, page="2", page_size="2") == [elsewhere]
 
 
-async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
+async def test_every_invalid_filter_is_named(admin: httpx.AsyncClient) -> None:
     response = await admin.get(TOKENS, params={"user_id": "1", "client_id": "2", "id": "3", "name": "\0"})
     assert {each["entry"]: each["rules"] for each in response.json()["error"]["invalid"]} == {
         **{key: [NO_UUID] for key in ("$.client_id", "$.id", "$.user_id")},
@@ -153,7 +153,7 @@ async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
     }
 
 
-async def test_what_the_server_notes_for_itself_is_not_shown(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_internal_details_of_a_token_are_not_shown(admin: httpx.AsyncClient, db: Db) -> None:
     token_id = await id_of(db, await factories.token(db, client=await factories.client(db), scope=None))
     noted = {"grant_type": "password", "refresh_token": "r", "request_authentication_factor": "+380501234567"}
     await db.execute("UPDATE tokens SET details = $2, used_at = now() WHERE id = $1", UUID(token_id), json.dumps(noted))
@@ -162,7 +162,7 @@ async def test_what_the_server_notes_for_itself_is_not_shown(admin: httpx.AsyncC
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("PUT", {"token": {"name": "x"}}), ("DELETE", None)])
-async def test_an_unknown_token_is_404_and_no_uuid_400(admin: httpx.AsyncClient, method: str, body: Any) -> None:
+async def test_an_unknown_token_is_404_and_a_malformed_id_400(admin: httpx.AsyncClient, method: str, body: Any) -> None:
     given = {} if body is None else {"json": body}
     assert error_of(await admin.request(method, one(uuid4()), **given)) == NOT_FOUND
     for odd in ("verify", "not-a-uuid"):
@@ -170,7 +170,7 @@ async def test_an_unknown_token_is_404_and_no_uuid_400(admin: httpx.AsyncClient,
         assert (status, error["type"]) == (400, "request_malformed")
 
 
-async def test_a_value_in_the_place_of_an_identifier_is_told_to_nobody(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_token_value_in_place_of_an_id_is_masked(admin: httpx.AsyncClient, db: Db) -> None:
     value = await factories.token(db, client=await factories.client(db))
     with structlog.testing.capture_logs() as logged:
         answer = await admin.get(one(value))
@@ -182,7 +182,7 @@ async def test_a_value_in_the_place_of_an_identifier_is_told_to_nobody(admin: ht
 # Create
 
 
-async def test_a_new_token_is_good_at_once_and_its_value_is_shown_once(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_token_is_active_at_once_and_its_value_is_shown_once(admin: httpx.AsyncClient, db: Db) -> None:
     given = await fields(db)
     response = await add(admin, given)
     made = data_of(response, 201)
@@ -200,7 +200,7 @@ async def test_a_new_token_is_good_at_once_and_its_value_is_shown_once(admin: ht
     assert "digest" not in event["new"]
 
 
-async def test_no_other_tokens_value_is_kept_in_the_details(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_token_values_in_the_details_are_not_stored(admin: httpx.AsyncClient, db: Db) -> None:
     given = await fields(db)
     given["details"] |= {"refresh_token": "another-value", "redirect_uri": "https://a.example/", "n": 2**70}
     made = data_of(await add(admin, given), 201)
@@ -211,7 +211,9 @@ async def test_no_other_tokens_value_is_kept_in_the_details(admin: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("expires_at", [0, 2**31, 2**32 + 1, LAST_MOMENT])
-async def test_any_moment_of_the_calendar_will_do(admin: httpx.AsyncClient, db: Db, expires_at: int) -> None:
+async def test_any_time_of_the_calendar_is_accepted_as_expiry(
+    admin: httpx.AsyncClient, db: Db, expires_at: int
+) -> None:
     made = data_of(await add(admin, await fields(db, expires_at=expires_at)), 201)
     assert made["expires_at"] == expires_at
     assert data_of(await admin.get(one(made["id"])))["expires_at"] == expires_at
@@ -241,14 +243,14 @@ async def test_any_moment_of_the_calendar_will_do(admin: httpx.AsyncClient, db: 
         ({"user_id": str(uuid4())}, {"user_id": MISSING}),
     ],
 )
-async def test_every_broken_rule_of_a_new_token_is_named(
+async def test_every_violated_rule_of_a_new_token_is_named(
     admin: httpx.AsyncClient, db: Db, given: dict[str, Any], rules: dict[str, Any]
 ) -> None:
     wanted = await fields(db, **given)
     assert error_of(await add(admin, wanted)) == invalid(**rules)
 
 
-async def test_a_value_is_taken_whatever_kind_has_it(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_token_value_is_unique_over_all_kinds_of_tokens(admin: httpx.AsyncClient, db: Db) -> None:
     value = await factories.token(db, client=await factories.client(db), name="refresh_token")
     assert error_of(await add(admin, await fields(db, value=value))) == invalid(value=TAKEN)
     status, error = error_of(await admin.post(TOKENS, json=await fields(db)))
@@ -258,7 +260,7 @@ async def test_a_value_is_taken_whatever_kind_has_it(admin: httpx.AsyncClient, d
 # Change
 
 
-async def test_a_change_takes_effect_at_once_and_touches_nothing_else(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_change_takes_effect_at_once_and_changes_nothing_else(admin: httpx.AsyncClient, db: Db) -> None:
     value = await factories.token(db, client=await factories.client(db))
     token_id = await id_of(db, value)
     before = await view_of(db, token_id)
@@ -273,7 +275,7 @@ async def test_a_change_takes_effect_at_once_and_touches_nothing_else(admin: htt
     assert [event["new"].keys() for event in await events(db, token_id)] == [{"expires_at"}] * 2
 
 
-async def test_another_value_works_in_place_of_the_old_one(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_changed_value_replaces_the_old_one(admin: httpx.AsyncClient, db: Db) -> None:
     value = await factories.token(db, client=await factories.client(db))
     token_id, new_value = await id_of(db, value), f"value-{uuid4()}"
     changed = await change(admin, token_id, value=new_value)
@@ -313,7 +315,7 @@ async def test_a_deleted_token_is_unknown_at_once(admin: httpx.AsyncClient, db: 
     assert error_of(await admin.delete(one(token_id))) == NOT_FOUND
 
 
-async def test_a_persons_tokens_are_deleted_all_or_those_that_match(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_tokens_of_a_user_are_deleted_all_or_by_filter(admin: httpx.AsyncClient, db: Db) -> None:
     client, other = await factories.client(db), await factories.client(db)
     here = await factories.token(db, client=client)
     refresh = await factories.token(db, client=client, name="refresh_token")
@@ -338,7 +340,7 @@ async def test_a_persons_tokens_are_deleted_all_or_those_that_match(admin: httpx
     assert (status, error["type"]) == (400, "request_malformed")
 
 
-async def test_the_tokens_of_several_people_are_deleted(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_the_tokens_of_several_users_are_deleted(admin: httpx.AsyncClient, db: Db) -> None:
     clients = [await factories.client(db) for _ in range(3)]
     values = [await factories.token(db, client=client) for client in clients]
     ids = f"{clients[0].user_id},{str(clients[1].user_id).upper()},{uuid4()}"
@@ -349,7 +351,7 @@ async def test_the_tokens_of_several_people_are_deleted(admin: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("query", [{}, {"user_ids": ""}, {"user_ids": "1"}, {"user_ids": f"{uuid4()},"}])
-async def test_nobodys_tokens_are_deleted_unless_people_are_named(
+async def test_no_tokens_are_deleted_unless_users_are_named(
     admin: httpx.AsyncClient, db: Db, query: dict[str, str]
 ) -> None:
     value = await factories.token(db, client=await factories.client(db))
@@ -365,7 +367,7 @@ async def session(admin: httpx.AsyncClient, user_id: object, **given: Any) -> ht
     return await admin.post(f"/admin/users/{user_id}/tokens/access", json={"token": given})
 
 
-async def test_a_session_for_a_person_ends_the_older_ones(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_session_token_revokes_the_older_ones(admin: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db)
     older = await oauth_world.session_of(db, world)
     elsewhere = await factories.token(db, client=world.mis, user_id=world.user_id)
@@ -389,7 +391,7 @@ async def test_a_session_for_a_person_ends_the_older_ones(admin: httpx.AsyncClie
     assert "digest" not in event["new"]
 
 
-async def test_a_session_is_refused_in_the_order_of_the_contract(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_session_token_is_refused_in_the_order_of_the_contract(admin: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db)
     front, clinic = str(world.front.id), str(world.clinic.id)
     params = (422, "request_malformed", "invalid params")
@@ -425,7 +427,7 @@ async def test_a_session_is_refused_in_the_order_of_the_contract(admin: httpx.As
 # Secrets
 
 
-async def test_no_value_and_no_digest_is_anywhere_else(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_no_value_and_no_digest_is_in_log_audit_or_other_answers(admin: httpx.AsyncClient, db: Db) -> None:
     given = await fields(db, value=f"most-secret-{uuid4()}")
     with structlog.testing.capture_logs() as logged:
         made = data_of(await add(admin, given), 201)
@@ -445,9 +447,7 @@ async def test_no_value_and_no_digest_is_anywhere_else(admin: httpx.AsyncClient,
     assert len(trail) == 3
 
 
-async def test_a_deletion_waits_for_a_code_that_is_being_redeemed(
-    http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db
-) -> None:
+async def test_a_deletion_waits_for_a_code_exchange(http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db)
     code = await oauth_world.code_of(http, db, world)
     # At the code the exchange stops, with person and approval held.

@@ -167,7 +167,7 @@ async def test_filters_narrow_the_list(admin: httpx.AsyncClient, db: Db) -> None
     assert await listed(ids=f"{first},{second}", page="2", page_size="1") == [str(second)]
 
 
-async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
+async def test_every_invalid_filter_is_named(admin: httpx.AsyncClient) -> None:
     response = await admin.get(USERS, params={"id": "1", "ids": "1,2", "is_blocked": "perhaps", "page": "0"})
     assert {each["entry"]: each["rules"][0]["params"] for each in response.json()["error"]["invalid"]} == {
         "$.id": ["Elixir.Ecto.UUID"],
@@ -177,7 +177,7 @@ async def test_every_bad_filter_is_named(admin: httpx.AsyncClient) -> None:
     }
 
 
-async def test_a_person_is_shown_without_anything_about_the_password(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_is_shown_without_password_fields(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     response = await admin.get(one(user_id))
     assert data_of(response) == await view_of(db, user_id)
@@ -196,7 +196,9 @@ async def test_a_person_is_shown_without_anything_about_the_password(admin: http
         ("PATCH", "/actions/change_password", {"user": {"password": PASSWORD, "current_password": "x"}}),
     ],
 )
-async def test_nobody_is_404_and_no_uuid_400(admin: httpx.AsyncClient, method: str, tail: str, body: Any) -> None:
+async def test_an_unknown_user_is_404_and_a_malformed_id_400(
+    admin: httpx.AsyncClient, method: str, tail: str, body: Any
+) -> None:
     given = {} if body is None else {"json": body}
     assert error_of(await admin.request(method, one(uuid4()) + tail, **given)) == NOT_FOUND
     status, error = error_of(await admin.request(method, one("me") + tail, **given))
@@ -206,7 +208,9 @@ async def test_nobody_is_404_and_no_uuid_400(admin: httpx.AsyncClient, method: s
 # Create
 
 
-async def test_a_new_person_has_the_defaults_and_a_second_factor_to_be_named(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_user_has_the_defaults_and_a_second_factor_without_a_phone(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
     email = new_email()
     response = await create(admin, email=email.upper(), id=str(uuid4()))
     made = data_of(response, 201)
@@ -217,7 +221,7 @@ async def test_a_new_person_has_the_defaults_and_a_second_factor_to_be_named(adm
     assert await factors_of(db, made["id"]) == [("SMS", None, True)]
 
 
-async def test_all_fields_of_a_new_person_are_kept_and_recorded(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_all_fields_of_a_new_user_are_stored_and_audited(admin: httpx.AsyncClient, db: Db) -> None:
     given = {"tax_id": "3067305998", "person_id": "p-1", "settings": {"a": {}}, "is_blocked": True}
     given |= {"block_reason": "not yet"}
     made = data_of(await create(admin, **given), 201)
@@ -238,7 +242,7 @@ async def test_all_fields_of_a_new_person_are_kept_and_recorded(admin: httpx.Asy
         ({"2fa_enable": "true"}, []),
     ],
 )
-async def test_a_second_factor_comes_with_the_person_where_it_is_wanted(
+async def test_a_second_factor_is_created_with_the_user_when_asked_for(
     admin: httpx.AsyncClient, db: Db, given: dict[str, Any], factors: list[Any]
 ) -> None:
     made = data_of(await create(admin, **given), 201)
@@ -247,7 +251,7 @@ async def test_a_second_factor_comes_with_the_person_where_it_is_wanted(
         assert [event["action"] for event in await events(db, row["id"])] == ["authentication_factor.create"]
 
 
-async def test_without_the_setting_a_second_factor_comes_only_where_it_is_asked_for(single_factor: Server) -> None:
+async def test_without_the_setting_a_second_factor_is_created_only_when_asked_for(single_factor: Server) -> None:
     db: Db = await asyncpg.connect(single_factor.database_url)
     async with described.client(single_factor.internal_url, headers=HEADERS) as admin:
         plain = data_of(await create(admin), 201)
@@ -276,13 +280,13 @@ async def test_without_the_setting_a_second_factor_comes_only_where_it_is_asked_
         ({"email": 1, "password": 2, "factor": 3}, dict.fromkeys(("email", "factor", "password"), cast("string"))),
     ],
 )
-async def test_every_broken_rule_of_a_new_person_is_named(
+async def test_every_violated_rule_of_a_new_user_is_named(
     admin: httpx.AsyncClient, given: dict[str, Any], rules: dict[str, Any]
 ) -> None:
     assert error_of(await create(admin, **given)) == invalid(**rules)
 
 
-async def test_an_address_that_is_too_long_is_refused_for_its_length(admin: httpx.AsyncClient) -> None:
+async def test_a_too_long_email_is_refused_for_its_length(admin: httpx.AsyncClient) -> None:
     rule = {"rule": "length", "description": "should be at most 255 character(s)", "params": {"max": 255}}
     assert error_of(await create(admin, email="a" * 60_000)) == invalid(email=rule)
 
@@ -298,7 +302,7 @@ async def test_a_body_without_the_wrapper_is_malformed(admin: httpx.AsyncClient,
         assert (status, error["type"]) == (400, MALFORMED)
 
 
-async def test_an_address_is_taken_in_any_letter_case(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_email_is_unique_in_any_letter_case(admin: httpx.AsyncClient, db: Db) -> None:
     email = new_email()
     await person(db, email=email)
     other = await person(db)
@@ -306,7 +310,7 @@ async def test_an_address_is_taken_in_any_letter_case(admin: httpx.AsyncClient, 
     assert error_of(await change(admin, other, email=email.title())) == invalid(email=TAKEN)
 
 
-async def test_of_many_with_one_address_one_is_made(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_users_with_one_email_one_is_created(admin: httpx.AsyncClient, db: Db) -> None:
     email = new_email()
     answers = await asyncio.gather(*(create(admin, email=email) for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 422, 422, 422]
@@ -318,7 +322,7 @@ async def test_of_many_with_one_address_one_is_made(admin: httpx.AsyncClient, db
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_a_change_touches_nothing_else(admin: httpx.AsyncClient, db: Db, method: str) -> None:
+async def test_a_change_changes_nothing_else(admin: httpx.AsyncClient, db: Db, method: str) -> None:
     user_id = await person(db, tax_id="1", person_id="2", settings='{"a": 1}', block_reason="once")
     before, email = dict(await view_of(db, user_id)), new_email()
     body = {"user": {"email": email.upper(), "settings": {"b": None}, "id": str(uuid4()), "unknown": 1}}
@@ -338,7 +342,7 @@ async def test_a_change_touches_nothing_else(admin: httpx.AsyncClient, db: Db, m
     ]
 
 
-async def test_a_change_that_changes_nothing_leaves_no_trace(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_change_without_a_difference_leaves_no_audit_row(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db, tax_id="1")
     before = await view_of(db, user_id)
     assert data_of(await change(admin, user_id, tax_id="1")) == before
@@ -346,9 +350,7 @@ async def test_a_change_that_changes_nothing_leaves_no_trace(admin: httpx.AsyncC
     assert await events(db, user_id) == []
 
 
-async def test_blank_texts_are_empty_ones_and_what_must_be_there_cannot_be_blank(
-    admin: httpx.AsyncClient, db: Db
-) -> None:
+async def test_blank_text_is_empty_and_required_fields_cannot_be_blank(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db, tax_id="1", person_id="2", block_reason="once")
     changed = data_of(await change(admin, user_id, tax_id=None, person_id="", block_reason=None))
     assert (changed["tax_id"], changed["person_id"], changed["block_reason"]) == ("", "", None)
@@ -358,7 +360,7 @@ async def test_blank_texts_are_empty_ones_and_what_must_be_there_cannot_be_blank
     )
 
 
-async def test_a_phone_that_is_named_becomes_the_second_factor(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_given_phone_becomes_the_second_factor(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, other = await person(db), await person(db)
     await db.execute("INSERT INTO authentication_factors (user_id, type) VALUES ($1, 'SMS')", other)
     await change(admin, user_id, factor="+380501234567")
@@ -373,7 +375,9 @@ async def test_a_phone_that_is_named_becomes_the_second_factor(admin: httpx.Asyn
     assert await factors_of(db, other) == [("SMS", None, True)]
 
 
-async def test_a_new_password_ends_the_tokens_and_is_not_told_to_the_trail(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_password_revokes_the_tokens_and_is_not_in_the_audit_trail(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
     user_id, bystander = await person(db), await person(db)
     token, _ = await tokens_of(db, user_id)
     await tokens_of(db, bystander)
@@ -386,7 +390,7 @@ async def test_a_new_password_ends_the_tokens_and_is_not_told_to_the_trail(admin
     assert event == {"action": "user.change_password", "client_id": None, "old": None, "new": None}
 
 
-async def test_a_password_that_was_used_is_refused_and_nothing_changes(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_used_password_is_refused_and_nothing_changes(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     token, _ = await tokens_of(db, user_id)
     assert error_of(await change(admin, user_id, password=PASSWORD, tax_id="9")) == invalid(password=USED)
@@ -397,7 +401,7 @@ async def test_a_password_that_was_used_is_refused_and_nothing_changes(admin: ht
     assert error_of(await change(admin, user_id, password=PASSWORD)) == invalid(password=USED)
 
 
-async def test_blocking_by_a_change_ends_the_tokens_too(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_change_that_blocks_a_user_revokes_the_tokens(admin: httpx.AsyncClient, db: Db) -> None:
     user_id, bystander = await person(db), await person(db)
     token, _ = await tokens_of(db, user_id)
     await tokens_of(db, bystander)
@@ -410,7 +414,7 @@ async def test_blocking_by_a_change_ends_the_tokens_too(admin: httpx.AsyncClient
 # Delete
 
 
-async def test_a_deleted_person_leaves_nothing_but_the_trail(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_deleted_user_leaves_only_audit_rows(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db, tax_id="77")
     client = await factories.client(db)
     own = await factories.client(db, user_id=user_id)
@@ -442,7 +446,7 @@ async def test_a_deleted_person_leaves_nothing_but_the_trail(admin: httpx.AsyncC
         ({}, None),
     ],
 )
-async def test_blocking_ends_every_token_at_once(
+async def test_blocking_revokes_every_token_at_once(
     admin: httpx.AsyncClient, db: Db, given: dict[str, Any], reason: str | None
 ) -> None:
     user_id, bystander = await person(db), await person(db)
@@ -460,7 +464,7 @@ async def test_blocking_ends_every_token_at_once(
     assert event["new"].get("block_reason") == reason
 
 
-async def test_who_is_blocked_is_not_blocked_again(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_blocked_user_cannot_be_blocked_again(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db, is_blocked=True, block_reason="first")
     conflict = (409, {"type": "request_conflict", "message": "user already blocked"})
     assert error_of(await act(admin, user_id, "block", block_reason="second")) == conflict
@@ -470,7 +474,7 @@ async def test_who_is_blocked_is_not_blocked_again(admin: httpx.AsyncClient, db:
     assert await events(db, user_id) == []
 
 
-async def test_of_many_blocks_at_once_one_succeeds(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_blocks_one_succeeds(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     answers = await asyncio.gather(*(act(admin, user_id, "block") for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
@@ -478,7 +482,7 @@ async def test_of_many_blocks_at_once_one_succeeds(admin: httpx.AsyncClient, db:
 
 
 @pytest.mark.parametrize("way", ["action", "change"])
-async def test_unblocking_forgets_failures_and_brings_no_token_back(admin: httpx.AsyncClient, db: Db, way: str) -> None:
+async def test_unblocking_resets_failures_and_restores_no_token(admin: httpx.AsyncClient, db: Db, way: str) -> None:
     user_id = await person(db, is_blocked=True, block_reason="codes", otp_error_count=3)
     email = (await view_of(db, user_id))["email"]
     counters = [f"login:{email}", f"otp-send:{user_id}", f"login:x{email}"]
@@ -501,7 +505,7 @@ async def test_unblocking_forgets_failures_and_brings_no_token_back(admin: httpx
     assert event["new"] == {"is_blocked": False, "block_reason": "is honest"}
 
 
-async def test_who_is_not_blocked_is_not_unblocked(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_an_active_user_cannot_be_unblocked(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     token, _ = await tokens_of(db, user_id)
     conflict = (409, {"type": "request_conflict", "message": "user already unblocked"})
@@ -509,7 +513,7 @@ async def test_who_is_not_blocked_is_not_unblocked(admin: httpx.AsyncClient, db:
     assert await is_good(admin, token)
 
 
-async def test_a_block_waits_for_a_code_that_is_being_redeemed_and_ends_what_it_gave(
+async def test_a_block_waits_for_a_code_exchange_and_revokes_its_tokens(
     http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db
 ) -> None:
     world = await oauth_world.make(db)
@@ -526,7 +530,7 @@ async def test_a_block_waits_for_a_code_that_is_being_redeemed_and_ends_what_it_
     assert not await is_good(admin, exchanged.json()["data"]["value"], api_key=world.key)
 
 
-async def test_a_login_that_waits_for_a_block_gives_nothing(
+async def test_a_login_that_waits_for_a_block_issues_nothing(
     http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db
 ) -> None:
     world = await oauth_world.make(db)
@@ -540,7 +544,7 @@ async def test_a_login_that_waits_for_a_block_gives_nothing(
 # Change of password
 
 
-async def test_who_knows_the_password_changes_it(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_password_is_changed_with_the_current_one(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     token, _ = await tokens_of(db, user_id)
     given = {"password": OTHER_PASSWORD, "current_password": PASSWORD, "is_blocked": True, "email": new_email()}
@@ -576,13 +580,13 @@ async def test_a_refused_password_changes_nothing(
     assert await events(db, user_id) == []
 
 
-async def test_who_has_no_password_knows_none(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_without_a_password_cannot_change_it(admin: httpx.AsyncClient, db: Db) -> None:
     given = {"current_password": "None", "password": OTHER_PASSWORD}
     answer = await act(admin, await person(db, password=None), "change_password", **given)
     assert error_of(answer) == invalid(current_password=MISMATCH)
 
 
-async def test_a_password_works_for_one_of_two_changes_at_once(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_of_two_simultaneous_password_changes_one_succeeds(admin: httpx.AsyncClient, db: Db) -> None:
     user_id = await person(db)
     given = [{"current_password": PASSWORD, "password": f"{OTHER_PASSWORD}-{number}"} for number in range(2)]
     answers = await asyncio.gather(*(act(admin, user_id, "change_password", **each) for each in given))
@@ -592,7 +596,7 @@ async def test_a_password_works_for_one_of_two_changes_at_once(admin: httpx.Asyn
 # Secrets
 
 
-async def test_no_password_and_no_hash_is_anywhere(admin: httpx.AsyncClient, db: Db) -> None:
+async def test_no_password_and_no_hash_is_in_log_audit_or_answers(admin: httpx.AsyncClient, db: Db) -> None:
     with structlog.testing.capture_logs() as logged:
         made = await create(admin, password="Very-Secret-Horse-1")
         user_id = made.json()["data"]["id"]
@@ -611,5 +615,5 @@ async def test_no_password_and_no_hash_is_anywhere(admin: httpx.AsyncClient, db:
     assert len(trail) == 3
 
 
-async def test_nothing_of_it_answers_on_the_public_listener(http: httpx.AsyncClient) -> None:
+async def test_no_user_route_answers_on_the_public_listener(http: httpx.AsyncClient) -> None:
     assert (await http.get(USERS)).status_code == 404

@@ -41,7 +41,7 @@ async def send(http: httpx.AsyncClient, path: str, content: Any, **headers: str)
         'application/json ; profile="https://example.com/;a" ;',
     ],
 )
-async def test_json_may_say_its_charset_and_other_parameters_say_nothing(
+async def test_a_utf_8_charset_and_other_media_type_parameters_are_accepted(
     http: httpx.AsyncClient, path: str, caller: dict[str, str], content_type: str
 ) -> None:
     body = b'{"redirect_uri": "https://new.example.com/"}'
@@ -97,7 +97,7 @@ async def test_a_body_may_have_65536_bytes_and_no_more(
     }
 
 
-async def test_a_body_without_a_length_is_measured_as_it_comes(
+async def test_a_body_without_a_length_is_limited_too(
     http: httpx.AsyncClient, path: str, caller: dict[str, str]
 ) -> None:
     async def megabyte() -> Any:
@@ -128,7 +128,7 @@ def nested(levels: int) -> bytes:
         (nested(33), "32 levels"), (b"[" * 60_000, "32 levels"),
     ],
 )  # fmt: skip
-async def test_what_is_no_strict_json_is_malformed(
+async def test_anything_but_strict_json_is_malformed(
     http: httpx.AsyncClient, path: str, caller: dict[str, str], content: bytes, reason: str
 ) -> None:
     response = await http.patch(path, content=content, headers=caller | JSON)
@@ -142,7 +142,7 @@ async def test_what_is_no_strict_json_is_malformed(
     assert reason in entry["rules"][0]["description"]
 
 
-async def test_32_levels_are_not_too_deep(http: httpx.AsyncClient, path: str, caller: dict[str, str]) -> None:
+async def test_json_may_be_32_levels_deep(http: httpx.AsyncClient, path: str, caller: dict[str, str]) -> None:
     response = await http.patch(path, content=nested(32), headers=caller | JSON)
     assert response.status_code == 422
 
@@ -216,7 +216,7 @@ async def test_every_unknown_property_is_an_entry_of_its_own_and_its_value_is_no
     assert "hunter2-value" not in response.text
 
 
-async def test_all_violations_of_one_entry_stand_together_the_schemas_first(
+async def test_all_violations_of_one_entry_are_together_with_those_of_the_schema_first(
     http: httpx.AsyncClient, path: str, caller: dict[str, str]
 ) -> None:
     document = {"redirect_uri": "http://intranet/cb?code=1", "other": 1}
@@ -229,7 +229,7 @@ async def test_all_violations_of_one_entry_stand_together_the_schemas_first(
     assert [r["params"]["reason"] for r in rest] == ["scheme", "non_public_host", "reserved_parameter"]
 
 
-async def test_an_address_in_other_letters_comes_with_a_suggestion(
+async def test_a_redirect_uri_that_is_not_canonical_gets_a_suggestion(
     http: httpx.AsyncClient, path: str, caller: dict[str, str]
 ) -> None:
     document = {"redirect_uri": "https://MIS.Example.UA:443/Callback"}
@@ -239,8 +239,6 @@ async def test_an_address_in_other_letters_comes_with_a_suggestion(
     assert rule["suggestion"] == "https://mis.example.ua/Callback"
 
 
-async def test_localhost_is_refused_outside_the_demo(
-    http: httpx.AsyncClient, path: str, caller: dict[str, str]
-) -> None:
+async def test_localhost_is_refused_without_demo(http: httpx.AsyncClient, path: str, caller: dict[str, str]) -> None:
     response = await http.patch(path, json={"redirect_uri": "http://localhost:3000/cb"}, headers=caller)
     assert response.status_code == 422

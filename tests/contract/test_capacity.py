@@ -59,7 +59,7 @@ def is_taken(connection: socket.socket, text: bytes) -> bool:
     return True
 
 
-async def test_a_head_a_byte_at_a_time_is_given_up(impatient: Server) -> None:
+async def test_a_head_that_arrives_too_slowly_is_refused(impatient: Server) -> None:
     with connect(impatient) as connection:
         assert not is_taken(connection, b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"y" * 1000)
         status, headers, body = read(connection)
@@ -67,7 +67,7 @@ async def test_a_head_a_byte_at_a_time_is_given_up(impatient: Server) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n", PROBE])
-async def test_a_connection_on_which_nothing_is_asked_is_closed(impatient: Server, sent: bytes) -> None:
+async def test_a_silent_connection_is_closed(impatient: Server, sent: bytes) -> None:
     with connect(impatient) as connection:
         connection.sendall(sent)
         received = rest(connection)
@@ -80,7 +80,7 @@ async def test_empty_lines_do_not_keep_a_connection_open(impatient: Server) -> N
         assert rest(connection) == b""
 
 
-async def test_who_does_not_read_the_answers_is_cut_off(impatient: Server) -> None:
+async def test_a_caller_that_does_not_read_the_answers_is_cut_off(impatient: Server) -> None:
     with connect(impatient) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
@@ -111,7 +111,7 @@ async def test_idle_connections_make_room_and_silent_ones_do_not(small: Server) 
         assert status == 503
 
 
-async def test_beyond_capacity_the_answer_is_a_quick_503_but_for_probes(database_url: str) -> None:
+async def test_beyond_capacity_the_answer_is_a_quick_503_except_for_probes(database_url: str) -> None:
     url = database_url
     with running_server(database_url=url, max_requests=5) as server:
         db = await asyncpg.connect(url)
@@ -152,7 +152,7 @@ async def test_pipelined_requests_are_answered_in_their_order(impatient: Server)
     assert statuses == [200, 200, 404, 200, 400], "what is no HTTP is answered last"
 
 
-async def test_a_long_pipeline_is_not_taken_in_at_once(impatient: Server) -> None:
+async def test_a_long_pipeline_is_cut_off_at_its_limit(impatient: Server) -> None:
     with connect(impatient) as connection:
         connection.sendall(PROBE * 3_000)
         received = rest(connection)
@@ -160,7 +160,7 @@ async def test_a_long_pipeline_is_not_taken_in_at_once(impatient: Server) -> Non
     assert received.count(b"connection: close") == 1
 
 
-async def test_a_body_that_breaks_off_in_the_middle_gets_one_answer(impatient: Server) -> None:
+async def test_a_malformed_chunked_body_gets_one_answer(impatient: Server) -> None:
     db = await asyncpg.connect(impatient.database_url)
     owner = await factories.client(db)
     target = await factories.connection(db, client_id=owner.id)

@@ -137,7 +137,7 @@ async def test_the_details_have_the_name_of_the_type_too(db: Db, nhs: httpx.Asyn
     assert response.json()["data"]["block_reason"] == "Ліцензію відкликано"
 
 
-async def test_private_settings_never_leave(http: httpx.AsyncClient, db: Db) -> None:
+async def test_priv_settings_are_never_shown(http: httpx.AsyncClient, db: Db) -> None:
     owner = await factories.client(db, client_type="MIS", broker_scope="a-private:scope")
     headers = await caller(db, owner)
     for path in (LIST, f"{LIST}/{owner.id}"):
@@ -150,7 +150,9 @@ async def test_private_settings_never_leave(http: httpx.AsyncClient, db: Db) -> 
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
-async def test_other_types_see_only_their_own_client(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_non_administrative_types_see_only_their_own_client(
+    http: httpx.AsyncClient, db: Db, client_type: str
+) -> None:
     mine, foreign = await factories.client(db, client_type=client_type), await factories.client(db)
     headers = await caller(db, mine)
     assert await listed(http, headers) == [str(mine.id)]
@@ -175,7 +177,7 @@ async def test_an_administrative_type_sees_all(http: httpx.AsyncClient, db: Db, 
         assert (await http.get(f"{LIST}/{client.id}", headers=headers)).status_code == 200
 
 
-async def test_another_client_of_the_same_person_is_foreign(http: httpx.AsyncClient, db: Db) -> None:
+async def test_another_client_of_the_same_user_is_forbidden(http: httpx.AsyncClient, db: Db) -> None:
     mine = await factories.client(db)
     other = await factories.client(db, user_id=mine.user_id)
     headers = await caller(db, mine)
@@ -191,7 +193,7 @@ async def test_identifiers_compare_by_value_not_by_letter_case(http: httpx.Async
 
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "%00", "{}", "0"])
-async def test_an_identifier_that_is_no_uuid_names_nothing(
+async def test_a_malformed_client_id_is_not_found(
     http: httpx.AsyncClient, db: Db, nhs: httpx.AsyncClient, client_id: str
 ) -> None:
     pinned = await caller(db, await factories.client(db))
@@ -200,7 +202,7 @@ async def test_an_identifier_that_is_no_uuid_names_nothing(
     assert (unknown.status_code, unknown.json()["error"]) == (404, {"type": "not_found"})
 
 
-async def test_a_client_that_is_not_there_is_not_found(nhs: httpx.AsyncClient) -> None:
+async def test_an_unknown_client_is_not_found(nhs: httpx.AsyncClient) -> None:
     response = await nhs.get(f"{LIST}/{uuid4()}")
     assert (response.status_code, response.json()["error"]) == (404, {"type": "not_found"})
 
@@ -243,7 +245,7 @@ async def test_checks_come_in_the_order_of_the_contract(
 
 
 @pytest.mark.parametrize("path", [LIST, f"{LIST}/1380df72-275a-11e7-93ae-92361f002671"])
-async def test_the_challenge_names_the_scope_that_is_missing(http: httpx.AsyncClient, db: Db, path: str) -> None:
+async def test_the_challenge_names_the_missing_scope(http: httpx.AsyncClient, db: Db, path: str) -> None:
     headers = await caller(db, await factories.client(db), scope=OTHER_SCOPES)
     challenge = (await http.get(path, headers=headers)).headers["www-authenticate"]
     assert challenge.startswith('Bearer error="insufficient_scope"')
@@ -253,7 +255,7 @@ async def test_the_challenge_names_the_scope_that_is_missing(http: httpx.AsyncCl
 # Filters
 
 
-async def test_each_filter_leaves_out_what_does_not_match(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
+async def test_each_filter_narrows_the_list(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     wanted = await named(db, f"Wanted {person}", user_id=person, is_blocked=True)
     other = await named(db, f"Other {person}", user_id=person)
     await named(db, "Wanted", user_id=await factories.user(db), is_blocked=True)
@@ -264,7 +266,7 @@ async def test_each_filter_leaves_out_what_does_not_match(db: Db, nhs: httpx.Asy
     assert await listed(nhs, name=person, is_blocked="false") == [other]
 
 
-async def test_filters_hold_all_together(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
+async def test_several_filters_must_all_match(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     wanted = await named(db, "Клініка", user_id=person, is_blocked=True)
     other = await named(db, "Клініка", user_id=person)
     every: dict[str, Any] = {"id": wanted, "user_id": person, "name": "клін", "is_blocked": "true"}
@@ -273,7 +275,7 @@ async def test_filters_hold_all_together(db: Db, nhs: httpx.AsyncClient, person:
         assert await listed(nhs, **(every | changed)) == []
 
 
-async def test_a_filter_narrows_ones_own_list_too(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_filter_narrows_the_list_of_a_non_administrative_type_too(http: httpx.AsyncClient, db: Db) -> None:
     owner = await factories.client(db)
     headers = await caller(db, owner)
     assert await listed(http, headers, is_blocked="false") == [str(owner.id)]
@@ -282,7 +284,7 @@ async def test_a_filter_narrows_ones_own_list_too(http: httpx.AsyncClient, db: D
 
 
 @pytest.mark.parametrize(("spelling", "finds_blocked"), [("true", 1), ("1", 1), ("false", 0), ("0", 0)])
-async def test_a_truth_may_be_a_digit(
+async def test_a_boolean_filter_may_be_1_or_0(
     db: Db, nhs: httpx.AsyncClient, person: UUID, spelling: str, finds_blocked: int
 ) -> None:
     found = {1: await named(db, "blocked", user_id=person, is_blocked=True), 0: await named(db, "not", user_id=person)}
@@ -312,7 +314,7 @@ async def test_a_truth_may_be_a_digit(
         ("🏥", ("🏥 Hospital", "Hospital")),
     ],
 )
-async def test_a_name_is_found_by_any_part_in_any_case_letter_by_letter(
+async def test_the_name_filter_matches_any_part_in_any_letter_case(
     db: Db, nhs: httpx.AsyncClient, person: UUID, part: str, names: tuple[str, str]
 ) -> None:
     wanted, _noise = [await named(db, name, user_id=person) for name in names]
@@ -328,13 +330,13 @@ async def test_a_name_is_found_by_any_part_in_any_case_letter_by_letter(
         ("name", "\0", "string"), ("name", "Здоров\0я", "string"),
     ],
 )  # fmt: skip
-async def test_a_bad_filter_is_named(nhs: httpx.AsyncClient, name: str, value: str, expected: str) -> None:
+async def test_an_invalid_filter_is_named(nhs: httpx.AsyncClient, name: str, value: str, expected: str) -> None:
     response = await nhs.get(LIST, params={name: value})
     assert response.status_code == 422
     assert response.json()["error"] == refusal(name, cast(expected))
 
 
-async def test_all_bad_parameters_are_named_at_once(nhs: httpx.AsyncClient) -> None:
+async def test_all_invalid_parameters_are_named_at_once(nhs: httpx.AsyncClient) -> None:
     query = {"id": "x", "name": "fine", "is_blocked": "x", "page": "x", "page_size": "0", "unknown": "\0"}
     response = await nhs.get(LIST, params=query)
     assert response.status_code == 422
@@ -347,7 +349,7 @@ async def test_all_bad_parameters_are_named_at_once(nhs: httpx.AsyncClient) -> N
     }
 
 
-async def test_a_bad_filter_is_refused_before_ones_own_client_is_looked_for(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_invalid_filter_is_refused_before_the_client_is_read(http: httpx.AsyncClient, db: Db) -> None:
     headers = await caller(db, await factories.client(db))
     assert (await http.get(LIST, params={"user_id": "x"}, headers=headers)).status_code == 422
 
@@ -367,20 +369,20 @@ async def test_a_bad_filter_is_refused_before_ones_own_client_is_looked_for(http
         ("page=1&page_number=x", 422), ("is_blocked=true&is_blocked=x", 200), ("id=%00&name=%00&page=%00", 422),
     ],
 )  # fmt: skip
-async def test_a_strange_query_string_is_answered(nhs: httpx.AsyncClient, query: str, status: int) -> None:
+async def test_a_malformed_query_string_is_answered(nhs: httpx.AsyncClient, query: str, status: int) -> None:
     response = await get(nhs, f"{LIST}?{query}")
     assert response.status_code == status
     assert "?" not in response.json()["meta"]["url"]
 
 
-async def test_of_a_parameter_given_twice_the_first_counts(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
+async def test_of_a_repeated_parameter_the_first_value_counts(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     first = await named(db, "first", user_id=person)
     await named(db, "second", user_id=person)
     response = await nhs.get(f"{LIST}?user_id={person}&name=first&name=second")
     assert [row["id"] for row in response.json()["data"]] == [first]
 
 
-async def test_an_empty_filter_is_as_good_as_none(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
+async def test_an_empty_filter_is_ignored(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     made = [await named(db, name, user_id=person) for name in ("one", "two")]
     assert await listed(nhs, user_id=person, name="", id="", is_blocked="", page="", page_size="") == made
 
@@ -392,7 +394,7 @@ async def several(db: Db, person: UUID, count: int = 5) -> list[str]:
     return [await named(db, f"{number}", user_id=person) for number in range(count)]
 
 
-async def test_pages_follow_one_another(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
+async def test_pages_are_consecutive(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     made = await several(db, person)
     for number, part in enumerate([made[:2], made[2:4], made[4:], []], start=1):
         response = await nhs.get(LIST, params={"user_id": str(person), "page": number, "page_size": 2})
@@ -401,15 +403,13 @@ async def test_pages_follow_one_another(db: Db, nhs: httpx.AsyncClient, person: 
         assert body["paging"] == {"page_number": number, "page_size": 2, "total_entries": 5, "total_pages": 3}
 
 
-async def test_page_number_says_the_same_as_page_which_goes_before_it(
-    db: Db, nhs: httpx.AsyncClient, person: UUID
-) -> None:
+async def test_page_number_means_page_and_page_takes_precedence(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     made = await several(db, person)
     assert await listed(nhs, user_id=person, page_size=2, page_number=2) == made[2:4]
     assert await listed(nhs, user_id=person, page_size=2, page_number=2, page=1) == made[:2]
 
 
-async def test_a_list_of_nothing_has_one_page(nhs: httpx.AsyncClient) -> None:
+async def test_an_empty_list_has_one_page(nhs: httpx.AsyncClient) -> None:
     response = await nhs.get(LIST, params={"user_id": str(uuid4())})
     assert response.json()["data"] == []
     assert response.json()["paging"] == {"page_number": 1, "page_size": 50, "total_entries": 0, "total_pages": 1}
@@ -424,7 +424,7 @@ async def test_a_page_has_at_most_500_rows(nhs: httpx.AsyncClient, asked: str, g
     assert response.json()["paging"]["page_size"] == given
 
 
-async def test_the_largest_page_really_has_500_rows(db: Db, nhs: httpx.AsyncClient) -> None:
+async def test_the_largest_page_has_500_rows(db: Db, nhs: httpx.AsyncClient) -> None:
     person, example = await factories.user(db), await factories.client(db)
     await db.execute(
         "INSERT INTO clients (name, client_type_id, user_id)"
@@ -450,7 +450,7 @@ async def test_a_number_below_one_is_refused(nhs: httpx.AsyncClient, value: str)
     ["x", "2abc", "1.0", "1e3", "0x1", "1_0", " 1", "1 ", "1\n", "\0", "٣", "\uff11", "²", "+", "-",
      "--1", "+-1", "-+1", "++1"],
 )  # fmt: skip
-async def test_what_is_no_whole_number_is_refused(nhs: httpx.AsyncClient, value: str) -> None:
+async def test_a_page_that_is_not_an_integer_is_refused(nhs: httpx.AsyncClient, value: str) -> None:
     for parameter in PAGING:
         response = await nhs.get(LIST, params={parameter: value})
         assert response.status_code == 422
@@ -487,9 +487,7 @@ async def walked(http: httpx.AsyncClient, *, page_size: int, **query: Any) -> li
     return found
 
 
-async def test_an_administrator_walks_through_all_in_the_order_of_their_making(
-    db: Db, nhs: httpx.AsyncClient, person: UUID
-) -> None:
+async def test_clients_are_listed_in_the_order_of_insertion(db: Db, nhs: httpx.AsyncClient, person: UUID) -> None:
     late, early = await several(db, person, 2)
     await db.execute("UPDATE clients SET inserted_at = '2001-01-01Z' WHERE id = $1", UUID(early))
     await db.execute("UPDATE clients SET inserted_at = '2099-01-01Z' WHERE id = $1", UUID(late))
@@ -500,7 +498,7 @@ async def test_an_administrator_walks_through_all_in_the_order_of_their_making(
     await db.execute("UPDATE clients SET inserted_at = now() WHERE user_id = $1", person)
 
 
-async def test_clients_of_one_moment_are_in_the_order_of_their_ids(
+async def test_clients_with_the_same_insertion_time_are_ordered_by_id(
     db: Db, nhs: httpx.AsyncClient, person: UUID
 ) -> None:
     made = await several(db, person, 9)
@@ -508,7 +506,7 @@ async def test_clients_of_one_moment_are_in_the_order_of_their_ids(
     assert await walked(nhs, page_size=2, user_id=person) == sorted(made)
 
 
-async def test_counting_stops_at_its_limit_and_says_so(
+async def test_counting_stops_at_its_limit_and_paging_shows_it(
     db: Db, nhs: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await several(db, person)
@@ -525,7 +523,7 @@ async def test_counting_stops_at_its_limit_and_says_so(
     assert await walked(nhs, page_size=2, user_id=person) == made
 
 
-async def test_below_the_limit_the_number_is_exact_and_nothing_is_said(
+async def test_below_the_counting_limit_the_total_is_exact(
     db: Db, nhs: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await several(db, person, 3)
@@ -562,7 +560,7 @@ async def role(db: Db, user_id: UUID, *, client_id: UUID, scope: str = "client:r
     }
 
 
-async def test_the_callers_roles_in_the_client_of_the_token(http: httpx.AsyncClient, db: Db) -> None:
+async def test_roles_show_the_callers_roles_in_the_client_of_the_token(http: httpx.AsyncClient, db: Db) -> None:
     mine, other = await factories.client(db), await factories.client(db)
     wanted = [await role(db, mine.user_id, client_id=mine.id, scope=scope) for scope in ("a:read b:write", "c:read")]
     await role(db, mine.user_id, client_id=other.id)
@@ -573,7 +571,7 @@ async def test_the_callers_roles_in_the_client_of_the_token(http: httpx.AsyncCli
     assert response.json() == {"meta": meta(response, ROLES, "list"), "data": wanted}
 
 
-async def test_a_role_that_somebody_has_everywhere_is_no_role_in_the_client(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_global_role_is_not_shown_as_a_role_in_the_client(http: httpx.AsyncClient, db: Db) -> None:
     mine, elsewhere = await factories.client(db), await factories.client(db)
     given = await role(db, mine.user_id, client_id=elsewhere.id)
     await db.execute(
@@ -584,7 +582,7 @@ async def test_a_role_that_somebody_has_everywhere_is_no_role_in_the_client(http
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES + ADMINISTRATIVE_TYPES)
-async def test_nobody_sees_the_roles_of_others(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_roles_of_other_users_are_not_shown(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
     mine, foreign = await factories.client(db, client_type=client_type), await factories.client(db)
     own = await role(db, mine.user_id, client_id=mine.id)
     await role(db, foreign.user_id, client_id=foreign.id)
@@ -593,7 +591,7 @@ async def test_nobody_sees_the_roles_of_others(http: httpx.AsyncClient, db: Db, 
     assert response.json()["data"] == [own]
 
 
-async def test_the_person_of_the_token_counts_not_the_owner_of_the_client(http: httpx.AsyncClient, db: Db) -> None:
+async def test_roles_are_those_of_the_tokens_user_not_of_the_clients_owner(http: httpx.AsyncClient, db: Db) -> None:
     client = await factories.client(db)
     doctor = factories.Client(client.id, await factories.user(db))
     await role(db, client.user_id, client_id=client.id)
@@ -601,7 +599,7 @@ async def test_the_person_of_the_token_counts_not_the_owner_of_the_client(http: 
     assert (await http.get(ROLES, headers=await caller(db, doctor))).json()["data"] == [own]
 
 
-async def test_roles_want_a_valid_token_and_no_scope(http: httpx.AsyncClient, db: Db) -> None:
+async def test_roles_require_a_valid_token_and_no_scope(http: httpx.AsyncClient, db: Db) -> None:
     brokered = await factories.client(db, access_type="BROKER")
     answers = [
         await http.get(ROLES),

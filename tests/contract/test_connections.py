@@ -121,7 +121,9 @@ NOT_FOUND = (404, {"type": "not_found"})
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
-async def test_other_types_may_name_only_their_own_client(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_non_administrative_types_may_name_only_their_own_client(
+    http: httpx.AsyncClient, db: Db, client_type: str
+) -> None:
     mine, headers = await own(db, client_type=client_type)
     foreign, _ = await own(db)
     before = await row_of(db, foreign.id)
@@ -156,7 +158,7 @@ async def test_the_token_must_have_the_scope(http: httpx.AsyncClient, db: Db, me
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_a_clinic_comes_through_its_broker(http: httpx.AsyncClient, db: Db, method: Method) -> None:
+async def test_a_clinic_uses_the_api_key_of_its_broker(http: httpx.AsyncClient, db: Db, method: Method) -> None:
     mis = await factories.client(db, client_type="MIS", broker_scope=method.scope)
     weak = await factories.client(db, client_type="MIS", broker_scope="client:read")
     keys = [(await factories.connection(db, client_id=client.id)).secret for client in (mis, weak)]
@@ -191,7 +193,7 @@ async def test_checks_come_in_the_order_of_the_contract(http: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "%7B%7D", "%00"])
-async def test_a_client_that_is_no_uuid_is_nobodys_own(
+async def test_a_malformed_client_id_is_forbidden_or_not_found(
     http: httpx.AsyncClient, db: Db, nhs: dict[str, str], client_id: str
 ) -> None:
     connection, headers = await own(db)
@@ -202,7 +204,7 @@ async def test_a_client_that_is_no_uuid_is_nobodys_own(
 
 
 @pytest.mark.parametrize("method", [SHOW, HISTORY, DELETE])
-async def test_a_connection_that_is_not_there_is_not_found(http: httpx.AsyncClient, db: Db, method: Method) -> None:
+async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: Db, method: Method) -> None:
     mine, headers = await own(db)
     foreign, _ = await own(db)
     for connection_id in (uuid4(), foreign.id, "not-a-uuid", str(mine.id).replace("-", ""), "%00"):
@@ -240,7 +242,7 @@ async def told(http: httpx.AsyncClient, question: tuple[str, str, Any], path: st
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_an_answer_never_tells_whether_anothers_connection_exists(
+async def test_an_answer_does_not_reveal_the_connection_of_another_client(
     http: httpx.AsyncClient, db: Db, nhs: dict[str, str], question: tuple[str, str, Any]
 ) -> None:
     mine, headers = await own(db)
@@ -264,7 +266,7 @@ async def test_an_answer_never_tells_whether_anothers_connection_exists(
 # The list
 
 
-async def test_the_list_has_the_published_fields_and_which_secret_is_deployed(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_list_has_the_published_fields_and_the_secret_tail(http: httpx.AsyncClient, db: Db) -> None:
     made, headers = await several(db, 2)
     await own(db)
     response = await LIST.call(http, made[0], headers)
@@ -278,9 +280,7 @@ async def test_the_list_has_the_published_fields_and_which_secret_is_deployed(ht
     assert response.headers["content-type"] == "application/json; charset=utf-8"
 
 
-async def test_only_connections_of_the_client_are_listed_not_those_that_it_uses(
-    http: httpx.AsyncClient, db: Db
-) -> None:
+async def test_the_list_has_the_clients_connections_and_not_those_it_consumes(http: httpx.AsyncClient, db: Db) -> None:
     mine, headers = await own(db, client_type="MIS")
     clinic = await factories.client(db)
     await factories.connection(db, client_id=clinic.id, consumer_id=mine.client_id)
@@ -288,7 +288,7 @@ async def test_only_connections_of_the_client_are_listed_not_those_that_it_uses(
     assert [row["id"] for row in response.json()["data"]] == [str(mine.id)]
 
 
-async def test_a_client_that_is_not_there_has_no_connections(http: httpx.AsyncClient, nhs: dict[str, str]) -> None:
+async def test_an_unknown_client_has_no_connections(http: httpx.AsyncClient, nhs: dict[str, str]) -> None:
     response = await http.get(f"/api/clients/{uuid4()}/connections", headers=nhs)
     assert (response.status_code, response.json()["data"]) == (200, [])
 
@@ -302,7 +302,7 @@ async def listed(
     return [row["id"] for row in response.json()["data"]]
 
 
-async def test_the_consumer_is_a_filter(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_list_is_filtered_by_consumer(http: httpx.AsyncClient, db: Db) -> None:
     (first, second), headers = await several(db, 2)
     other_client = await factories.client(db)
     await factories.connection(db, client_id=other_client.id, consumer_id=second.consumer_id)
@@ -322,7 +322,7 @@ async def test_the_consumer_is_a_filter(http: httpx.AsyncClient, db: Db) -> None
         ("\\", "https://x.example.com/\\", "https://x.example.com/"),
     ],
 )
-async def test_a_part_of_the_address_is_a_filter_letter_by_letter(
+async def test_the_list_is_filtered_by_a_part_of_the_redirect_uri(
     http: httpx.AsyncClient, db: Db, part: str, wanted: str, noise: str
 ) -> None:
     made, headers = await several(db, 2)
@@ -331,7 +331,7 @@ async def test_a_part_of_the_address_is_a_filter_letter_by_letter(
     assert await listed(http, made[0], headers, redirect_uri=part) == [str(made[0].id)]
 
 
-async def test_filters_hold_all_together(http: httpx.AsyncClient, db: Db) -> None:
+async def test_several_filters_must_all_match(http: httpx.AsyncClient, db: Db) -> None:
     (first, second), headers = await several(db, 2)
     await db.execute("UPDATE connections SET redirect_uri = 'https://x.example.com/' WHERE id = $1", second.id)
     assert await listed(http, first, headers, consumer_id=first.consumer_id, redirect_uri="x.example") == []
@@ -340,7 +340,7 @@ async def test_filters_hold_all_together(http: httpx.AsyncClient, db: Db) -> Non
     ]
 
 
-async def test_bad_filters_are_named(http: httpx.AsyncClient, db: Db) -> None:
+async def test_invalid_filters_are_named(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     query = {"consumer_id": "x", "redirect_uri": "\0", "page_number": "0", "id": "x", "client_id": "x"}
     response = await http.get(LIST.path(connection.client_id, connection.id), params=query, headers=headers)
@@ -354,7 +354,7 @@ async def test_bad_filters_are_named(http: httpx.AsyncClient, db: Db) -> None:
     assert {entry["entry_type"] for entry in invalid} == {"query_parameter"}
 
 
-async def test_connections_of_one_moment_are_in_the_order_of_their_ids_page_by_page(
+async def test_connections_with_the_same_insertion_time_are_ordered_by_id_over_pages(
     http: httpx.AsyncClient, db: Db
 ) -> None:
     made, headers = await several(db, 7)
@@ -376,7 +376,7 @@ async def test_the_oldest_connection_comes_first(http: httpx.AsyncClient, db: Db
     [("page=0", 422), ("page=-1", 422), ("page_size=x", 422), ("page_size=501", (1, 500)), ("page=9", (9, 50)),
      ("page_number=2&page_size=7", (2, 7)), (f"page={2**63}", (2**63, 50))],
 )  # fmt: skip
-async def test_both_lists_have_pages(
+async def test_connections_and_history_are_paged(
     http: httpx.AsyncClient, db: Db, method: Method, query: str, expected: int | tuple[int, int]
 ) -> None:
     connection, headers = await own(db)
@@ -388,7 +388,7 @@ async def test_both_lists_have_pages(
         assert (paging["page_number"], paging["page_size"]) == expected
 
 
-async def test_counting_connections_stops_at_its_limit_and_says_so(
+async def test_counting_connections_stops_at_its_limit_and_paging_shows_it(
     http: httpx.AsyncClient, db: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, headers = await several(db, 3)
@@ -404,7 +404,7 @@ async def test_counting_connections_stops_at_its_limit_and_says_so(
 # One connection
 
 
-async def test_the_details_are_those_of_the_list(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_details_have_the_fields_of_the_list(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     response = await SHOW.call(http, connection, headers)
     assert response.status_code == 200
@@ -415,7 +415,7 @@ async def test_the_details_are_those_of_the_list(http: httpx.AsyncClient, db: Db
     assert response.headers["etag"] == '"1"'
 
 
-async def test_a_secret_is_in_no_list_and_in_no_details(http: httpx.AsyncClient, db: Db) -> None:
+async def test_no_secret_is_in_lists_or_details(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     row = await row_of(db, connection.id)
     assert row is not None
@@ -428,7 +428,7 @@ async def test_a_secret_is_in_no_list_and_in_no_details(http: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("known", ['"1"', 'W/"1"', '"7", "1"', '"7","1"', "*"])
-async def test_what_the_caller_has_is_not_sent_again(http: httpx.AsyncClient, db: Db, known: str) -> None:
+async def test_if_none_match_with_the_current_version_is_304(http: httpx.AsyncClient, db: Db, known: str) -> None:
     connection, headers = await own(db)
     response = await SHOW.call(http, connection, headers | {"If-None-Match": known})
     assert (response.status_code, response.content) == (304, b"")
@@ -437,13 +437,13 @@ async def test_what_the_caller_has_is_not_sent_again(http: httpx.AsyncClient, db
 
 
 @pytest.mark.parametrize("known", ['"2"', "1", '"11"', '"1', "", "W/1", 'x"1"'])
-async def test_what_the_caller_does_not_have_is_sent(http: httpx.AsyncClient, db: Db, known: str) -> None:
+async def test_if_none_match_with_another_version_is_200(http: httpx.AsyncClient, db: Db, known: str) -> None:
     connection, headers = await own(db)
     response = await SHOW.call(http, connection, headers | {"If-None-Match": known})
     assert (response.status_code, response.headers["etag"]) == (200, '"1"')
 
 
-async def test_an_update_makes_the_known_one_old(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_update_changes_the_etag(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     first = await SHOW.call(http, connection, headers)
     updated = await http.patch(connection.path, json=NEW, headers=headers)
@@ -455,7 +455,7 @@ async def test_an_update_makes_the_known_one_old(http: httpx.AsyncClient, db: Db
     assert third.status_code == 304
 
 
-async def test_who_may_not_see_it_is_not_told_that_it_is_unchanged(http: httpx.AsyncClient, db: Db) -> None:
+async def test_if_none_match_does_not_answer_304_without_access(http: httpx.AsyncClient, db: Db) -> None:
     connection, _ = await own(db)
     _, stranger = await own(db)
     statuses = [
@@ -464,7 +464,7 @@ async def test_who_may_not_see_it_is_not_told_that_it_is_unchanged(http: httpx.A
     assert statuses == [401, 403]
 
 
-async def test_an_answer_that_is_kept_must_be_asked_about_again(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_cached_answer_must_be_revalidated(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     for known in ("", '"1"'):
         response = await SHOW.call(http, connection, headers | {"If-None-Match": known})
@@ -492,7 +492,7 @@ async def test_every_other_connection_stays_as_it_was(http: httpx.AsyncClient, d
     assert [await row_of(db, other.id) for other in others] == before
 
 
-async def test_what_is_deleted_is_not_there_any_more(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_deleted_connection_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     await DELETE.call(http, connection, headers)
     assert error_of(await DELETE.call(http, connection, headers)) == NOT_FOUND
@@ -505,7 +505,9 @@ async def test_what_is_deleted_is_not_there_any_more(http: httpx.AsyncClient, db
 KINDS = ["access_token", "refresh_token", "authorization_code", "2fa_access_token"]
 
 
-async def test_the_tokens_and_codes_issued_through_it_end_and_no_others(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_deletion_revokes_the_tokens_and_codes_issued_through_the_connection_only(
+    http: httpx.AsyncClient, db: Db
+) -> None:
     (first, sibling), headers = await several(db, 2)
     owner = factories.Client(first.client_id, await factories.user(db))
     for connection_id in (first.id, sibling.id, None):
@@ -518,7 +520,7 @@ async def test_the_tokens_and_codes_issued_through_it_end_and_no_others(http: ht
     )
 
 
-async def test_the_token_that_deletes_its_own_connection_ends_with_it(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_token_that_deletes_its_own_connection_is_revoked(http: httpx.AsyncClient, db: Db) -> None:
     connection, other_headers = await own(db)
     owner = factories.Client(connection.client_id, await factories.user(db))
     token = await factories.token(db, client=owner, scope="connection:delete", connection_id=connection.id)
@@ -528,7 +530,7 @@ async def test_the_token_that_deletes_its_own_connection_ends_with_it(http: http
     assert (await DELETE.call(http, connection, other_headers)).status_code == 404
 
 
-async def test_its_secret_is_no_api_key_any_more(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_secret_of_a_deleted_connection_is_not_an_api_key(http: httpx.AsyncClient, db: Db) -> None:
     mis = await factories.client(db, client_type="MIS", broker_scope="connection:read")
     key = await factories.connection(db, client_id=mis.id)
     clinic = await factories.client(db, access_type="BROKER")
@@ -557,20 +559,20 @@ async def test_if_match_names_the_version_to_delete(
         assert await events_of(http, connection, headers) == []
 
 
-async def test_a_version_is_looked_at_only_where_there_is_a_connection(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_connection_is_404_whatever_if_match_says(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     missing = factories.Connection(uuid4(), connection.client_id, connection.consumer_id, "")
     assert error_of(await DELETE.call(http, missing, headers | {"If-Match": '"9"'})) == NOT_FOUND
 
 
-async def test_of_several_deletions_exactly_one_deletes(http: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_deletions_one_succeeds(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     answers = await asyncio.gather(*(DELETE.call(http, connection, headers) for _ in range(6)))
     assert sorted(answer.status_code for answer in answers) == [200] + [404] * 5
     assert len(await events_of(http, connection, headers)) == 1
 
 
-async def test_after_a_deletion_nothing_happens_to_it_any_more(http: httpx.AsyncClient, db: Db) -> None:
+async def test_no_change_follows_the_deletion_of_a_connection(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     bodies = [{"redirect_uri": f"https://racer-{number}.example.com/"} for number in range(6)]
     updates = [http.patch(connection.path, json=body, headers=headers) for body in bodies]
@@ -595,7 +597,7 @@ async def events_of(
     return events
 
 
-async def test_a_change_is_told_with_who_made_it(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_shows_a_change_with_its_actor(http: httpx.AsyncClient, db: Db) -> None:
     scopes = "connection:read connection:write"
     mis = await factories.client(db, client_type="MIS", broker_scope=scopes)
     key = await factories.connection(db, client_id=mis.id)
@@ -643,7 +645,7 @@ async def a_life(
     return answers
 
 
-async def test_the_newest_comes_first_and_a_deletion_is_the_last_that_is_told(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_is_newest_first_and_ends_with_the_deletion(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     other, other_headers = await own(db)
     answers = await a_life(http, connection, headers)
@@ -661,7 +663,7 @@ async def test_the_newest_comes_first_and_a_deletion_is_the_last_that_is_told(ht
     assert moments == sorted(moments, reverse=True)
 
 
-async def test_history_has_pages(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_is_paged(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     await a_life(http, connection, headers)
     every = await events_of(http, connection, headers)
@@ -676,7 +678,7 @@ async def test_history_has_pages(http: httpx.AsyncClient, db: Db) -> None:
         }
 
 
-async def test_a_deletion_tells_what_was_deleted(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_shows_the_values_of_a_deleted_connection(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     await DELETE.call(http, connection, headers)
     (event,) = await events_of(http, connection, headers)
@@ -689,7 +691,7 @@ async def test_a_deletion_tells_what_was_deleted(http: httpx.AsyncClient, db: Db
     }
 
 
-async def test_history_is_silent_about_secrets(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_shows_no_secrets(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     answers = await a_life(http, connection, headers)
     secrets = [connection.secret, *(answer.json()["data"]["secret"] for answer in answers[1:3])]
@@ -711,7 +713,7 @@ async def imported(db: Db, client_id: UUID, secret: str) -> None:
     await snapshots.import_snapshot(db, snapshot, actor=Actor(request_id="an import"), policy=Policy())
 
 
-async def test_what_an_import_did_is_told_without_the_secrets_of_its_file(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_shows_an_import_without_secrets(http: httpx.AsyncClient, db: Db) -> None:
     owner = await factories.client(db)
     for secret in ("first-secret-of-a-file-1111", "second-secret-of-a-file-2222"):
         await imported(db, owner.id, secret)
@@ -730,21 +732,21 @@ async def test_what_an_import_did_is_told_without_the_secrets_of_its_file(http: 
     assert "of-a-file" not in response.text
 
 
-async def test_a_connection_to_which_nothing_happened_has_an_empty_history(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_connection_without_changes_has_an_empty_history(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     response = await HISTORY.call(http, connection, headers)
     assert (response.status_code, response.json()["data"]) == (200, [])
     assert response.json()["paging"]["total_entries"] == 0
 
 
-async def test_past_the_end_of_a_deleted_ones_history_is_an_empty_page(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_page_past_the_end_of_a_deleted_connections_history_is_empty(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     await DELETE.call(http, connection, headers)
     response = await http.get(f"{connection.path}/history?page=2", headers=headers)
     assert (response.status_code, response.json()["data"]) == (200, [])
 
 
-async def test_the_history_of_a_deleted_connection_is_still_its_clients_alone(
+async def test_history_of_a_deleted_connection_is_shown_only_to_its_client(
     http: httpx.AsyncClient, db: Db, nhs: dict[str, str]
 ) -> None:
     connection, headers = await own(db)
@@ -758,9 +760,7 @@ async def test_the_history_of_a_deleted_connection_is_still_its_clients_alone(
 
 
 @pytest.mark.parametrize("action", ["client.update", "user_role.create", "approval.update"])
-async def test_what_happened_to_something_else_of_the_client_is_no_history_of_a_connection(
-    http: httpx.AsyncClient, db: Db, action: str
-) -> None:
+async def test_history_has_only_events_of_connections(http: httpx.AsyncClient, db: Db, action: str) -> None:
     owner = await factories.client(db)
     subject_id = owner.id if action == "client.update" else uuid4()
     await db.execute(
@@ -799,7 +799,7 @@ async def check(http: httpx.AsyncClient, db: Db, uri: str) -> dict[str, Any]:
         ("http://localhost:3000/cb", ["scheme", "non_public_host"], None),
     ],
 )
-async def test_an_address_is_judged(
+async def test_a_redirect_uri_is_checked(
     http: httpx.AsyncClient, db: Db, uri: str, reasons: list[str], suggestion: str | None
 ) -> None:
     assert await check(http, db, uri) == {"accepted": not reasons, "reasons": reasons, "suggestion": suggestion}
@@ -810,7 +810,7 @@ async def test_an_address_is_judged(
     ["https://ok.example.com/cb", "https://OK.example.com/", "http://ok.example.com/", "https://a.example.com/#", "x",
      "https://127.0.0.1/", "https://u@a.example.com/", "https://a.example.com//x?state=1&state=2", "https://", ""],
 )  # fmt: skip
-async def test_the_check_says_what_an_update_would_say(http: httpx.AsyncClient, db: Db, uri: str) -> None:
+async def test_a_check_answers_as_an_update_would(http: httpx.AsyncClient, db: Db, uri: str) -> None:
     connection, headers = await own(db)
     judged = await check(http, db, uri)
     updated = await http.patch(connection.path, json={"redirect_uri": uri}, headers=headers)
@@ -830,12 +830,12 @@ async def test_a_check_changes_nothing(http: httpx.AsyncClient, db: Db) -> None:
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES + ADMINISTRATIVE_TYPES)
-async def test_any_valid_token_may_check(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_a_check_requires_only_a_valid_token(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
     headers = await caller(db, await factories.client(db, client_type=client_type), scope=None)
     assert (await http.post(CHECK, json=NEW, headers=headers)).status_code == 200
 
 
-async def test_a_check_wants_a_valid_token_before_it_reads_the_body(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_check_requires_a_valid_token_before_it_reads_the_body(http: httpx.AsyncClient, db: Db) -> None:
     brokered = await caller(db, await factories.client(db, access_type="BROKER"))
     expired = bearer(await factories.token(db, client=await factories.client(db), expires_in=0))
     for headers in ({}, bearer("no-such-token"), brokered, expired):
@@ -848,6 +848,6 @@ async def test_a_check_wants_a_valid_token_before_it_reads_the_body(http: httpx.
      (b'{"redirect_uri": "https://x.com", "client_id": "x"}', 422), (b"", 400), (b"{", 400),
      (b'{"redirect_uri": "\\ud800"}', 400), pytest.param(b" " * 70_000, 413, id="large")],
 )  # fmt: skip
-async def test_a_check_wants_one_text(http: httpx.AsyncClient, db: Db, content: bytes, status: int) -> None:
+async def test_a_check_requires_one_string(http: httpx.AsyncClient, db: Db, content: bytes, status: int) -> None:
     headers = await caller(db, await factories.client(db)) | {"Content-Type": "application/json"}
     assert (await http.post(CHECK, content=content, headers=headers)).status_code == status

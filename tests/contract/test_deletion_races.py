@@ -46,19 +46,19 @@ async def during_deletion(
     return answer
 
 
-async def test_a_code_is_redeemed_or_ends_with_the_connection(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_code_is_redeemed_or_deleted_with_the_connection(http: httpx.AsyncClient, db: Db, world: World) -> None:
     code = await oauth_world.code_of(http, db, world)
     assert refusal(await during_deletion(db, world.link, exchange(http, world, code))) == WRONG_CLIENT
 
 
-async def test_nothing_is_refreshed_through_a_connection_that_is_going(
+async def test_a_connection_that_is_being_deleted_refreshes_no_token(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     _, value = await oauth_world.tokens_of(http, db, world)
     assert refusal(await during_deletion(db, world.link, refresh(http, world, value))) == WRONG_CLIENT
 
 
-async def test_a_public_client_refreshes_nothing_through_a_connection_that_is_going(
+async def test_a_connection_that_is_being_deleted_refreshes_no_token_of_a_public_client(
     http: httpx.AsyncClient, db: Db, server: Server
 ) -> None:
     app = await granting.party(db, is_public=True)
@@ -72,18 +72,14 @@ async def test_a_public_client_refreshes_nothing_through_a_connection_that_is_go
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
-async def test_no_code_is_issued_through_a_connection_that_is_going(
-    http: httpx.AsyncClient, db: Db, world: World
-) -> None:
+async def test_a_connection_that_is_being_deleted_issues_no_code(http: httpx.AsyncClient, db: Db, world: World) -> None:
     session = await oauth_world.session_of(db, world)
     answer = await during_deletion(db, world.link, oauth_world.authorize(http, world, session))
     assert refusal(answer) == WRONG_ADDRESS
     assert await db.fetchval("SELECT count(*) FROM apps WHERE client_id = $1", world.clinic.id) == 0
 
 
-async def test_a_deletion_waits_for_a_code_that_is_being_redeemed_and_ends_what_it_gave(
-    http: httpx.AsyncClient, db: Db
-) -> None:
+async def test_a_deletion_waits_for_a_code_exchange_and_revokes_its_tokens(http: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db, is_brokered=False)
     code = await oauth_world.code_of(http, db, world)
     headers = bearer(await factories.token(db, client=world.clinic, scope="connection:delete"))

@@ -139,7 +139,7 @@ def test_the_probes_of_both_listeners_are_described() -> None:
     assert described(health_routes.ROUTES) <= described(app.INTERNAL)
 
 
-def test_every_operation_says_what_it_is() -> None:
+def test_every_operation_has_an_id_a_summary_and_a_description() -> None:
     identifiers = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(identifiers)) == len(identifiers)
     for _, path, operation in operations():
@@ -353,9 +353,7 @@ async def people(http: httpx.AsyncClient, db: Db) -> People:
 
 
 @pytest.mark.parametrize("name", [name for name, operation in OPERATIONS.items() if operation.get("x-required-scopes")])
-async def test_the_scope_that_is_described_is_the_one_that_is_wanted(
-    http: httpx.AsyncClient, db: Db, people: People, name: str
-) -> None:
+async def test_the_described_scope_is_required(http: httpx.AsyncClient, db: Db, people: People, name: str) -> None:
     (scope,) = OPERATIONS[name]["x-required-scopes"]
     caller = await factories.client(db, client_type="NHS")
     others = " ".join(set(ALL_SCOPES.split()) - {scope})
@@ -365,7 +363,7 @@ async def test_the_scope_that_is_described_is_the_one_that_is_wanted(
 
 
 @pytest.mark.parametrize("name", ["listOwnRoles", "checkRedirectUri"])
-async def test_where_no_scope_is_described_none_is_wanted(db: Db, people: People, name: str) -> None:
+async def test_without_a_described_scope_none_is_required(db: Db, people: People, name: str) -> None:
     caller = bearer(await factories.token(db, client=await factories.client(db), scope=""))
     assert await people.sender(name, caller, json=NEW if name == "checkRedirectUri" else None) == 200
     assert await people.sender(name, {}) == 401
@@ -491,7 +489,7 @@ def exchange(server: Server, request: bytes) -> httpx.Response:
     return httpx.Response(int(status.split()[1]), headers=[f.partition(": ")[::2] for f in fields], text=body)
 
 
-def test_what_is_no_http_is_described(server: Server) -> None:
+def test_input_that_is_not_http_is_described(server: Server) -> None:
     response = exchange(server, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")
     assert response.status_code == 400
     for _, _, operation in operations():
@@ -543,20 +541,20 @@ async def test_the_other_answers_are_described(http: httpx.AsyncClient) -> None:
 # How it is served
 
 
-async def test_it_is_served_as_json_with_the_server_that_it_came_from(http: httpx.AsyncClient) -> None:
+async def test_the_description_is_served_as_json_with_its_own_server(http: httpx.AsyncClient) -> None:
     response = await http.get("/openapi.json")
     assert response.headers["content-type"] == "application/json"
     assert response.json() == DOCUMENT
     assert response.json()["servers"] == [{"url": "/"}]
 
 
-def test_behind_a_proxy_it_names_the_public_address() -> None:
+def test_behind_a_proxy_the_description_names_the_public_url() -> None:
     described = json.loads(document.render("https://mithril.example.com/").content)
     assert described["servers"] == [{"url": "https://mithril.example.com"}]
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/docs.js"])
-async def test_what_a_browser_has_is_not_sent_again(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_cached_description_is_answered_with_304(http: httpx.AsyncClient, path: str) -> None:
     entity_tag = (await http.get(path)).headers["etag"]
     for known in (entity_tag, f'"other", W/{entity_tag}', "*"):
         again = await http.get(path, headers={"If-None-Match": known})
@@ -567,14 +565,14 @@ async def test_what_a_browser_has_is_not_sent_again(http: httpx.AsyncClient, pat
 # The page
 
 
-async def test_the_page_is_made_of_files_that_are_served(http: httpx.AsyncClient) -> None:
+async def test_the_files_of_the_docs_page_are_served(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     named = set(re.findall(r'(?:src|href)="docs/([^"]+)"', page.text))
     assert named == files.NAMES
 
 
-async def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(http: httpx.AsyncClient) -> None:
+async def test_the_docs_page_loads_no_foreign_files_and_runs_no_inline_script(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
     policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -588,6 +586,6 @@ async def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(h
     "name",
     ["docs.html", "public.yaml", "swagger-ui.js", "..%2Fpublic.yaml", "%2e%2e/public.yaml", "%00", ""],
 )
-def test_no_other_file_is_served(server: Server, name: str) -> None:
+def test_only_the_listed_files_are_served(server: Server, name: str) -> None:
     request = f"GET /docs/{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     assert exchange(server, request.encode()).status_code == 404

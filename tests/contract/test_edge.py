@@ -26,7 +26,7 @@ async def test_an_unknown_path_is_not_found_in_the_envelope(http: httpx.AsyncCli
     }
 
 
-async def test_an_unknown_method_says_which_there_are(http: httpx.AsyncClient) -> None:
+async def test_a_405_names_the_allowed_methods(http: httpx.AsyncClient) -> None:
     response = await http.put("/api/clients/a/connections/b", json={})
     assert response.status_code == 405
     assert "PATCH" in response.headers["allow"].split(", ")
@@ -40,7 +40,7 @@ async def test_the_callers_request_id_is_kept(http: httpx.AsyncClient, request_i
 
 
 @pytest.mark.parametrize("request_id", ["x" * 19, "y" * 201, "ї" * 20, ""])
-async def test_an_unfit_request_id_is_replaced(http: httpx.AsyncClient, request_id: str) -> None:
+async def test_an_invalid_request_id_is_replaced(http: httpx.AsyncClient, request_id: str) -> None:
     response = await http.get("/healthz", headers=[(b"X-Request-ID", request_id.encode())])
     given = request_id.encode()
     assert response.headers["x-request-id"].encode() != given
@@ -53,7 +53,7 @@ async def test_two_request_ids_are_replaced_by_one(http: httpx.AsyncClient) -> N
     assert response.headers["x-request-id"] not in ("a" * 20, "b" * 20)
 
 
-async def test_a_token_in_a_path_is_not_repeated(http: httpx.AsyncClient) -> None:
+async def test_a_token_in_a_path_is_masked(http: httpx.AsyncClient) -> None:
     for path in (
         "/admin/tokens/s3cr3t-value/verify",
         "/admin/tokens/s3cr3t-value/user",
@@ -65,7 +65,7 @@ async def test_a_token_in_a_path_is_not_repeated(http: httpx.AsyncClient) -> Non
         assert "***" in response.json()["meta"]["url"]
 
 
-async def test_answers_are_not_for_caches_frames_or_sniffing(http: httpx.AsyncClient) -> None:
+async def test_answers_forbid_caching_framing_and_sniffing(http: httpx.AsyncClient) -> None:
     headers = (await http.get("/healthz")).headers
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
@@ -98,7 +98,7 @@ def keyed_server(postgres: str) -> Iterator[Server]:
         yield running
 
 
-async def test_the_internal_listener_wants_its_key_where_one_is_set(keyed_server: Server) -> None:
+async def test_the_internal_listener_requires_its_key_when_one_is_set(keyed_server: Server) -> None:
     async with httpx.AsyncClient(base_url=keyed_server.internal_url) as client:
         refused = [
             await client.get("/admin/clients"),

@@ -82,7 +82,7 @@ async def test_wrong_secrets_are_answered_until_the_quota_is_used_up(http: httpx
     assert refused.headers["ratelimit"] == f'"client";r=0;t={refused.headers["retry-after"]}'
 
 
-async def test_a_right_secret_is_not_tried_either_until_the_time_is_over(
+async def test_beyond_the_quota_a_correct_secret_is_refused_until_the_window_ends(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     code = await oauth_world.code_of(http, db, world)
@@ -93,7 +93,9 @@ async def test_a_right_secret_is_not_tried_either_until_the_time_is_over(
     assert (await oauth_world.exchange(http, world, code)).status_code == 201
 
 
-async def test_other_clients_and_other_addresses_go_on(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_other_clients_and_other_ip_addresses_are_not_limited(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     neighbour = await oauth_world.make(db)
     codes = [await oauth_world.code_of(http, db, each) for each in (world, neighbour)]
     for _ in range(4):
@@ -103,22 +105,22 @@ async def test_other_clients_and_other_addresses_go_on(http: httpx.AsyncClient, 
     assert (await oauth_world.exchange(http, world, codes[0])).status_code == 201
 
 
-async def test_an_address_that_tries_many_clients_is_stopped(http: httpx.AsyncClient) -> None:
+async def test_an_ip_address_that_tries_many_clients_is_limited(http: httpx.AsyncClient) -> None:
     statuses = [(await guess(http, uuid4())).status_code for _ in range(8)]
     assert statuses == [401] * 6 + [429] * 2
 
 
-async def test_all_nodes_count_together(http: httpx.AsyncClient, other: httpx.AsyncClient, world: World) -> None:
+async def test_all_nodes_share_the_counters(http: httpx.AsyncClient, other: httpx.AsyncClient, world: World) -> None:
     nodes = [http, other, http, other, http]
     assert [(await guess(node, world.clinic.id)).status_code for node in nodes] == [401, 401, 401, 429, 429]
 
 
-async def test_guesses_at_the_same_moment_are_all_counted(http: httpx.AsyncClient, world: World) -> None:
+async def test_simultaneous_guesses_are_all_counted(http: httpx.AsyncClient, world: World) -> None:
     answers = await asyncio.gather(*(guess(http, world.clinic.id) for _ in range(12)))
     assert sorted(each.status_code for each in answers).count(401) == 3
 
 
-async def test_good_requests_are_never_limited_and_cost_no_statement(
+async def test_successful_requests_are_never_limited_and_cost_no_statement(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     for _ in range(8):
@@ -127,14 +129,16 @@ async def test_good_requests_are_never_limited_and_cost_no_statement(
     assert await db.fetch("SELECT key FROM attempts WHERE starts_with(key, 'refused')") == []
 
 
-async def test_what_comes_with_the_right_secret_is_no_guess(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_refusal_with_a_correct_secret_is_not_counted(http: httpx.AsyncClient, db: Db, world: World) -> None:
     statuses = [(await oauth_world.exchange(http, world, "no-such-code")).status_code for _ in range(8)]
     assert statuses == [401] * 8
     assert await db.fetch("SELECT key FROM attempts WHERE starts_with(key, 'refused')") == []
 
 
 @pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"])
-async def test_the_standard_routes_say_it_in_their_own_words(http: httpx.AsyncClient, world: World, path: str) -> None:
+async def test_the_standard_routes_answer_429_in_their_own_format(
+    http: httpx.AsyncClient, world: World, path: str
+) -> None:
     form = {"client_id": str(world.clinic.id), "client_secret": "wrong", "token": "x", "grant_type": "refresh_token"}
     answers = [await http.post(path, data=form) for _ in range(4)]
     assert [each.status_code for each in answers] == [401, 401, 401, 429]
@@ -143,14 +147,16 @@ async def test_the_standard_routes_say_it_in_their_own_words(http: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("action", ["init_factor", "approve_factor", "update_password"])
-async def test_tokens_of_the_second_factor_cannot_be_guessed_for_long(http: httpx.AsyncClient, action: str) -> None:
+async def test_guessing_tokens_of_the_second_factor_is_limited(http: httpx.AsyncClient, action: str) -> None:
     url = f"/oauth/users/actions/{action}"
     headers = {"Authorization": "Bearer guessed"}
     statuses = [(await http.post(url, json={}, headers=headers)).status_code for _ in range(8)]
     assert statuses == [401] * 6 + [429] * 2
 
 
-async def test_logins_are_stopped_after_the_pause_of_the_person(http: httpx.AsyncClient, world: World) -> None:
+async def test_failed_logins_are_also_limited_after_the_pause_of_the_user(
+    http: httpx.AsyncClient, world: World
+) -> None:
     statuses = [(await oauth_world.login(http, world, password="wrong")).status_code for _ in range(8)]
     assert statuses == [401] * 6 + [429] * 2
 

@@ -48,7 +48,7 @@ async def test_an_unexpected_exception_is_a_neutral_500(
     assert str(failure["exc_info"]) == "a private detail"
 
 
-async def test_a_row_that_somebody_holds_is_503_and_nothing_half_written(
+async def test_a_locked_row_is_503_and_changes_nothing(
     server: Server, db: Db, target: tuple[factories.Connection, str]
 ) -> None:
     connection, token = target

@@ -72,7 +72,7 @@ async def _state(db: Db) -> list[Any]:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a@evil.example", "evil.example/path", "[::1"])
-async def test_a_forged_host_reaches_no_address_where_the_own_one_is_known(public_server: Server, host: str) -> None:
+async def test_a_forged_host_is_in_no_url_when_the_public_url_is_set(public_server: Server, host: str) -> None:
     """With MITHRIL_PUBLIC_URL nothing that is shown comes from the request."""
     headers = {
         "Host": host,
@@ -94,7 +94,7 @@ def public_server(postgres: str) -> Iterator[Server]:
         yield it
 
 
-async def test_headers_of_a_proxy_that_nobody_named_count_for_nothing(server: Server, db: Db) -> None:
+async def test_headers_of_an_untrusted_proxy_are_ignored(server: Server, db: Db) -> None:
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "Forwarded": "for=203.0.113.9"}

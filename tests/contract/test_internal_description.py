@@ -53,7 +53,7 @@ def test_every_route_is_described_and_every_described_operation_has_a_route() ->
     assert {(method, path) for method, path, _ in described.operations()} == routes
 
 
-def test_every_operation_says_what_it_is() -> None:
+def test_every_operation_has_an_id_a_summary_and_a_description() -> None:
     identifiers = [operation["operationId"] for _, _, operation in described.operations()]
     assert len(set(identifiers)) == len(identifiers)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
@@ -79,7 +79,9 @@ def test_every_answer_in_the_envelope_has_an_example_and_examples_match() -> Non
             described.validator(node["schema"]).validate(each["value"])
 
 
-async def test_it_is_served_on_the_internal_listener_only(server: Server, internal: httpx.AsyncClient) -> None:
+async def test_the_internal_description_is_served_on_the_internal_listener_only(
+    server: Server, internal: httpx.AsyncClient
+) -> None:
     assert (await internal.get("/openapi.json")).json() == DOCUMENT
     assert (await internal.get("/docs")).status_code == 200
     async with httpx.AsyncClient(base_url=server.url) as public:

@@ -69,7 +69,7 @@ async def test_a_right_password_gives_a_session(http: httpx.AsyncClient, world: 
     assert (await authorize(http, world, body["data"]["value"])).status_code == 201
 
 
-async def test_a_login_to_change_the_password_gives_a_token_for_that_alone(
+async def test_a_login_to_change_the_password_issues_a_token_for_that_only(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", world.user_id)
@@ -81,11 +81,11 @@ async def test_a_login_to_change_the_password_gives_a_token_for_that_alone(
     assert refusal(await authorize(http, world, data["value"])) == (401, "access_denied", "Access denied")
 
 
-async def test_the_letter_case_of_an_address_does_not_matter(http: httpx.AsyncClient, world: World) -> None:
+async def test_the_letter_case_of_an_email_does_not_matter(http: httpx.AsyncClient, world: World) -> None:
     assert (await login(http, world, email=world.email.upper())).status_code == 201
 
 
-async def test_a_session_ends_the_older_ones_of_the_same_person_and_client(
+async def test_a_login_revokes_the_older_sessions_of_the_same_user_and_client(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     other = await oauth_world.make(db)
@@ -96,7 +96,7 @@ async def test_a_session_ends_the_older_ones_of_the_same_person_and_client(
     assert (await authorize(http, other, foreign.json()["data"]["value"])).status_code == 201
 
 
-async def test_a_second_factor_comes_before_a_session(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_second_factor_is_required_before_a_session(http: httpx.AsyncClient, db: Db, world: World) -> None:
     await db.execute("INSERT INTO authentication_factors (user_id, type) VALUES ($1, 'SMS')", world.user_id)
     body = (await login(http, world)).json()
     assert body["urgent"] == {"next_step": "REQUEST_FACTOR"}
@@ -125,13 +125,11 @@ async def test_all_missing_fields_are_named_at_once(http: httpx.AsyncClient, wor
 
 
 @pytest.mark.parametrize(("email", "rule"), [("a\0@b.example", "format"), ("a" * 256, "length")])
-async def test_an_address_that_nobody_can_have_is_refused(
-    http: httpx.AsyncClient, world: World, email: str, rule: str
-) -> None:
+async def test_an_impossible_email_is_refused(http: httpx.AsyncClient, world: World, email: str, rule: str) -> None:
     assert invalid(await login(http, world, email=email)) == {"$.email": [rule]}
 
 
-async def test_the_client_is_checked_before_the_person(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_the_client_is_checked_before_the_user(http: httpx.AsyncClient, db: Db, world: World) -> None:
     nobody = {"email": "nobody@clinic.example", "scope": "no:such"}
     for client_id in ("no-uuid", str(uuid4())):
         assert refusal(await login(http, world, client_id=client_id, **nobody)) == WRONG_CLIENT
@@ -143,7 +141,9 @@ async def test_the_client_is_checked_before_the_person(http: httpx.AsyncClient, 
     assert refusal(await login(http, world, **nobody)) == (401, "access_denied", "Client is blocked.")
 
 
-async def test_unknown_wrong_and_blocked_cannot_be_told_apart(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_unknown_user_wrong_password_and_blocked_user_get_the_same_answer(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     _, without_password = await oauth_world.person(db, password_hash=None)
     for email in ("nobody@clinic.example", world.email, without_password):
         assert refusal(await login(http, world, email=email, password="wrong", scope="no:such")) == WRONG
@@ -151,7 +151,9 @@ async def test_unknown_wrong_and_blocked_cannot_be_told_apart(http: httpx.AsyncC
     assert refusal(await login(http, world, password="wrong")) == WRONG
 
 
-async def test_who_knows_the_password_is_told_more_in_its_order(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_with_a_correct_password_each_refusal_is_named_in_its_order(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     """Every step is wrong in all that comes after it as well."""
     wrong = {"scope": "no:such"}
     cabinet = await factories.client(db, client_type="CABINET")
@@ -177,7 +179,7 @@ async def test_who_knows_the_password_is_told_more_in_its_order(http: httpx.Asyn
 # What stops a guesser
 
 
-async def test_the_eleventh_attempt_is_refused_even_with_the_right_password(
+async def test_the_eleventh_attempt_is_refused_even_with_the_correct_password(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     other = await oauth_world.make(db)
@@ -187,19 +189,19 @@ async def test_the_eleventh_attempt_is_refused_even_with_the_right_password(
     assert (await login(http, other)).status_code == 201
 
 
-async def test_an_unknown_person_is_locked_out_like_a_known_one(http: httpx.AsyncClient, world: World) -> None:
+async def test_an_unknown_user_is_locked_out_like_a_known_one(http: httpx.AsyncClient, world: World) -> None:
     answers = [await login(http, world, email="nobody@clinic.example") for _ in range(ATTEMPTS + 1)]
     assert [refusal(answer) for answer in answers] == [WRONG] * ATTEMPTS + [TOO_MANY]
 
 
-async def test_the_pause_ends(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_logins_succeed_after_the_pause(http: httpx.AsyncClient, db: Db, world: World) -> None:
     await fail(http, world, ATTEMPTS)
     assert refusal(await login(http, world)) == TOO_MANY
     await db.execute("UPDATE attempts SET started_at = started_at - interval '10 minutes'")
     assert (await login(http, world)).status_code == 201
 
 
-async def test_a_right_password_begins_the_count_anew(http: httpx.AsyncClient, world: World) -> None:
+async def test_a_correct_password_resets_the_counter(http: httpx.AsyncClient, world: World) -> None:
     await fail(http, world, ATTEMPTS - 1)
     assert (await login(http, world)).status_code == 201
     await fail(http, world, ATTEMPTS - 1)
@@ -207,19 +209,19 @@ async def test_a_right_password_begins_the_count_anew(http: httpx.AsyncClient, w
 
 
 @pytest.mark.slow
-async def test_one_address_cannot_try_many_persons(http: httpx.AsyncClient, world: World) -> None:
+async def test_one_ip_address_cannot_try_many_users(http: httpx.AsyncClient, world: World) -> None:
     for number in range(PER_ADDRESS):
         assert refusal(await login(http, world, email=f"person-{number}@guess.example")) == WRONG
     assert refusal(await login(http, world, email="one-more@guess.example")) == TOO_MANY
     assert refusal(await login(http, world)) == TOO_MANY
 
 
-async def test_right_passwords_do_not_use_up_an_address(http: httpx.AsyncClient, world: World) -> None:
+async def test_correct_passwords_do_not_count_against_an_ip_address(http: httpx.AsyncClient, world: World) -> None:
     for _ in range(PER_ADDRESS + 2):
         assert (await login(http, world)).status_code == 201
 
 
-async def test_attempts_at_the_same_moment_are_all_counted(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_simultaneous_attempts_are_all_counted(http: httpx.AsyncClient, db: Db, world: World) -> None:
     answers = await asyncio.gather(*(login(http, world, password="wrong") for _ in range(2 * ATTEMPTS)))
     told = [refusal(answer) for answer in answers]
     assert (told.count(WRONG), told.count(TOO_MANY)) == (ATTEMPTS, ATTEMPTS)
@@ -227,7 +229,9 @@ async def test_attempts_at_the_same_moment_are_all_counted(http: httpx.AsyncClie
     assert ATTEMPTS <= counted <= 2 * ATTEMPTS  # what comes once there are too many is refused without counting
 
 
-async def test_right_passwords_at_the_same_moment_are_no_failures(http: httpx.AsyncClient, world: World) -> None:
+async def test_simultaneous_correct_passwords_are_not_counted_as_failures(
+    http: httpx.AsyncClient, world: World
+) -> None:
     await fail(http, world, ATTEMPTS - 1)
     answers = await asyncio.gather(*(login(http, world) for _ in range(PER_ADDRESS + 2)))
     assert {answer.status_code for answer in answers} == {201}
@@ -235,7 +239,7 @@ async def test_right_passwords_at_the_same_moment_are_no_failures(http: httpx.As
     assert refusal(await login(http, world)) == TOO_MANY
 
 
-async def test_a_right_guess_among_too_many_at_the_same_moment_is_not_accepted(
+async def test_a_correct_guess_among_too_many_simultaneous_ones_is_refused(
     http: httpx.AsyncClient, db: Db, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The right one is on its way before the first wrong one, and judged after the last."""
@@ -257,7 +261,7 @@ async def test_a_right_guess_among_too_many_at_the_same_moment_is_not_accepted(
     assert await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}") == ATTEMPTS
 
 
-async def test_an_unknown_person_costs_what_a_wrong_password_does(
+async def test_an_unknown_user_costs_the_same_time_as_a_wrong_password(
     http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told by the hashes that are compared with, as a clock would tell of the machine's other work."""
@@ -275,7 +279,7 @@ async def test_an_unknown_person_costs_what_a_wrong_password_does(
     assert len({str(argon2.extract_parameters(each)) for each in compared}) == 1
 
 
-def test_the_hash_that_stands_in_for_nobodys_costs_what_a_real_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_random_hash_of_an_unknown_user_costs_as_much_as_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security, "_PASSWORDS", argon2.PasswordHasher())
     random, real = security.random_hash(), security.hash_password(PASSWORD)
     assert argon2.extract_parameters(random) == argon2.extract_parameters(real)
@@ -283,6 +287,6 @@ def test_the_hash_that_stands_in_for_nobodys_costs_what_a_real_one_does(monkeypa
         argon2.PasswordHasher().verify(random, PASSWORD)
 
 
-def test_nobody_has_the_password_that_stands_in_for_nobodys() -> None:
+def test_no_password_matches_the_random_hash() -> None:
     assert not users._is_password("", None)
     assert not users._is_password(PASSWORD, None)

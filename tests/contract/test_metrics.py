@@ -50,13 +50,15 @@ async def test_no_label_repeats_a_path(http: httpx.AsyncClient, internal: httpx.
     assert "a-path-of-a-caller" not in (await internal.get("/metrics")).text
 
 
-async def test_openmetrics_is_to_be_had(internal: httpx.AsyncClient) -> None:
+async def test_metrics_are_available_as_openmetrics(internal: httpx.AsyncClient) -> None:
     response = await internal.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert list(openmetrics.text_string_to_metric_families(response.text))  # type: ignore[no-untyped-call]
 
 
-async def test_it_is_on_the_internal_listener_only_and_behind_its_key(http: httpx.AsyncClient, postgres: str) -> None:
+async def test_metrics_are_on_the_internal_listener_only_and_require_its_key(
+    http: httpx.AsyncClient, postgres: str
+) -> None:
     assert (await http.get("/metrics")).status_code == 404
     with running_server(database_url=postgres, internal_key="the key of the gateway") as locked:
         async with httpx.AsyncClient(base_url=locked.internal_url) as gateway:
@@ -65,7 +67,7 @@ async def test_it_is_on_the_internal_listener_only_and_behind_its_key(http: http
             assert (await gateway.get("/metrics", headers=key)).status_code == 200
 
 
-async def test_workers_count_together(demo_home: Path) -> None:
+async def test_workers_share_the_metrics(demo_home: Path) -> None:
     with serving("--workers", "2", "--home", str(demo_home)) as process:
         for _ in range(40):  # a connection each, so that both have some
             async with httpx.AsyncClient(base_url=process.public) as http:

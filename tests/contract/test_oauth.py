@@ -71,7 +71,7 @@ async def test_login_approval_exchange_call_refresh_and_logout(http: httpx.Async
     assert refusal(ended) == (401, "token_expired", "Token expired.")
 
 
-def test_the_flow_works_with_the_rows_of_the_demo(postgres: str) -> None:
+def test_the_flow_works_with_the_demo_data(postgres: str) -> None:
     clinic, key = {"client_id": "1380df72-275a-11e7-93ae-92361f002671"}, "uXhEczJ56adsfh3Ri9SUkc4en"
     person = {"email": "owner@clinic.example", "password": "Demo-Password-1"}
     front = {"client_id": "e2e1d2c8-9bac-43c6-adef-83239940b30a", "scope": "app:authorize"}
@@ -109,9 +109,7 @@ async def import_demo(url: str) -> None:
     await db.close()
 
 
-async def test_nothing_that_was_handed_out_is_in_the_database_as_text(
-    http: httpx.AsyncClient, db: Db, world: World
-) -> None:
+async def test_no_issued_value_is_in_the_database_as_text(http: httpx.AsyncClient, db: Db, world: World) -> None:
     session = (await login(http, world)).json()["data"]["value"]
     code = (await authorize(http, world, session)).json()["data"]["value"]
     granted = (await exchange(http, world, code)).json()["data"]
@@ -127,7 +125,7 @@ async def test_nothing_that_was_handed_out_is_in_the_database_as_text(
 # POST /oauth/apps/authorize
 
 
-async def test_an_approval_gives_a_code_and_says_where_to_send_it(
+async def test_an_authorization_issues_a_code_and_names_the_redirect_uri(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     began = int(time.time())
@@ -160,7 +158,7 @@ async def test_an_approval_grows_and_never_shrinks(http: httpx.AsyncClient, db: 
     assert {(event["actor_user_id"], event["actor_client_id"]) for event in events} == {(world.user_id, world.front.id)}
 
 
-async def test_approvals_at_the_same_moment_lose_nothing(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_simultaneous_approvals_keep_all_scopes(http: httpx.AsyncClient, db: Db, world: World) -> None:
     scopes = oauth_world.CLINIC_SCOPE.split()
     session = await oauth_world.session_of(db, world)
     answers = await asyncio.gather(*(authorize(http, world, session, scope=scope) for scope in scopes))
@@ -175,7 +173,7 @@ async def test_global_roles_count_too(http: httpx.AsyncClient, db: Db, world: Wo
     assert await oauth_world.code_of(http, db, world)
 
 
-async def test_the_person_of_the_body_is_not_asked_for(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_the_user_id_of_the_body_is_ignored(http: httpx.AsyncClient, db: Db, world: World) -> None:
     other, _ = await oauth_world.person(db)
     session = await oauth_world.session_of(db, world)
     response = await authorize(http, world, session, user_id=str(other))
@@ -242,18 +240,20 @@ async def test_fields_of_an_approval_are_named_without_the_wrapper(
         "https://mis.example.com/callback",
     ],
 )
-async def test_only_the_very_address_is_right(http: httpx.AsyncClient, db: Db, world: World, address: str) -> None:
+async def test_only_the_exact_redirect_uri_is_accepted(
+    http: httpx.AsyncClient, db: Db, world: World, address: str
+) -> None:
     session = await oauth_world.session_of(db, world)
     response = await authorize(http, world, session, redirect_uri=address)
     assert refusal(response) == (401, "access_denied", WRONG_ADDRESS)
 
 
-async def test_no_address_holds_a_null_character(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_redirect_uri_with_a_null_character_is_refused(http: httpx.AsyncClient, db: Db, world: World) -> None:
     session = await oauth_world.session_of(db, world)
     assert invalid(await authorize(http, world, session, redirect_uri="\0")) == {"$.redirect_uri": ["format"]}
 
 
-def test_a_trusted_client_may_leave_out_the_scope(postgres: str) -> None:
+def test_a_trusted_client_may_omit_the_scope(postgres: str) -> None:
     with fresh_database(postgres) as url:
         world, session = asyncio.run(made(url))
         trusted = (str(world.clinic.id).upper(),)
@@ -276,7 +276,7 @@ async def made(url: str) -> tuple[World, str]:
 # The same on the internal listener
 
 
-async def test_the_internal_listener_takes_the_person_from_a_header(server: Server, db: Db, world: World) -> None:
+async def test_the_internal_listener_takes_the_user_from_a_header(server: Server, db: Db, world: World) -> None:
     other, _ = await oauth_world.person(db)
     app = {"client_id": str(world.clinic.id), "redirect_uri": ADDRESS, "scope": ASKED, "user_id": str(other)}
     async with httpx.AsyncClient(base_url=server.internal_url) as internal:
@@ -299,7 +299,7 @@ async def test_the_internal_listener_takes_the_person_from_a_header(server: Serv
     assert refusal(blocked) == (401, "user_blocked", "User blocked.")
 
 
-async def test_the_public_listener_knows_no_such_header(http: httpx.AsyncClient, world: World) -> None:
+async def test_the_public_listener_ignores_the_user_header(http: httpx.AsyncClient, world: World) -> None:
     app = {"client_id": str(world.clinic.id), "redirect_uri": ADDRESS, "scope": ASKED}
     response = await http.post(
         "/oauth/apps/authorize", json={"app": app}, headers={"X-Consumer-Id": str(world.user_id)}
@@ -357,7 +357,7 @@ async def test_each_refusal_of_a_code_in_its_order(http: httpx.AsyncClient, db: 
     assert refusal(await exchange(http, world, code)) == REVOKED
 
 
-async def test_no_other_kind_of_token_is_a_code(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_no_other_kind_of_token_is_accepted_as_a_code(http: httpx.AsyncClient, db: Db, world: World) -> None:
     access_token, refresh_token = await oauth_world.tokens_of(http, db, world)
     for value in (access_token, refresh_token):
         assert refusal(await exchange(http, world, value)) == NOT_FOUND
@@ -377,7 +377,7 @@ async def test_the_secret_of_another_connection_does_not_redeem_the_code(
     assert (await exchange(http, world, code)).status_code == 201
 
 
-async def test_the_previous_secret_works_as_long_as_it_lives(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_the_previous_secret_works_until_it_expires(http: httpx.AsyncClient, db: Db, world: World) -> None:
     statement = (
         "UPDATE connections SET previous_secret_digest = secret_digest, secret_digest = $2,"
         " previous_secret_expires_at = now() + $3::interval WHERE id = $1"
@@ -393,7 +393,9 @@ async def test_the_previous_secret_works_as_long_as_it_lives(http: httpx.AsyncCl
     assert refusal(await refresh(http, world, refresh_token)) == WRONG_CLIENT
 
 
-async def test_one_code_redeemed_by_many_at_once_works_once(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_of_simultaneous_redemptions_of_one_code_one_succeeds(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     code = await oauth_world.code_of(http, db, world)
     answers = await asyncio.gather(*(exchange(http, world, code) for _ in range(32)))
     used = (401, "access_denied", "Token has already been used.")
@@ -405,7 +407,7 @@ async def test_one_code_redeemed_by_many_at_once_works_once(http: httpx.AsyncCli
     assert sorted(row["name"] for row in names) == ["access_token", "refresh_token"]
 
 
-async def test_a_code_that_comes_again_ends_what_it_gave(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_reuse_of_a_code_revokes_its_tokens(http: httpx.AsyncClient, db: Db, world: World) -> None:
     code = await oauth_world.code_of(http, db, world)
     granted = (await exchange(http, world, code)).json()["data"]
     renewed = (await refresh(http, world, granted["details"]["refresh_token"])).json()["data"]["value"]
@@ -422,7 +424,7 @@ async def test_a_code_that_comes_again_ends_what_it_gave(http: httpx.AsyncClient
 # The address change bites
 
 
-async def test_a_code_for_an_address_that_has_moved_fails(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_code_for_a_changed_redirect_uri_is_refused(http: httpx.AsyncClient, db: Db, world: World) -> None:
     access_token, refresh_token = await oauth_world.tokens_of(http, db, world)
     code = await oauth_world.code_of(http, db, world)
     await move(http, world, access_token)
@@ -434,7 +436,7 @@ async def test_a_code_for_an_address_that_has_moved_fails(http: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("way", ["PATCH", "PUT"])
-async def test_a_code_stays_dead_when_the_address_comes_back(
+async def test_a_code_stays_revoked_when_the_redirect_uri_is_changed_back(
     http: httpx.AsyncClient, internal: httpx.AsyncClient, db: Db, world: World, way: str
 ) -> None:
     access_token, _ = await oauth_world.tokens_of(http, db, world)
@@ -450,7 +452,7 @@ async def test_a_code_stays_dead_when_the_address_comes_back(
     assert (await exchange(http, world, await oauth_world.code_of(http, db, world))).status_code == 201
 
 
-async def test_a_used_code_ends_what_it_gave_also_when_the_address_came_back(
+async def test_reuse_of_a_code_revokes_its_tokens_also_after_the_redirect_uri_was_changed_back(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     mover, _ = await oauth_world.tokens_of(http, db, world)
@@ -462,14 +464,16 @@ async def test_a_used_code_ends_what_it_gave_also_when_the_address_came_back(
     assert not await may_read(http, world, given)
 
 
-async def test_a_code_outlives_what_leaves_the_address_alone(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_change_that_keeps_the_redirect_uri_does_not_revoke_codes(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     access_token, _ = await oauth_world.tokens_of(http, db, world)
     code = await oauth_world.code_of(http, db, world)
     await move(http, world, access_token, ADDRESS)
     assert (await exchange(http, world, code)).status_code == 201
 
 
-async def test_the_new_address_works_at_once_and_the_old_one_no_longer(
+async def test_a_changed_redirect_uri_works_at_once_and_the_old_one_does_not(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     access_token, _ = await oauth_world.tokens_of(http, db, world)
@@ -485,7 +489,7 @@ async def test_the_new_address_works_at_once_and_the_old_one_no_longer(
 # POST /oauth/tokens, refresh_token
 
 
-async def test_a_refresh_token_gives_an_access_token_and_lives_on(
+async def test_a_refresh_token_issues_an_access_token_and_stays_active(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     access_token, refresh_token = await oauth_world.tokens_of(http, db, world)
@@ -530,9 +534,7 @@ async def test_a_refresh_is_never_wider_than_the_grant(http: httpx.AsyncClient, 
     assert renewed["details"]["scope"] == "legal_entity:read"
 
 
-async def test_a_refresh_is_narrowed_to_what_the_roles_still_allow(
-    http: httpx.AsyncClient, db: Db, world: World
-) -> None:
+async def test_a_refresh_is_narrowed_to_the_scope_of_the_roles(http: httpx.AsyncClient, db: Db, world: World) -> None:
     _, refresh_token = await oauth_world.tokens_of(http, db, world)
     await db.execute("DELETE FROM user_roles WHERE user_id = $1", world.user_id)
     await oauth_world.give_role(db, world.user_id, world.clinic.id, scope="legal_entity:read employee:read")
@@ -541,7 +543,7 @@ async def test_a_refresh_is_narrowed_to_what_the_roles_still_allow(
     assert refusal(await refresh(http, world, refresh_token)) == REVOKED
 
 
-async def test_a_refresh_is_narrowed_to_what_the_client_type_still_allows(
+async def test_a_refresh_is_narrowed_to_the_scope_of_the_client_type(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
     _, refresh_token = await oauth_world.tokens_of(http, db, world)
@@ -561,7 +563,7 @@ async def test_a_refresh_is_narrowed_to_what_the_client_type_still_allows(
         ("DELETE FROM apps WHERE client_id = $1", REVOKED),
     ],
 )
-async def test_blocking_and_revoking_bite_both_grants(
+async def test_blocking_and_revoking_stop_both_grants(
     http: httpx.AsyncClient, db: Db, world: World, statement: str, answer: tuple[int, str, str]
 ) -> None:
     _, refresh_token = await oauth_world.tokens_of(http, db, world)
@@ -571,7 +573,9 @@ async def test_blocking_and_revoking_bite_both_grants(
     assert refusal(await refresh(http, world, refresh_token)) == answer
 
 
-async def test_a_deleted_connection_ends_its_codes_and_tokens(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_deleting_a_connection_revokes_its_codes_and_tokens(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     await oauth_world.tokens_of(http, db, world)
     code = await oauth_world.code_of(http, db, world)
     await db.execute("DELETE FROM connections WHERE id = $1", world.link.id)
@@ -583,7 +587,7 @@ async def test_a_deleted_connection_ends_its_codes_and_tokens(http: httpx.AsyncC
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/oauth/tokens"])
-async def test_a_grant_is_named_and_known(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_missing_or_unknown_grant_type_is_refused(http: httpx.AsyncClient, path: str) -> None:
     async def attempt(document: object) -> tuple[int, str, str | None]:
         return refusal(await http.post(path, json=document))
 
@@ -600,7 +604,7 @@ async def test_a_grant_is_named_and_known(http: httpx.AsyncClient, path: str) ->
         assert await attempt({"token": {"grant_type": grant_type}}) == not_allowed
 
 
-async def test_the_grants_of_one_route_are_none_of_the_other(http: httpx.AsyncClient, world: World) -> None:
+async def test_each_route_accepts_only_its_own_grants(http: httpx.AsyncClient, world: World) -> None:
     for path, grant_type in (("/auth/login", "refresh_token"), ("/oauth/tokens", "password")):
         response = await http.post(path, json={"token": {"grant_type": grant_type}})
         assert refusal(response) == (401, "invalid_grant", "Grant type not allowed.")
@@ -609,7 +613,7 @@ async def test_the_grants_of_one_route_are_none_of_the_other(http: httpx.AsyncCl
 # POST /auth/logout
 
 
-async def test_logout_ends_the_tokens_of_this_session_only(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_logout_revokes_the_tokens_of_this_session_only(http: httpx.AsyncClient, db: Db, world: World) -> None:
     access_token, refresh_token = await oauth_world.tokens_of(http, db, world)
     renewed = (await refresh(http, world, refresh_token)).json()["data"]["value"]
     other_access, other_refresh = await oauth_world.tokens_of(http, db, world)
@@ -621,13 +625,13 @@ async def test_logout_ends_the_tokens_of_this_session_only(http: httpx.AsyncClie
     assert (await refresh(http, world, other_refresh)).status_code == 201
 
 
-async def test_the_session_of_a_login_ends_too(http: httpx.AsyncClient, world: World) -> None:
+async def test_logout_revokes_the_session_token_of_the_login_too(http: httpx.AsyncClient, world: World) -> None:
     session = (await login(http, world)).json()["data"]["value"]
     assert (await http.post("/auth/logout", headers=bearer(session))).status_code == 200
     assert refusal(await authorize(http, world, session)) == (401, "access_denied", "Access denied")
 
 
-async def test_logout_wants_a_living_access_token(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_logout_requires_an_active_access_token(http: httpx.AsyncClient, db: Db, world: World) -> None:
     access_token, refresh_token = await oauth_world.tokens_of(http, db, world)
     missing = await http.post("/auth/logout")
     assert refusal(missing) == (401, "access_denied", "Access denied")
@@ -642,7 +646,7 @@ async def test_logout_wants_a_living_access_token(http: httpx.AsyncClient, db: D
 # POST /oauth/nonce
 
 
-async def test_a_nonce_is_a_signed_number_that_nobody_can_guess(http: httpx.AsyncClient, world: World) -> None:
+async def test_a_nonce_is_a_signed_random_number(http: httpx.AsyncClient, world: World) -> None:
     answers = [await http.post("/oauth/nonce", json={"client_id": str(world.front.id)}) for _ in range(2)]
     tokens = [jwt.decode(a.json()["data"]["token"], OctKey.import_key(JWT_SECRET), ["HS512"]) for a in answers]
     first, second = (token.claims for token in tokens)
@@ -654,7 +658,7 @@ async def test_a_nonce_is_a_signed_number_that_nobody_can_guess(http: httpx.Asyn
     assert UUID(first["nonce"]) != UUID(second["nonce"])
 
 
-async def test_a_nonce_is_good_once_and_for_its_client(
+async def test_a_nonce_is_valid_once_and_for_its_client(
     http: httpx.AsyncClient, server: Server, db: Db, world: World
 ) -> None:
     async def fresh() -> str:
@@ -687,7 +691,7 @@ async def test_each_refusal_of_a_nonce_in_its_order(http: httpx.AsyncClient, db:
 
 
 @pytest.mark.parametrize(("is_demo", "status"), [(False, 503), (True, 200)])
-def test_without_a_key_only_a_demo_gives_nonces(postgres: str, *, is_demo: bool, status: int) -> None:
+def test_without_a_key_only_demo_issues_nonces(postgres: str, *, is_demo: bool, status: int) -> None:
     with fresh_database(postgres) as url:
         world, _ = asyncio.run(made(url))
         with running_server(database_url=url, demo=is_demo) as running:

@@ -167,7 +167,7 @@ async def test_authlib_asynchronously_with_a_refresh_of_its_own(server: Server) 
     assert await asyncio.to_thread(accepts, server, party, token)
 
 
-def test_authlib_is_told_what_is_wrong(server: Server) -> None:
+def test_authlib_reports_the_error(server: Server) -> None:
     party, where = make(server), metadata(server)
     client = OAuth2Client(str(party.client_id), "wrong", redirect_uri=party.redirect_uri)
     with client, pytest.raises(OAuthError) as refused:

@@ -60,7 +60,7 @@ def other(server: Server) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: f"{ending[0]} {ending[1]}")
-async def test_what_one_ends_the_other_refuses_at_once(
+async def test_a_change_on_one_worker_stops_tokens_on_the_other_at_once(
     internal: httpx.AsyncClient, other: Server, world: World, ending: tuple[str, str, Any]
 ) -> None:
     method, path, body = ending
@@ -72,7 +72,7 @@ async def test_what_one_ends_the_other_refuses_at_once(
         assert not await is_good(elsewhere, world)
 
 
-async def test_what_the_owner_ends_the_other_refuses_at_once(
+async def test_deleting_a_connection_over_the_api_stops_its_tokens_on_the_other_worker_at_once(
     http: httpx.AsyncClient, db: Db, other: Server, world: World
 ) -> None:
     administrator = await factories.client(db, client_type="NHS")
@@ -84,7 +84,9 @@ async def test_what_the_owner_ends_the_other_refuses_at_once(
         assert not await is_good(elsewhere, world)
 
 
-async def test_a_logout_is_seen_at_once(http: httpx.AsyncClient, other: Server, world: World) -> None:
+async def test_a_logout_takes_effect_on_other_workers_at_once(
+    http: httpx.AsyncClient, other: Server, world: World
+) -> None:
     async with httpx.AsyncClient(base_url=other.internal_url) as elsewhere:
         assert (await http.post("/auth/logout", headers=bearer(world.value))).is_success
         assert not await is_good(elsewhere, world)

@@ -75,7 +75,7 @@ def rules_of(response: httpx.Response) -> list[dict[str, Any]]:
 # What it does
 
 
-async def test_the_password_is_changed_and_the_person_returned(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_password_is_changed_and_the_user_is_returned(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     before = await user_of(db, client.user_id)
     response = await update(http, token)
@@ -97,7 +97,7 @@ async def test_the_password_is_changed_and_the_person_returned(http: httpx.Async
     assert changed == {"password_hash", "password_set_at", "updated_at"}
 
 
-async def test_nobody_elses_password_changes(http: httpx.AsyncClient, db: Db) -> None:
+async def test_no_other_users_password_changes(http: httpx.AsyncClient, db: Db) -> None:
     _, token = await person(db)
     other, others_token = await person(db)
     before = await user_of(db, other.user_id)
@@ -106,7 +106,7 @@ async def test_nobody_elses_password_changes(http: httpx.AsyncClient, db: Db) ->
     assert (await update(http, others_token)).status_code == 200
 
 
-async def test_the_old_password_ends_and_the_new_one_opens(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_old_password_stops_working_and_the_new_one_works(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     await db.execute("UPDATE client_types SET scope = 'app:authorize' WHERE name = 'Front end'")
     await db.execute(
@@ -126,7 +126,7 @@ async def test_the_old_password_ends_and_the_new_one_opens(http: httpx.AsyncClie
     assert await log_in(NEW) == (201, "")
 
 
-async def test_every_token_of_the_person_ends(http: httpx.AsyncClient, db: Db) -> None:
+async def test_every_token_of_the_user_is_revoked(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     elsewhere = await factories.client(db, user_id=client.user_id)
     names = ["access_token", "refresh_token", "authorization_code", "2fa_access_token", KIND]
@@ -147,7 +147,7 @@ async def test_the_token_works_once(http: httpx.AsyncClient, db: Db) -> None:
     assert refused(second) == (401, {"type": "token_expired", "message": "Token expired."})
 
 
-async def test_of_many_at_the_same_moment_one_sets_the_password(http: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_changes_one_sets_the_password(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     wanted = [f"Racing-Password-{number}" for number in range(6)]
     answers = await asyncio.gather(*(update(http, token, password) for password in wanted))
@@ -157,7 +157,7 @@ async def test_of_many_at_the_same_moment_one_sets_the_password(http: httpx.Asyn
     assert await db.fetchval("SELECT count(*) FROM audit_events WHERE subject_id = $1", client.user_id) == 1
 
 
-async def test_the_audit_row_says_who_and_shows_no_hash(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_audit_row_names_the_actor_and_shows_no_hash(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     await update(http, token)
     (event,) = await db.fetch("SELECT * FROM audit_events WHERE subject_id = $1", client.user_id)
@@ -197,7 +197,7 @@ async def test_neither_password_nor_hash_is_in_the_answer(http: httpx.AsyncClien
         ("short", [TOO_SHORT, TOO_SIMPLE]),
     ],
 )
-async def test_a_weak_password_is_refused_with_every_rule_that_it_breaks(
+async def test_a_weak_password_is_refused_with_every_violated_rule(
     http: httpx.AsyncClient, db: Db, password: object, rules: list[dict[str, Any]]
 ) -> None:
     client, token = await person(db)
@@ -209,11 +209,11 @@ async def test_a_weak_password_is_refused_with_every_rule_that_it_breaks(
     "password",
     ["Abcdefghij-1", "абвгґдеєжзИ1", "1ІЇЄҐіїєґ----", "aБ\n345678901", "x" * 4_000 + "Y1"],  # noqa: RUF001 -- Cyrillic
 )
-def test_latin_and_cyrillic_letters_count_alike(password: str) -> None:
+def test_latin_and_cyrillic_letters_count_the_same(password: str) -> None:
     assert passwords.problems(password) == []
 
 
-async def test_a_refused_password_leaves_the_token_as_it_was(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_refused_password_does_not_use_up_the_token(http: httpx.AsyncClient, db: Db) -> None:
     _, token = await person(db)
     assert (await update(http, token, "short")).status_code == 422
     assert (await update(http, token, OLD)).status_code == 422
@@ -223,7 +223,7 @@ async def test_a_refused_password_leaves_the_token_as_it_was(http: httpx.AsyncCl
 # Its history
 
 
-async def test_the_present_password_and_the_two_before_it_are_refused(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_current_password_and_the_two_before_it_are_refused(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     for password in ("Second-Password-2", "Third-Password-3"):
         assert (await update(http, token, password)).status_code == 200
@@ -234,7 +234,7 @@ async def test_the_present_password_and_the_two_before_it_are_refused(http: http
     assert (await update(http, await token_for(db, client), OLD)).status_code == 200
 
 
-async def test_three_passwords_are_remembered_the_present_one_too(http: httpx.AsyncClient, db: Db) -> None:
+async def test_three_passwords_are_remembered_with_the_current_one(http: httpx.AsyncClient, db: Db) -> None:
     client, token = await person(db)
     for number in range(4):
         await update(http, token, f"Password-Number-{number}")
@@ -253,7 +253,7 @@ async def test_a_password_without_a_history_is_remembered_when_it_is_replaced(ht
     assert rules_of(await update(http, await token_for(db, client), OLD)) == [USED]
 
 
-async def test_somebody_elses_password_may_be_ones_own(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_password_of_another_user_is_accepted(http: httpx.AsyncClient, db: Db) -> None:
     (_, one), (_, other) = await person(db), await person(db)
     assert [(await update(http, token)).status_code for token in (one, other)] == [200, 200]
 

@@ -136,7 +136,7 @@ async def test_every_refresh_gives_another_secret(http: httpx.AsyncClient, db: D
     assert len({*secrets, connection.secret}) == 6
 
 
-async def test_the_secret_is_shown_this_once(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_secret_is_shown_once(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:read connection:write")
     secret = (await refreshed(http, connection, headers, OVERLAP))["secret"]
     again = [
@@ -151,7 +151,7 @@ async def test_the_secret_is_shown_this_once(http: httpx.AsyncClient, db: Db) ->
     assert secret not in kept
 
 
-async def test_list_and_details_tell_which_secret_is_deployed(http: httpx.AsyncClient, db: Db) -> None:
+async def test_list_and_details_show_the_secret_tail(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:read")
     data = await refreshed(http, connection, headers, OVERLAP)
     expected = {name: value for name, value in data.items() if name != "secret"}
@@ -161,7 +161,7 @@ async def test_list_and_details_tell_which_secret_is_deployed(http: httpx.AsyncC
     assert shown["secret_tail"] == data["secret"][-4:]
 
 
-async def test_tokens_already_issued_live_on(http: httpx.AsyncClient, db: Db) -> None:
+async def test_issued_tokens_stay_active(http: httpx.AsyncClient, db: Db) -> None:
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
     token = await factories.token(db, client=owner, scope=SCOPE, connection_id=connection.id)
@@ -169,7 +169,7 @@ async def test_tokens_already_issued_live_on(http: httpx.AsyncClient, db: Db) ->
     await refreshed(http, connection, bearer(token))
 
 
-async def test_a_refresh_makes_a_known_version_old(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_refresh_changes_the_etag(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:read")
     await refreshed(http, connection, headers)
     response = await http.get(connection.path, headers=headers | {"If-None-Match": '"1"'})
@@ -195,7 +195,9 @@ async def test_if_match_names_the_version(http: httpx.AsyncClient, db: Db, if_ma
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
-async def test_other_types_may_name_only_their_own_client(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_non_administrative_types_may_name_only_their_own_client(
+    http: httpx.AsyncClient, db: Db, client_type: str
+) -> None:
     mine, headers = await own(db, client_type=client_type)
     foreign, _ = await own(db)
     before = await row_of(db, foreign.id)
@@ -223,7 +225,7 @@ async def test_the_token_must_have_the_scope(http: httpx.AsyncClient, db: Db, sc
     assert response.headers["www-authenticate"].endswith(f'scope="{SCOPE}"')
 
 
-async def test_a_connection_that_is_not_there_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
     mine, headers = await own(db)
     foreign, _ = await own(db)
     _, admin = await own(db, client_type="NHS")
@@ -262,7 +264,7 @@ NO_KEY = (401, {"type": "access_denied", "message": "api-key header not set"})
 BAD_KEY = (401, {"type": "access_denied", "message": "invalid api-key header"})
 
 
-async def test_the_key_is_that_of_the_connections_consumer(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_api_key_must_be_that_of_the_connections_consumer(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     before = await row_of(db, case.connection.id)
 
@@ -279,7 +281,7 @@ async def test_the_key_is_that_of_the_connections_consumer(http: httpx.AsyncClie
     await refreshed(http, case.connection, case.with_key(case.key.secret))
 
 
-async def test_a_refusal_for_the_key_has_a_challenge(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_refused_api_key_gets_a_challenge(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     without = await http.patch(path_of(case.connection), headers=case.headers)
     wrong = await http.patch(path_of(case.connection), headers=case.with_key("wrong"))
@@ -288,13 +290,13 @@ async def test_a_refusal_for_the_key_has_a_challenge(http: httpx.AsyncClient, db
     assert "wrong" not in wrong.headers["www-authenticate"]
 
 
-async def test_any_connection_of_the_consumer_has_a_key(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_secret_of_any_connection_of_the_consumer_is_its_api_key(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     second = await factories.connection(db, client_id=case.mis.id, consumer_id=case.other_mis.id)
     await refreshed(http, case.connection, case.with_key(second.secret))
 
 
-async def test_the_key_of_a_connection_that_the_consumer_only_uses_is_not_its_own(
+async def test_the_secret_of_a_connection_that_the_consumer_only_uses_is_not_its_api_key(
     http: httpx.AsyncClient, db: Db
 ) -> None:
     case = await Clinic(db).make()
@@ -304,32 +306,32 @@ async def test_the_key_of_a_connection_that_the_consumer_only_uses_is_not_its_ow
     assert error_of(response) == FORBIDDEN
 
 
-async def test_two_keys_are_no_key(http: httpx.AsyncClient, db: Db) -> None:
+async def test_two_api_keys_are_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     pair = [*case.headers.items(), ("API-key", case.key.secret), ("API-key", case.key.secret)]
     assert error_of(await http.patch(path_of(case.connection), headers=pair)) == BAD_KEY
 
 
-async def test_the_key_of_a_blocked_consumer_is_invalid(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_api_key_of_a_blocked_consumer_is_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make(is_blocked=True)
     response = await http.patch(path_of(case.connection), headers=case.with_key(case.key.secret))
     assert error_of(response) == BAD_KEY
 
 
-async def test_the_consumer_need_not_be_a_broker_where_the_client_is_direct(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_consumer_of_a_direct_client_need_not_be_a_broker(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make(broker_scope=None)
     await refreshed(http, case.connection, case.with_key(case.key.secret))
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong"])
-async def test_ones_own_connection_takes_no_key_and_a_wrong_one_does_not_matter(
+async def test_the_own_connection_needs_no_api_key_and_ignores_a_wrong_one(
     http: httpx.AsyncClient, db: Db, key: str | None
 ) -> None:
     connection, headers = await own(db)
     await refreshed(http, connection, headers if key is None else headers | {"API-key": key})
 
 
-async def test_an_administrator_needs_the_consumers_key_too(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_administrator_needs_the_api_key_of_the_consumer_too(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     _, admin = await own(db, client_type="NHS")
     assert error_of(await http.patch(path_of(case.connection), headers=admin)) == NO_KEY
@@ -399,7 +401,7 @@ async def test_the_scope_is_checked_before_the_context(http: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     "headers", [{}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}, {"Content-Length": "0"}]
 )
-async def test_no_body_is_needed_whatever_is_said_of_it(
+async def test_no_body_is_needed_whatever_the_headers_say(
     http: httpx.AsyncClient, db: Db, headers: dict[str, str]
 ) -> None:
     connection, caller_headers = await own(db)
@@ -408,7 +410,9 @@ async def test_no_body_is_needed_whatever_is_said_of_it(
 
 
 @pytest.mark.parametrize("seconds", ["0", "-0", "0.0", "1", "60.0", "1e2", "604799", "604800"])
-async def test_the_previous_secret_may_live_up_to_seven_days(http: httpx.AsyncClient, db: Db, seconds: str) -> None:
+async def test_the_previous_secret_may_stay_active_for_up_to_seven_days(
+    http: httpx.AsyncClient, db: Db, seconds: str
+) -> None:
     connection, headers = await own(db)
     body = f'{{"previous_secret_expires_in": {seconds}}}'
     json_headers = headers | {"Content-Type": "application/json"}
@@ -446,7 +450,7 @@ TOO_LARGE = {
         (True, cast("boolean")), (None, cast("null")), ([60], cast("array")), ({}, cast("object")),
     ],
 )  # fmt: skip
-async def test_another_time_is_refused_and_nothing_changes(
+async def test_an_invalid_overlap_is_refused_and_changes_nothing(
     http: httpx.AsyncClient, db: Db, value: Any, rule: dict[str, Any]
 ) -> None:
     connection, headers = await own(db)
@@ -469,7 +473,7 @@ async def test_another_time_is_refused_and_nothing_changes(
         (b'{"previous_secret_expires_in": NaN}', 400, None), (b'{"previous_secret_expires_in": 1e400}', 400, None),
     ],
 )  # fmt: skip
-async def test_a_body_that_is_sent_must_be_right(
+async def test_a_body_that_is_sent_must_be_valid(
     http: httpx.AsyncClient, db: Db, content: bytes, status: int, entries: list[str] | None
 ) -> None:
     connection, headers = await own(db)
@@ -508,13 +512,13 @@ async def end_overlap(db: Db, connection_id: UUID) -> None:
     await db.execute("UPDATE connections SET previous_secret_expires_at = now() WHERE id = $1", connection_id)
 
 
-async def test_without_an_overlap_the_old_secret_dies_at_once(http: httpx.AsyncClient, mis: Clinic) -> None:
+async def test_without_an_overlap_the_old_secret_is_revoked_at_once(http: httpx.AsyncClient, mis: Clinic) -> None:
     assert await keys(http, mis, mis.key.secret) == [True]
     new = (await refreshed(http, mis.key, mis.headers))["secret"]
     assert await keys(http, mis, mis.key.secret, new) == [False, True]
 
 
-async def test_while_the_overlap_lasts_both_work_then_only_the_new_one(
+async def test_during_the_overlap_both_secrets_work_and_then_only_the_new_one(
     http: httpx.AsyncClient, db: Db, mis: Clinic
 ) -> None:
     new = (await refreshed(http, mis.key, mis.headers, OVERLAP))["secret"]
@@ -523,19 +527,21 @@ async def test_while_the_overlap_lasts_both_work_then_only_the_new_one(
     assert await keys(http, mis, mis.key.secret, new) == [False, True]
 
 
-async def test_the_answer_says_until_when(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
+async def test_the_answer_shows_when_the_previous_secret_expires(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
     data = await refreshed(http, mis.key, mis.headers, OVERLAP)
     until = (await row_of(db, mis.key.id))["previous_secret_expires_at"]
     assert data["previous_secret_expires_at"] == wire(until)
 
 
-async def test_a_second_refresh_ends_the_oldest(http: httpx.AsyncClient, mis: Clinic) -> None:
+async def test_a_second_refresh_revokes_the_oldest_secret(http: httpx.AsyncClient, mis: Clinic) -> None:
     first = (await refreshed(http, mis.key, mis.headers, OVERLAP))["secret"]
     second = (await refreshed(http, mis.key, mis.headers, OVERLAP))["secret"]
     assert await keys(http, mis, mis.key.secret, first, second) == [False, True, True]
 
 
-async def test_a_second_refresh_without_an_overlap_ends_both(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
+async def test_a_second_refresh_without_an_overlap_revokes_both_secrets(
+    http: httpx.AsyncClient, db: Db, mis: Clinic
+) -> None:
     first = (await refreshed(http, mis.key, mis.headers, OVERLAP))["secret"]
     data = await refreshed(http, mis.key, mis.headers)
     assert await keys(http, mis, mis.key.secret, first, data["secret"]) == [False, False, True]
@@ -543,13 +549,13 @@ async def test_a_second_refresh_without_an_overlap_ends_both(http: httpx.AsyncCl
     assert (await row_of(db, mis.key.id))["previous_secret_digest"] is None
 
 
-async def test_a_second_refresh_sets_the_time_anew(http: httpx.AsyncClient, mis: Clinic) -> None:
+async def test_a_second_refresh_sets_a_new_expiry(http: httpx.AsyncClient, mis: Clinic) -> None:
     first = await refreshed(http, mis.key, mis.headers, {"previous_secret_expires_in": 604_800})
     second = await refreshed(http, mis.key, mis.headers, {"previous_secret_expires_in": 60})
     assert second["previous_secret_expires_at"] < first["previous_secret_expires_at"]
 
 
-async def test_an_overlap_that_is_over_is_not_shown(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
+async def test_a_past_overlap_is_not_shown(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
     await refreshed(http, mis.key, mis.headers, OVERLAP)
     reader = await caller(db, mis.mis, scope="connection:read")
     during = (await http.get(mis.key.path, headers=reader)).json()["data"]
@@ -561,7 +567,7 @@ async def test_an_overlap_that_is_over_is_not_shown(http: httpx.AsyncClient, db:
     assert after == row == during | {"previous_secret_expires_at": None}
 
 
-async def test_with_an_overlap_no_more_columns_change_than_it_needs(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_overlap_changes_only_its_own_columns(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     before = await row_of(db, connection.id)
     await refreshed(http, connection, headers, OVERLAP)
@@ -573,7 +579,7 @@ async def test_with_an_overlap_no_more_columns_change_than_it_needs(http: httpx.
     assert after["previous_secret_digest"] == before["secret_digest"]
 
 
-async def test_an_update_leaves_the_overlap_alone(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
+async def test_an_update_does_not_change_the_overlap(http: httpx.AsyncClient, db: Db, mis: Clinic) -> None:
     new = (await refreshed(http, mis.key, mis.headers, OVERLAP))["secret"]
     writer = await caller(db, mis.mis, scope="connection:write")
     updated = await http.patch(mis.key.path, json={"redirect_uri": "https://new.example.com/"}, headers=writer)
@@ -581,7 +587,7 @@ async def test_an_update_leaves_the_overlap_alone(http: httpx.AsyncClient, db: D
     assert await keys(http, mis, mis.key.secret, new) == [True, True]
 
 
-async def test_the_previous_secret_is_a_key_to_rotate_with_too(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_previous_secret_is_accepted_as_the_api_key_of_a_refresh(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     await refreshed(http, case.key, await caller(db, case.mis), OVERLAP)
     await refreshed(http, case.connection, case.with_key(case.key.secret))
@@ -590,7 +596,7 @@ async def test_the_previous_secret_is_a_key_to_rotate_with_too(http: httpx.Async
     assert error_of(response) == BAD_KEY
 
 
-async def test_the_time_begins_when_the_secret_changes(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_overlap_begins_when_the_secret_changes(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     transaction = db.transaction()
     await transaction.start()
@@ -608,7 +614,7 @@ async def test_the_time_begins_when_the_secret_changes(http: httpx.AsyncClient, 
 # The audit trail
 
 
-async def test_a_refresh_leaves_one_audit_row_that_says_who(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_refresh_leaves_one_audit_row_with_its_actor(http: httpx.AsyncClient, db: Db) -> None:
     case = await Clinic(db).make()
     headers = case.with_key(case.key.secret) | {"X-Request-ID": "a-request-id-of-the-caller#1"}
     secret = (await refreshed(http, case.connection, headers))["secret"]
@@ -623,7 +629,7 @@ async def test_a_refresh_leaves_one_audit_row_that_says_who(http: httpx.AsyncCli
     assert event["new"]["secret_tail"] == secret[-4:]
 
 
-async def test_what_changed_stands_on_both_sides_and_nothing_else(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_audit_row_has_old_and_new_values_of_changed_fields_only(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     for body in (None, OVERLAP, {"previous_secret_expires_in": 60}, None, None):
         await refreshed(http, connection, headers, body)
@@ -635,14 +641,14 @@ async def test_what_changed_stands_on_both_sides_and_nothing_else(http: httpx.As
     assert [set(event["new"]) for event in events] == [tail_only, both, both, both, tail_only]
 
 
-async def test_history_tells_the_time_as_everything_else_does(http: httpx.AsyncClient, db: Db) -> None:
+async def test_history_shows_times_in_the_usual_format(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:read")
     data = await refreshed(http, connection, headers, OVERLAP)
     (event,) = (await http.get(f"{connection.path}/history", headers=headers)).json()["data"]
     assert event["new"]["previous_secret_expires_at"] == data["previous_secret_expires_at"]
 
 
-async def test_the_trail_is_silent_about_secrets(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_audit_trail_shows_no_secrets(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     secrets = [connection.secret, *[(await refreshed(http, connection, headers, OVERLAP))["secret"] for _ in range(2)]]
     trail = await db.fetchval("SELECT string_agg(e::text, '') FROM audit_events e WHERE subject_id = $1", connection.id)
@@ -655,9 +661,7 @@ async def test_the_trail_is_silent_about_secrets(http: httpx.AsyncClient, db: Db
 # At the same moment
 
 
-async def test_a_refresh_and_an_update_at_the_same_moment_lose_nothing_and_have_one_order(
-    http: httpx.AsyncClient, db: Db
-) -> None:
+async def test_a_simultaneous_refresh_and_update_are_both_kept_in_one_order(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:write")
     addresses = [f"https://racer-{number}.example.com/" for number in range(8)]
     updates = [http.patch(connection.path, json={"redirect_uri": a}, headers=headers) for a in addresses]
@@ -680,7 +684,9 @@ async def test_a_refresh_and_an_update_at_the_same_moment_lose_nothing_and_have_
     assert moments == sorted(moments)
 
 
-async def test_after_a_race_the_last_two_secrets_and_the_last_address_stand(http: httpx.AsyncClient, db: Db) -> None:
+async def test_after_a_race_the_last_two_secrets_and_the_last_redirect_uri_are_kept(
+    http: httpx.AsyncClient, db: Db
+) -> None:
     connection, headers = await own(db, scope=f"{SCOPE} connection:write")
     updates = [
         http.patch(connection.path, json={"redirect_uri": f"https://racer-{n}.example.com/"}, headers=headers)
@@ -699,7 +705,7 @@ async def test_after_a_race_the_last_two_secrets_and_the_last_address_stand(http
     assert row["version"] == 13
 
 
-async def test_of_several_refreshes_of_one_version_exactly_one_wins(http: httpx.AsyncClient, db: Db) -> None:
+async def test_of_several_refreshes_of_one_version_one_succeeds(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     headers["If-Match"] = '"1"'
     answers = await asyncio.gather(*(http.patch(path_of(connection), headers=headers) for _ in range(8)))
@@ -709,7 +715,7 @@ async def test_of_several_refreshes_of_one_version_exactly_one_wins(http: httpx.
     assert len(await audit_of(db, connection.id)) == 1
 
 
-async def test_a_refresh_that_waited_for_a_deletion_finds_nothing(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_refresh_that_waits_for_a_deletion_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
     connection, headers = await own(db)
     transaction = db.transaction()
     await transaction.start()

@@ -112,14 +112,14 @@ def test_nothing_is_found_as_an_administrator(demo: Server, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_nothing_is_found_as_an_owner_and_everything_has_been_tried(demo: Server, tmp_path: Path) -> None:
+def test_nothing_is_found_as_an_owner_and_every_operation_was_called(demo: Server, tmp_path: Path) -> None:
     seen = answers(demo, tmp_path, *OWNER, *STAYING_IN, "--max-examples", "5")
     assert {200, 401, 403, 404, 405, 415, 422} <= statuses(seen)
     assert below_api() <= {operation for operation, status in seen if status == 200}
 
 
 @pytest.mark.slow
-def test_addresses_that_are_made_up_are_accepted(demo: Server, tmp_path: Path) -> None:
+def test_generated_redirect_uris_are_accepted(demo: Server, tmp_path: Path) -> None:
     seen = answers(demo, tmp_path, *OWNER, *UPDATE, "--max-examples", "60")
     assert sum(count for (_, status), count in seen.items() if status == 200) >= 30
 
@@ -133,7 +133,7 @@ def test_nothing_is_found_without_a_token(demo: Server, tmp_path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("caller", [ADMINISTRATOR, OWNER], ids=["administrator", "owner"])
-def test_nothing_is_found_in_chains_of_requests_and_with_credentials_left_out(
+def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
     demo: Server, tmp_path: Path, caller: list[str]
 ) -> None:
     """What one answer names is put into the next request; each is sent again without, and with wrong, credentials."""
@@ -145,7 +145,7 @@ def test_nothing_is_found_in_chains_of_requests_and_with_credentials_left_out(
 
 
 @pytest.mark.slow
-def test_nothing_is_found_on_the_internal_listener_and_everything_has_been_tried(demo: Server, tmp_path: Path) -> None:
+def test_nothing_is_found_on_the_internal_listener_and_every_operation_was_called(demo: Server, tmp_path: Path) -> None:
     seen = internal_answers(demo, tmp_path, *BEHIND_THE_KEY, "--max-examples", "3")
     assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 415, 422} <= statuses(seen)
     # Where it has the description from, schemathesis leaves out.

@@ -222,7 +222,7 @@ async def another_server(postgres: str, **settings: object) -> AsyncIterator[tup
 # What a right password gives
 
 
-async def test_a_person_with_a_phone_gets_a_message_and_a_token_that_gives_nothing_yet(
+async def test_a_user_with_a_phone_gets_a_message_and_a_token_without_access(
     http: httpx.AsyncClient, db: Db, sms: SmsService
 ) -> None:
     who = await person(db)
@@ -246,9 +246,7 @@ async def test_a_person_with_a_phone_gets_a_message_and_a_token_that_gives_nothi
     assert code not in response.text
 
 
-async def test_a_person_whose_phone_is_not_known_is_asked_for_it(
-    http: httpx.AsyncClient, db: Db, sms: SmsService
-) -> None:
+async def test_a_user_without_a_phone_is_asked_for_it(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     before = len(sms.requests)
     response = await log_in(http, await person(db, has_phone=False))
     assert response.status_code == 201
@@ -257,7 +255,7 @@ async def test_a_person_whose_phone_is_not_known_is_asked_for_it(
     assert len(sms.requests) == before
 
 
-async def test_a_person_without_an_active_factor_needs_no_message(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_user_without_an_active_factor_gets_no_message(http: httpx.AsyncClient, db: Db) -> None:
     who = await person(db)
     await db.execute("UPDATE authentication_factors SET is_active = false WHERE user_id = $1", who.id)
     response = await log_in(http, who)
@@ -265,7 +263,7 @@ async def test_a_person_without_an_active_factor_needs_no_message(http: httpx.As
     assert response.json()["urgent"] == {"next_step": "REQUEST_APPS"}
 
 
-async def test_the_code_and_the_token_are_kept_as_digests(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_the_code_and_the_token_are_stored_as_digests(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     row, code = await code_row(db, token), sms.code_for(who.phone)
@@ -277,7 +275,7 @@ async def test_the_code_and_the_token_are_kept_as_digests(http: httpx.AsyncClien
     assert row["key"] == f"{(await row_of(db, token))['id']}==={who.phone}"
 
 
-async def test_a_new_login_ends_the_older_sessions_with_the_same_client(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_new_login_revokes_the_older_sessions_with_the_same_client(http: httpx.AsyncClient, db: Db) -> None:
     who = await person(db)
     session = await factories.token(db, client=who.client)
     elsewhere = await factories.token(db, client=await factories.client(db, user_id=who.id))
@@ -290,7 +288,7 @@ async def test_a_new_login_ends_the_older_sessions_with_the_same_client(http: ht
 # authorize_2fa_access_token
 
 
-async def test_the_code_opens_the_session(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_correct_code_issues_the_session_token(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     response = await authorize(http, token, int(sms.code_for(who.phone)))
@@ -309,7 +307,9 @@ async def test_the_code_opens_the_session(http: httpx.AsyncClient, db: Db, sms: 
     assert (await code_row(db, token))["status"] == "VERIFIED"
 
 
-async def test_the_code_may_be_sent_as_text_with_its_zeros(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_the_code_may_be_sent_as_text_with_leading_zeros(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
     who = await person(db)
     token = await started(http, who)
     assert (await authorize(http, token, sms.code_for(who.phone))).status_code == 201
@@ -323,7 +323,7 @@ async def test_a_code_that_begins_with_zeros_may_be_sent_as_a_number(
     assert (await authorize(http, token, 42)).status_code == 201
 
 
-async def test_a_session_opens_once(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_code_issues_a_session_token_once(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     code = sms.code_for(who.phone)
@@ -378,7 +378,7 @@ async def test_a_code_works_only_with_the_token_that_it_was_sent_for(
         (1.5, {"rule": "cast", "description": "is invalid", "params": ["integer"]}),
     ],
 )
-async def test_what_is_no_code_is_refused_before_anybody_is_asked_for(
+async def test_a_malformed_code_is_refused_before_the_token_is_read(
     http: httpx.AsyncClient, db: Db, otp: object, rule: dict[str, Any]
 ) -> None:
     status, error = refused(await authorize(http, None, otp))
@@ -387,7 +387,7 @@ async def test_what_is_no_code_is_refused_before_anybody_is_asked_for(
 
 
 @pytest.mark.parametrize("otp", [-1, 0, 10**30, 1e300, "0" * 20])
-async def test_a_number_that_no_code_is_opens_nothing(
+async def test_a_number_that_is_not_the_code_is_refused(
     http: httpx.AsyncClient, db: Db, sms: SmsService, otp: object
 ) -> None:
     who = await person(db)
@@ -406,7 +406,7 @@ async def test_a_code_expires(http: httpx.AsyncClient, db: Db, sms: SmsService) 
     assert (row["status"], row["active"], row["attempts_count"]) == ("EXPIRED", False, 0)
 
 
-async def test_a_code_allows_three_tries(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_code_allows_three_attempts(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     code = sms.code_for(who.phone)
@@ -418,9 +418,7 @@ async def test_a_code_allows_three_tries(http: httpx.AsyncClient, db: Db, sms: S
     assert (row["status"], row["active"], row["attempts_count"]) == ("UNVERIFIED", False, ATTEMPTS)
 
 
-async def test_of_tries_at_the_same_moment_no_more_than_three_count(
-    http: httpx.AsyncClient, db: Db, sms: SmsService
-) -> None:
+async def test_of_simultaneous_attempts_at_most_three_count(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     code = sms.code_for(who.phone)
@@ -430,7 +428,7 @@ async def test_of_tries_at_the_same_moment_no_more_than_three_count(
     assert (await code_row(db, token))["attempts_count"] == ATTEMPTS
 
 
-async def test_a_right_code_that_is_judged_after_three_wrong_ones_opens_nothing(
+async def test_a_correct_code_after_three_wrong_ones_is_refused(
     http: httpx.AsyncClient, db: Db, sms: SmsService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = await person(db)
@@ -455,7 +453,7 @@ async def test_a_right_code_that_is_judged_after_three_wrong_ones_opens_nothing(
     assert await db.fetchval("SELECT otp_error_count FROM users WHERE id = $1", who.id) == ATTEMPTS
 
 
-async def test_a_token_whose_code_is_gone_is_no_server_error(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_token_without_a_code_is_not_a_server_error(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     token = await started(http, who)
     await db.execute("DELETE FROM otp WHERE id = $1", (await code_row(db, token))["id"])
@@ -465,7 +463,7 @@ async def test_a_token_whose_code_is_gone_is_no_server_error(http: httpx.AsyncCl
 # Too many wrong codes
 
 
-async def test_too_many_wrong_codes_block_the_person_and_end_all_their_tokens(
+async def test_too_many_wrong_codes_block_the_user_and_revoke_all_tokens(
     http: httpx.AsyncClient, db: Db, sms: SmsService
 ) -> None:
     who, other = await person(db), await person(db)
@@ -498,7 +496,9 @@ async def test_blocking_leaves_one_audit_row(http: httpx.AsyncClient, db: Db, sm
     assert json.loads(event["new"]) == {"is_blocked": True, "block_reason": reason}
 
 
-async def test_a_right_code_makes_the_wrong_ones_forgotten(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_correct_code_resets_the_counter_of_wrong_ones(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
     who = await person(db)
     token = await started(http, who)
     code = sms.code_for(who.phone)
@@ -520,7 +520,7 @@ async def test_wrong_codes_are_counted_across_tokens(http: httpx.AsyncClient, db
 # refresh_2fa_access_token
 
 
-async def test_another_code_may_be_asked_for(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_another_code_may_be_requested(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db)
     first = await started(http, who)
     first_code = sms.code_for(who.phone)
@@ -538,7 +538,7 @@ async def test_another_code_may_be_asked_for(http: httpx.AsyncClient, db: Db, sm
     assert (await authorize(http, second, sms.code_for(who.phone))).status_code == 201
 
 
-async def test_of_requests_for_another_code_at_once_one_gets_a_token(http: httpx.AsyncClient, db: Db) -> None:
+async def test_of_simultaneous_requests_for_another_code_one_gets_a_token(http: httpx.AsyncClient, db: Db) -> None:
     token = await started(http, await person(db))
     answers = await asyncio.gather(*(refresh(http, token) for _ in range(SENDS - 1)))
     assert sorted(answer.status_code for answer in answers) == [201, 401]
@@ -578,7 +578,7 @@ async def test_the_grants_refuse_in_the_order_of_the_contract(
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Token x"])
-async def test_another_scheme_is_as_good_as_no_header(http: httpx.AsyncClient, authorization: str) -> None:
+async def test_another_authorization_scheme_counts_as_no_header(http: httpx.AsyncClient, authorization: str) -> None:
     for path in (INIT, APPROVE, UPDATE):
         response = await http.post(path, json={}, headers={"Authorization": authorization})
         assert refused(response) == (401, NO_HEADER)
@@ -594,7 +594,7 @@ async def test_a_header_without_a_token_is_an_invalid_token(http: httpx.AsyncCli
 # init_factor and approve_factor
 
 
-async def test_a_person_names_their_first_phone(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_user_sets_the_first_phone(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
     who = await person(db, has_phone=False)
     token = await started(http, who)
     begun = await init(http, token, factor=who.phone)
@@ -631,7 +631,9 @@ async def test_a_new_phone_leaves_an_audit_row(http: httpx.AsyncClient, db: Db, 
     assert json.loads(event["new"]) == {"factor": OTHER_PHONE}
 
 
-async def test_a_new_phone_needs_the_code_that_went_to_it(http: httpx.AsyncClient, db: Db, sms: SmsService) -> None:
+async def test_a_new_phone_requires_the_code_that_was_sent_to_it(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
     who = await person(db)
     begun = await init(http, await factories.token(db, client=who.client))
     token = begun.json()["data"]["value"]
@@ -639,7 +641,7 @@ async def test_a_new_phone_needs_the_code_that_went_to_it(http: httpx.AsyncClien
     assert await db.fetchval("SELECT factor FROM authentication_factors WHERE user_id = $1", who.id) == who.phone
 
 
-async def test_a_new_phone_does_not_widen_what_the_session_may_do(
+async def test_a_new_phone_does_not_widen_the_scope_of_the_session(
     http: httpx.AsyncClient, db: Db, sms: SmsService
 ) -> None:
     who = await person(db)
@@ -673,7 +675,7 @@ async def test_type_and_phone_are_checked(
     assert [(entry["entry"], rule["rule"]) for entry in error["invalid"] for rule in entry["rules"]] == invalid
 
 
-async def test_a_wrong_phone_is_called_so(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_malformed_phone_is_named(http: httpx.AsyncClient, db: Db) -> None:
     who = await person(db)
     _, error = refused(await init(http, await factories.token(db, client=who.client), factor="1"))
     rule = {"rule": "format", "description": "invalid phone", "params": []}
@@ -709,7 +711,7 @@ async def test_init_factor_refuses_in_the_order_of_the_contract(http: httpx.Asyn
         ("authorization_code", "legal_entity:read user:request_factor", 201),
     ],
 )
-async def test_a_clients_program_cannot_make_its_phone_the_persons(
+async def test_a_token_from_a_code_or_refresh_cannot_set_the_phone_without_its_scope(
     http: httpx.AsyncClient, db: Db, grant_type: str, scope: str, status: int
 ) -> None:
     who = await person(db)
@@ -720,7 +722,7 @@ async def test_a_clients_program_cannot_make_its_phone_the_persons(
 
 
 @pytest.mark.parametrize(("kind", "has_phone"), [("2fa_access_token", True), ("access_token", False)])
-async def test_a_password_alone_changes_no_phone_that_is_set(
+async def test_a_password_alone_cannot_change_a_set_phone(
     http: httpx.AsyncClient, db: Db, kind: str, *, has_phone: bool
 ) -> None:
     who = await person(db, has_phone=has_phone)
@@ -750,7 +752,7 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
 
 
 @pytest.mark.slow
-async def test_no_more_than_three_messages_a_minute_are_sent_to_one_person(
+async def test_at_most_three_messages_a_minute_are_sent_to_one_user(
     http: httpx.AsyncClient, db: Db, sms: SmsService
 ) -> None:
     who, other = await person(db), await person(db)
@@ -768,7 +770,7 @@ async def test_no_more_than_three_messages_a_minute_are_sent_to_one_person(
     assert (await refresh(http, tokens[-1])).status_code == 201
 
 
-async def test_messages_asked_for_at_the_same_moment_are_all_counted(
+async def test_simultaneous_requests_for_messages_are_all_counted(
     http: httpx.AsyncClient, db: Db, sms: SmsService
 ) -> None:
     who = await person(db)
@@ -778,7 +780,7 @@ async def test_messages_asked_for_at_the_same_moment_are_all_counted(
 
 
 @pytest.mark.parametrize("status", [302, 400, 500, "slow"])
-async def test_a_message_that_does_not_go_out_leaves_nothing_behind(
+async def test_a_failed_message_leaves_no_token_and_no_code(
     http: httpx.AsyncClient, db: Db, sms: SmsService, status: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = await person(db)
@@ -807,7 +809,7 @@ async def test_a_message_that_does_not_go_out_leaves_nothing_behind(
 
 
 @pytest.mark.slow
-async def test_a_slow_sms_service_keeps_nobody_else_waiting(
+async def test_a_slow_sms_service_does_not_delay_other_requests(
     postgres: str, sms: SmsService, http: httpx.AsyncClient
 ) -> None:
     sms.is_slow = True
@@ -824,17 +826,17 @@ async def test_a_slow_sms_service_keeps_nobody_else_waiting(
         assert (await waiting).status_code == 503
 
 
-async def test_a_service_that_is_not_there_is_a_message_that_does_not_go_out(postgres: str) -> None:
+async def test_an_unreachable_sms_service_is_a_failed_message(postgres: str) -> None:
     async with another_server(postgres, otp_endpoint="http://127.0.0.1:9") as (client, db):
         assert refused(await log_in(client, await person(db))) == (503, NOT_SENT)
 
 
-async def test_without_a_service_nobody_gets_past_their_second_factor(postgres: str) -> None:
+async def test_without_an_sms_service_a_second_factor_cannot_be_passed(postgres: str) -> None:
     async with another_server(postgres) as (client, db):
         assert refused(await log_in(client, await person(db))) == (503, NOT_SENT)
 
 
-async def test_messages_may_be_switched_off(postgres: str, sms: SmsService) -> None:
+async def test_messages_can_be_disabled(postgres: str, sms: SmsService) -> None:
     before = len(sms.requests)
     async with another_server(postgres, otp_endpoint=sms.url, sms_enabled=False) as (client, db):
         assert (await log_in(client, await person(db))).status_code == 201
@@ -856,7 +858,7 @@ async def test_a_demo_prints_the_message_to_the_console(postgres: str, capfd: py
         assert not {code, token, PASSWORD} & set(re.findall(r"[\w-]+", line))
 
 
-async def test_no_log_line_tells_a_code(
+async def test_no_log_line_shows_a_code(
     http: httpx.AsyncClient,
     db: Db,
     sms: SmsService,
@@ -899,7 +901,7 @@ async def test_by_default_the_third_wrong_code_blocks(postgres: str, sms: SmsSer
         assert [refused(answer) for answer in tries] == [(401, INVALID)] * 3 + [(401, USER_BLOCKED)]
 
 
-async def test_a_token_nobody_knows_counts_for_nobody(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_token_is_counted_against_no_user(http: httpx.AsyncClient, db: Db) -> None:
     before = await everything(db)
     assert refused(await authorize(http, str(uuid4()), 123456)) == (401, TOKEN_INVALID)
     assert await everything(db) == before

@@ -24,7 +24,7 @@ async def patch_head(db: Db, *lines: str) -> bytes:
 JSON = "Content-Type: application/json"
 
 
-async def test_an_endless_body_is_answered_before_it_ends(server: Server, db: Db) -> None:
+async def test_an_endless_body_is_refused_before_it_ends(server: Server, db: Db) -> None:
     head = await patch_head(db, JSON, "Transfer-Encoding: chunked")
     with connect(server) as connection:
         connection.sendall(head)
@@ -37,13 +37,13 @@ async def test_an_endless_body_is_answered_before_it_ends(server: Server, db: Db
         assert connection.recv(1) == b"", "the server says that it will send nothing more"
 
 
-async def test_a_large_body_that_waits_for_leave_is_refused_before_it_is_sent(server: Server, db: Db) -> None:
+async def test_a_large_body_with_expect_100_is_refused_before_it_is_sent(server: Server, db: Db) -> None:
     head = await patch_head(db, JSON, "Content-Length: 70000", "Expect: 100-continue")
     status, _, body = exchange(server, head)
     assert (status, body["error"]["type"]) == (413, "request_too_large")
 
 
-async def test_a_caller_who_is_not_known_is_refused_before_the_body_is_asked_for(server: Server) -> None:
+async def test_an_unknown_caller_with_expect_100_is_refused_before_the_body_is_sent(server: Server) -> None:
     request = (
         b"PATCH /api/clients/a/connections/b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
     )
@@ -63,7 +63,7 @@ async def test_a_caller_who_is_not_known_is_refused_before_the_body_is_asked_for
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )
-async def test_what_is_not_http_gets_the_envelope_too(server: Server, request_bytes: bytes) -> None:
+async def test_input_that_is_not_http_gets_the_envelope_too(server: Server, request_bytes: bytes) -> None:
     status, headers, body = exchange(server, request_bytes)
     assert status == 400
     assert headers["content-type"] == "application/json; charset=utf-8"
@@ -82,17 +82,17 @@ async def test_too_many_headers_are_refused(server: Server) -> None:
     assert (status, body["error"]["type"]) == (431, "headers_too_large")
 
 
-async def test_a_request_without_a_host_gets_a_url_all_the_same(server: Server) -> None:
+async def test_a_request_without_a_host_gets_a_url(server: Server) -> None:
     status, _, body = exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert (status, body["meta"]["url"]) == (200, f"{server.url}/healthz")
 
 
-async def test_a_host_that_is_no_host_is_not_repeated(server: Server) -> None:
+async def test_an_invalid_host_is_not_repeated(server: Server) -> None:
     _, _, body = exchange(server, b'GET /healthz HTTP/1.1\r\nHost: evil"><script>\r\n\r\n')
     assert body["meta"]["url"] == f"{server.url}/healthz"
 
 
-async def test_a_caller_who_goes_away_in_the_middle_leaves_nothing_behind(server: Server, db: Db) -> None:
+async def test_a_caller_who_disconnects_during_the_body_changes_nothing(server: Server, db: Db) -> None:
     head = await patch_head(db, JSON, "Content-Length: 60")
     before = await db.fetchval("SELECT count(*) FROM audit_events")
     with connect(server) as connection:
@@ -102,7 +102,7 @@ async def test_a_caller_who_goes_away_in_the_middle_leaves_nothing_behind(server
     assert await db.fetchval("SELECT count(*) FROM audit_events") == before
 
 
-async def test_the_rest_of_a_refused_request_is_not_taken_for_a_new_one(server: Server) -> None:
+async def test_the_rest_of_a_refused_request_is_not_read_as_a_new_one(server: Server) -> None:
     smuggled = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     length = len(smuggled) + 70_000
     request = b"PATCH /api/clients/a/connections/b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length
@@ -121,7 +121,7 @@ async def test_one_connection_serves_many_requests(server: Server) -> None:
             assert read(connection)[0] == 200
 
 
-async def test_the_space_behind_a_header_is_none_of_its_value(server: Server, db: Db) -> None:
+async def test_white_space_after_a_header_is_not_part_of_its_value(server: Server, db: Db) -> None:
     owner = await factories.client(db, access_type="BROKER")
     mis = await factories.client(db, client_type="MIS", broker_scope="connection:write")
     key = (await factories.connection(db, client_id=mis.id)).secret
@@ -147,7 +147,7 @@ def impatient_server(postgres: str) -> Iterator[Server]:
         yield running
 
 
-async def test_a_body_that_never_comes_times_out(impatient_server: Server) -> None:
+async def test_a_body_that_never_arrives_times_out(impatient_server: Server) -> None:
     db = await asyncpg.connect(impatient_server.database_url)
     head = await patch_head(db, JSON, "Content-Length: 60")
     await db.close()

@@ -116,7 +116,7 @@ async def spa(db: Db) -> Party:
 # The exchange of a code
 
 
-async def test_a_code_gives_tokens(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_a_code_is_exchanged_for_tokens(http: httpx.AsyncClient, server: Server, app: Party) -> None:
     response = await exchange(http, app, await granting.code(server, app))
 
     assert response.status_code == 200
@@ -136,7 +136,7 @@ async def test_a_code_gives_tokens(http: httpx.AsyncClient, server: Server, app:
     assert not await is_accepted(http, app, body["refresh_token"])
 
 
-async def test_the_secret_may_come_in_the_body(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_the_secret_may_be_in_the_body(http: httpx.AsyncClient, server: Server, app: Party) -> None:
     form = {"grant_type": "authorization_code", "code": await granting.code(server, app)}
     response = await http.post(TOKEN, data={**form, "redirect_uri": app.redirect_uri, **app.body})
 
@@ -153,7 +153,7 @@ async def test_both_parts_of_the_basic_credentials_are_form_decoded(
     assert response.status_code == 200
 
 
-async def test_a_parameter_that_nobody_knows_is_ignored(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_an_unknown_parameter_is_ignored(http: httpx.AsyncClient, server: Server, app: Party) -> None:
     response = await exchange(http, app, await granting.code(server, app), audience="https://api.example.com")
 
     assert response.status_code == 200
@@ -167,7 +167,7 @@ async def test_a_parameter_without_a_value_counts_as_not_sent(
     assert response.status_code == 200
 
 
-async def test_a_code_of_one_address_is_good_for_this_address_only(
+async def test_a_code_is_valid_for_its_own_redirect_uri_only(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     response = await exchange(http, app, await granting.code(server, app), redirect_uri=f"{app.redirect_uri}/")
@@ -175,7 +175,7 @@ async def test_a_code_of_one_address_is_good_for_this_address_only(
     assert refusal(response) == (400, "invalid_grant")
 
 
-async def test_a_code_for_an_address_that_was_changed_since_is_refused(
+async def test_a_code_for_a_changed_redirect_uri_is_refused(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     code = await granting.code(server, app)
@@ -185,7 +185,7 @@ async def test_a_code_for_an_address_that_was_changed_since_is_refused(
     assert refusal(await exchange(http, app, code, redirect_uri="https://new.example.com")) == (400, "invalid_grant")
 
 
-async def test_a_code_is_redeemed_once_and_ends_its_tokens_when_it_comes_again(
+async def test_a_code_is_redeemed_once_and_its_reuse_revokes_the_tokens(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     code = await granting.code(server, app)
@@ -197,7 +197,7 @@ async def test_a_code_is_redeemed_once_and_ends_its_tokens_when_it_comes_again(
     assert refusal(await refresh(http, app, first["refresh_token"])) == (400, "invalid_grant")
 
 
-async def test_of_many_redemptions_at_once_one_succeeds_and_its_tokens_end(
+async def test_of_simultaneous_redemptions_one_succeeds_and_its_tokens_are_revoked(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     code = await granting.code(server, spa, challenge=CHALLENGE)
@@ -209,7 +209,7 @@ async def test_of_many_redemptions_at_once_one_succeeds_and_its_tokens_end(
     assert refusal(await refresh_publicly(http, spa, won.json()["refresh_token"])) == (400, "invalid_grant")
 
 
-async def test_a_code_that_comes_again_ends_no_tokens_of_another_code(
+async def test_reuse_of_a_code_revokes_no_tokens_of_another_code(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     other = await tokens(http, server, app)
@@ -227,7 +227,7 @@ async def test_an_expired_code_is_refused(http: httpx.AsyncClient, server: Serve
     assert refusal(await exchange(http, app, code)) == (400, "invalid_grant")
 
 
-async def test_a_code_of_another_client_is_refused_and_stays_good(
+async def test_a_code_of_another_client_is_refused_and_stays_valid(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     code, stranger = await granting.code(server, app), await granting.party(db)
@@ -237,13 +237,15 @@ async def test_a_code_of_another_client_is_refused_and_stays_good(
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
-async def test_a_token_is_no_code(http: httpx.AsyncClient, server: Server, app: Party, kind: str) -> None:
+async def test_a_token_is_not_accepted_as_a_code(
+    http: httpx.AsyncClient, server: Server, app: Party, kind: str
+) -> None:
     issued = await tokens(http, server, app)
 
     assert refusal(await exchange(http, app, issued[kind])) == (400, "invalid_grant")
 
 
-async def test_a_code_is_worth_nothing_once_the_person_takes_the_consent_back(
+async def test_a_code_is_refused_after_the_approval_was_deleted(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     code = await granting.code(server, app)
@@ -252,7 +254,7 @@ async def test_a_code_is_worth_nothing_once_the_person_takes_the_consent_back(
     assert refusal(await exchange(http, app, code)) == (400, "invalid_grant")
 
 
-async def test_a_blocked_person_gets_no_tokens(http: httpx.AsyncClient, server: Server, db: Db, app: Party) -> None:
+async def test_a_blocked_user_gets_no_tokens(http: httpx.AsyncClient, server: Server, db: Db, app: Party) -> None:
     issued, code = await tokens(http, server, app), await granting.code(server, app)
     await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", app.user_id)
 
@@ -288,7 +290,7 @@ async def test_without_the_right_verifier_a_challenged_code_is_refused(
 
 
 @pytest.mark.parametrize("verifier", [None, "w" * 43])
-async def test_the_older_exchange_honours_a_challenge_too(
+async def test_the_esoz_exchange_checks_a_challenge_too(
     http: httpx.AsyncClient, server: Server, app: Party, verifier: str | None
 ) -> None:
     client_id, client_secret = app.basic
@@ -318,7 +320,7 @@ async def test_a_verifier_without_a_challenge_is_refused(http: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("verifier", [None, VERIFIER])
-async def test_a_public_client_gets_nothing_for_a_code_without_a_challenge(
+async def test_a_public_client_cannot_redeem_a_code_without_a_challenge(
     http: httpx.AsyncClient, server: Server, spa: Party, verifier: str | None
 ) -> None:
     code = await granting.code(server, spa)
@@ -326,7 +328,7 @@ async def test_a_public_client_gets_nothing_for_a_code_without_a_challenge(
     assert refusal(await exchange_publicly(http, spa, code, code_verifier=verifier)) == (400, "invalid_grant")
 
 
-async def test_a_verifier_of_fewer_characters_than_the_rfc_wants_is_refused(
+async def test_a_verifier_shorter_than_the_rfc_requires_is_refused(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     short = "v" * 42
@@ -335,7 +337,7 @@ async def test_a_verifier_of_fewer_characters_than_the_rfc_wants_is_refused(
     assert refusal(await exchange_publicly(http, spa, code, code_verifier=short)) == (400, "invalid_grant")
 
 
-async def test_a_public_client_that_sends_a_secret_must_send_the_right_one_and_the_verifier_still(
+async def test_a_public_client_that_sends_a_secret_needs_the_correct_one_and_the_verifier(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     code = await granting.code(server, spa, challenge=CHALLENGE)
@@ -358,7 +360,7 @@ async def test_a_public_client_may_name_itself_by_basic_with_an_empty_password(
 # Refresh
 
 
-async def test_a_refresh_token_gives_another_access_token_and_stays_good(
+async def test_a_refresh_token_issues_an_access_token_and_stays_active(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     first = await tokens(http, server, app)
@@ -373,7 +375,7 @@ async def test_a_refresh_token_gives_another_access_token_and_stays_good(
     assert await is_accepted(http, app, first["access_token"])
 
 
-async def test_less_scope_may_be_asked_for(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_a_narrower_scope_may_be_requested(http: httpx.AsyncClient, server: Server, app: Party) -> None:
     issued = await tokens(http, server, app)
     narrow = await refresh(http, app, issued["refresh_token"], scope="connection:read")
     full = await refresh(http, app, issued["refresh_token"])
@@ -382,7 +384,7 @@ async def test_less_scope_may_be_asked_for(http: httpx.AsyncClient, server: Serv
     assert full.json()["scope"] == SCOPE
 
 
-async def test_more_scope_than_was_granted_is_invalid_scope_and_leaves_the_token_good(
+async def test_a_wider_scope_is_invalid_scope_and_leaves_the_token_active(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     issued = await public_tokens(http, server, spa)
@@ -418,7 +420,7 @@ async def test_the_refresh_token_of_a_public_client_rotates(
     assert await is_accepted(http, spa, fourth["access_token"])
 
 
-async def test_the_refresh_token_of_a_public_client_rotates_where_a_secret_is_sent_too(
+async def test_the_refresh_token_of_a_public_client_rotates_also_with_a_secret(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     first = await public_tokens(http, server, spa)
@@ -429,7 +431,7 @@ async def test_the_refresh_token_of_a_public_client_rotates_where_a_secret_is_se
     assert not await is_accepted(http, spa, second["access_token"])
 
 
-async def test_reuse_of_a_rotated_refresh_token_ends_the_family(
+async def test_reuse_of_a_rotated_refresh_token_revokes_the_family(
     http: httpx.AsyncClient, server: Server, spa: Party
 ) -> None:
     first, other = await public_tokens(http, server, spa), await public_tokens(http, server, spa)
@@ -443,7 +445,7 @@ async def test_reuse_of_a_rotated_refresh_token_ends_the_family(
     assert (await refresh_publicly(http, spa, other["refresh_token"])).status_code == 200
 
 
-async def test_of_many_refreshes_at_once_by_a_public_client_one_succeeds_and_the_family_ends(
+async def test_of_simultaneous_refreshes_of_a_public_client_one_succeeds_and_the_family_is_revoked(
     http: httpx.AsyncClient, server: Server, spa: Party, db: Db
 ) -> None:
     first = await public_tokens(http, server, spa)
@@ -455,7 +457,9 @@ async def test_of_many_refreshes_at_once_by_a_public_client_one_succeeds_and_the
     assert await living(db, spa) == 0
 
 
-async def test_nothing_of_a_family_escapes_its_end(http: httpx.AsyncClient, server: Server, spa: Party, db: Db) -> None:
+async def test_revoking_a_family_revokes_every_token_of_it(
+    http: httpx.AsyncClient, server: Server, spa: Party, db: Db
+) -> None:
     """Reuse of the old token and use of the new one meet: whatever the order, all is over afterwards."""
     for _ in range(4):  # refused ones are failures, of which a caller has few
         first = await public_tokens(http, server, spa)
@@ -465,7 +469,7 @@ async def test_nothing_of_a_family_escapes_its_end(http: httpx.AsyncClient, serv
         assert await living(db, spa) == 0
 
 
-async def test_nothing_issued_at_the_moment_of_a_revocation_outlives_it(
+async def test_a_token_issued_during_a_revocation_is_revoked_too(
     http: httpx.AsyncClient, server: Server, app: Party, db: Db
 ) -> None:
     for _ in range(8):
@@ -475,7 +479,7 @@ async def test_nothing_issued_at_the_moment_of_a_revocation_outlives_it(
         assert await living(db, app) == 0
 
 
-async def test_what_was_ended_meanwhile_is_over_for_a_transaction_that_began_before(
+async def test_a_transaction_sees_a_revocation_that_was_committed_after_its_start(
     server: Server, db: Db, app: Party
 ) -> None:
     async with granting.database_of(server) as database, database.transaction() as older:
@@ -499,7 +503,7 @@ async def test_a_used_refresh_token_is_refused_with_the_secret_too(
 
 
 @pytest.mark.parametrize("kind", ["access_token", "unknown"])
-async def test_what_is_no_refresh_token_is_refused(
+async def test_anything_but_a_refresh_token_is_refused(
     http: httpx.AsyncClient, server: Server, app: Party, kind: str
 ) -> None:
     issued = {**await tokens(http, server, app), "unknown": "nobody-has-this-token"}
@@ -507,7 +511,7 @@ async def test_what_is_no_refresh_token_is_refused(
     assert refusal(await refresh(http, app, issued[kind])) == (400, "invalid_grant")
 
 
-async def test_a_refresh_token_of_another_client_is_refused_and_stays_good(
+async def test_a_refresh_token_of_another_client_is_refused_and_stays_active(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     issued, stranger = await tokens(http, server, app), await granting.party(db, is_public=True)
@@ -587,7 +591,7 @@ async def test_an_authorization_header_that_is_not_basic_is_invalid_client(
     assert refusal(await http.post(TOKEN, data=form, headers={"Authorization": header})) == (401, "invalid_client")
 
 
-async def test_the_secret_that_a_rotation_left_alive_works_still(
+async def test_the_previous_secret_works_during_the_overlap(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     rotate = """UPDATE connections SET previous_secret_digest = secret_digest, secret_digest = $2,
@@ -600,7 +604,7 @@ async def test_the_secret_that_a_rotation_left_alive_works_still(
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-async def test_a_blocked_client_is_told_so_once_it_has_proved_who_it_is(
+async def test_a_blocked_client_is_named_only_after_it_has_authenticated(
     http: httpx.AsyncClient, db: Db, app: Party, path: str
 ) -> None:
     await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", app.client_id)
@@ -707,7 +711,7 @@ async def test_other_grants_are_unsupported(http: httpx.AsyncClient, app: Party,
     assert refusal(response) == (400, "unsupported_grant_type")
 
 
-async def test_nothing_in_a_refusal_repeats_what_was_sent(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_a_refusal_repeats_nothing_of_the_request(http: httpx.AsyncClient, server: Server, app: Party) -> None:
     sent = "a-value-that-is-nobodys-business"
     answers = [
         await exchange(http, app, sent),
@@ -741,7 +745,9 @@ async def test_no_secret_code_or_token_is_logged(
 # Revocation
 
 
-async def test_revoking_an_access_token_ends_it_alone(http: httpx.AsyncClient, server: Server, app: Party) -> None:
+async def test_revoking_an_access_token_revokes_only_that_token(
+    http: httpx.AsyncClient, server: Server, app: Party
+) -> None:
     issued = await tokens(http, server, app)
     response = await http.post(REVOKE, data={"token": issued["access_token"]}, auth=app.basic)
 
@@ -751,7 +757,7 @@ async def test_revoking_an_access_token_ends_it_alone(http: httpx.AsyncClient, s
     assert (await refresh(http, app, issued["refresh_token"])).status_code == 200
 
 
-async def test_revoking_a_refresh_token_ends_all_that_its_grant_issued(
+async def test_revoking_a_refresh_token_revokes_all_tokens_of_its_grant(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     issued, other = await tokens(http, server, app), await tokens(http, server, app)
@@ -766,7 +772,7 @@ async def test_revoking_a_refresh_token_ends_all_that_its_grant_issued(
     assert await is_accepted(http, app, other["access_token"])
 
 
-async def test_a_refresh_token_without_a_family_ends_with_all_that_came_of_it(
+async def test_revoking_a_refresh_token_without_a_family_revokes_the_tokens_it_issued(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
     issued = await tokens(http, server, app)
@@ -786,7 +792,7 @@ async def test_a_public_client_revokes_its_tokens(http: httpx.AsyncClient, serve
     assert not await is_accepted(http, spa, issued["access_token"])
 
 
-async def test_revoking_what_is_no_token_or_is_over_succeeds(
+async def test_revoking_an_unknown_or_expired_token_succeeds(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     value = (await tokens(http, server, app))["refresh_token"]
@@ -802,7 +808,9 @@ async def test_revoking_a_code_does_nothing(http: httpx.AsyncClient, server: Ser
     assert (await exchange(http, app, code)).status_code == 200
 
 
-async def test_nobody_revokes_the_token_of_another(http: httpx.AsyncClient, server: Server, db: Db, app: Party) -> None:
+async def test_a_client_cannot_revoke_the_token_of_another(
+    http: httpx.AsyncClient, server: Server, db: Db, app: Party
+) -> None:
     issued, stranger = await tokens(http, server, app), await granting.party(db)
     for token in (issued["access_token"], issued["refresh_token"]):
         response = await http.post(REVOKE, data={"token": token}, auth=stranger.basic)
@@ -847,7 +855,7 @@ async def test_an_access_token_is_described(http: httpx.AsyncClient, server: Ser
     }
 
 
-async def test_a_refresh_token_is_described_and_is_no_bearer_token(
+async def test_a_refresh_token_is_described_and_is_not_a_bearer_token(
     http: httpx.AsyncClient, server: Server, app: Party
 ) -> None:
     shown = await introspected(http, app, (await tokens(http, server, app))["refresh_token"])
@@ -862,7 +870,7 @@ PERSON_BLOCKED = "UPDATE users SET is_blocked = true WHERE id = $1"
 
 
 @pytest.mark.parametrize("change", [OVER, PERSON_BLOCKED])
-async def test_what_is_over_or_blocked_is_inactive(
+async def test_expired_and_blocked_tokens_are_inactive(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party, change: str
 ) -> None:
     issued = await tokens(http, server, app)
@@ -893,7 +901,7 @@ async def test_the_token_of_another_client_is_inactive(
     assert await introspected(http, await granting.party(db), issued["access_token"]) == {"active": False}
 
 
-async def test_a_consumer_may_know_the_tokens_issued_through_its_connections(
+async def test_a_consumer_may_introspect_the_tokens_issued_through_its_connections(
     http: httpx.AsyncClient, server: Server, db: Db
 ) -> None:
     mis, other_mis = await granting.party(db), await granting.party(db)
@@ -937,7 +945,7 @@ async def test_a_public_client_introspects_nothing(http: httpx.AsyncClient, serv
 # Metadata
 
 
-async def test_the_metadata_say_where_everything_is(http: httpx.AsyncClient, server: Server) -> None:
+async def test_the_metadata_name_every_endpoint(http: httpx.AsyncClient, server: Server) -> None:
     response = await http.get("/.well-known/oauth-authorization-server")
 
     assert response.status_code == 200
@@ -962,7 +970,7 @@ async def test_the_metadata_say_where_everything_is(http: httpx.AsyncClient, ser
     }
 
 
-def test_the_issuer_is_the_public_address_where_one_is_set(postgres: str) -> None:
+def test_the_issuer_is_the_public_url_when_one_is_set(postgres: str) -> None:
     with fresh_database(postgres) as url, running_server(database_url=url, public_url="https://id.example.com/") as own:
         shown = httpx.get(f"{own.url}/.well-known/oauth-authorization-server").json()
 
@@ -973,7 +981,7 @@ def test_the_issuer_is_the_public_address_where_one_is_set(postgres: str) -> Non
 # Failures of ours
 
 
-def test_a_failure_of_the_database_is_told_in_the_same_shape(postgres: str) -> None:
+def test_a_failure_of_the_database_has_the_same_format(postgres: str) -> None:
     with running_server(database_url=url_of(postgres, "no_such_database")) as own:
         form = {"grant_type": "refresh_token"}
         response = httpx.post(own.url + TOKEN, data=form, auth=(str(uuid4()), "secret"))

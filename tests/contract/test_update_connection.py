@@ -52,7 +52,7 @@ async def own(db: Db, **client: Any) -> tuple[factories.Connection, str]:
 # What it does
 
 
-async def test_the_address_is_replaced_and_the_connection_returned(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_redirect_uri_is_replaced_and_the_connection_is_returned(http: httpx.AsyncClient, db: Db) -> None:
     connection, token = await own(db)
     before = await row_of(db, connection.id)
 
@@ -95,7 +95,7 @@ async def test_every_other_column_and_row_stays_as_it_was(http: httpx.AsyncClien
     assert await row_of(db, other.id) == other_before
 
 
-async def test_the_change_leaves_one_audit_row_that_says_who(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_change_leaves_one_audit_row_with_its_actor(http: httpx.AsyncClient, db: Db) -> None:
     mis = await factories.client(db, client_type="MIS", broker_scope="connection:write")
     mis_own = await factories.connection(db, client_id=mis.id)
     clinic = await factories.client(db, access_type="BROKER")
@@ -117,7 +117,7 @@ async def test_the_change_leaves_one_audit_row_that_says_who(http: httpx.AsyncCl
     assert json.loads(event["new"]) == NEW
 
 
-async def test_setting_the_present_address_changes_nothing(http: httpx.AsyncClient, db: Db) -> None:
+async def test_setting_the_current_redirect_uri_changes_nothing(http: httpx.AsyncClient, db: Db) -> None:
     connection, token = await own(db)
     before = await row_of(db, connection.id)
 
@@ -166,7 +166,7 @@ async def test_without_a_token_the_challenge_names_only_the_scheme(http: httpx.A
         "Bearer ключ",
     ],
 )
-async def test_a_token_that_is_not_known_is_refused(http: httpx.AsyncClient, db: Db, authorization: str) -> None:
+async def test_an_unknown_token_is_refused(http: httpx.AsyncClient, db: Db, authorization: str) -> None:
     connection, _ = await own(db)
     headers = [(b"Authorization", authorization.encode())]
     response = await http.patch(connection.path, json=NEW, headers=headers)
@@ -183,7 +183,7 @@ async def test_the_challenge_says_what_is_wrong_with_the_token(http: httpx.Async
 
 
 @pytest.mark.parametrize("credentials", ["Basic {}", "{}", "Bearer{}", "Bearer", ""])
-async def test_another_scheme_or_none_is_as_good_as_no_token(http: httpx.AsyncClient, db: Db, credentials: str) -> None:
+async def test_another_scheme_or_none_counts_as_no_token(http: httpx.AsyncClient, db: Db, credentials: str) -> None:
     connection, token = await own(db)
     response = await http.patch(connection.path, json=NEW, headers={"Authorization": credentials.format(token)})
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
@@ -213,7 +213,7 @@ async def test_an_expired_token_is_refused(http: httpx.AsyncClient, db: Db) -> N
 
 
 @pytest.mark.parametrize("name", ["refresh_token", "authorization_code", "2fa_access_token", "change_password_token"])
-async def test_only_an_access_token_counts(http: httpx.AsyncClient, db: Db, name: str) -> None:
+async def test_only_an_access_token_is_accepted(http: httpx.AsyncClient, db: Db, name: str) -> None:
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
     token = await factories.token(db, client=owner, name=name)
@@ -259,7 +259,7 @@ class Brokered:
         return self
 
 
-async def test_a_broker_client_needs_its_brokers_key(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_broker_client_needs_the_api_key_of_its_broker(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make()
     without = await http.patch(case.connection.path, json=NEW, headers=bearer(case.token))
     wrong = await http.patch(case.connection.path, json=NEW, headers=bearer(case.token, api_key="wrong"))
@@ -269,14 +269,14 @@ async def test_a_broker_client_needs_its_brokers_key(http: httpx.AsyncClient, db
     assert "API-key" in without.headers["www-authenticate"]
 
 
-async def test_the_key_of_a_blocked_broker_is_refused(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_api_key_of_a_blocked_broker_is_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make(is_blocked=True)
     response = await http.patch(case.connection.path, json=NEW, headers=bearer(case.token, api_key=case.key))
     assert response.status_code == 401
 
 
 @pytest.mark.parametrize("broker_scope", [None, "", " "])
-async def test_the_key_of_a_client_that_is_no_broker_is_refused(
+async def test_the_api_key_of_a_client_without_broker_scope_is_refused(
     http: httpx.AsyncClient, db: Db, broker_scope: str | None
 ) -> None:
     case = await Brokered(db).make(broker_scope=broker_scope)
@@ -284,21 +284,21 @@ async def test_the_key_of_a_client_that_is_no_broker_is_refused(
     assert response.status_code == 401
 
 
-async def test_the_clinics_own_secret_is_no_brokers_key(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_secret_of_the_clinic_is_not_an_api_key_of_the_broker(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make()
     headers = bearer(case.token, api_key=case.connection.secret)
     response = await http.patch(case.connection.path, json=NEW, headers=headers)
     assert response.status_code == 401
 
 
-async def test_two_keys_are_refused(http: httpx.AsyncClient, db: Db) -> None:
+async def test_two_api_keys_are_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make()
     headers = [("Authorization", f"Bearer {case.token}"), ("API-key", case.key), ("API-key", case.key)]
     response = await http.patch(case.connection.path, json=NEW, headers=headers)
     assert response.status_code == 401
 
 
-async def test_a_token_that_remembers_its_connection_wants_that_connections_broker(
+async def test_a_token_with_a_connection_requires_the_broker_of_that_connection(
     http: httpx.AsyncClient, db: Db
 ) -> None:
     case, other = await Brokered(db).make(), await Brokered(db).make()
@@ -308,20 +308,20 @@ async def test_a_token_that_remembers_its_connection_wants_that_connections_brok
     assert [foreign.status_code, right.status_code] == [401, 200]
 
 
-async def test_the_key_is_any_connections_secret_of_the_broker(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_secret_of_any_connection_of_the_broker_is_its_api_key(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make()
     second = await factories.connection(db, client_id=case.mis.id, consumer_id=(await factories.client(db)).id)
     response = await http.patch(case.connection.path, json=NEW, headers=bearer(case.token, api_key=second.secret))
     assert response.status_code == 200
 
 
-async def test_a_direct_client_needs_no_key_and_a_wrong_one_does_not_matter(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_direct_client_needs_no_api_key_and_a_wrong_one_is_ignored(http: httpx.AsyncClient, db: Db) -> None:
     connection, token = await own(db)
     response = await http.patch(connection.path, json=NEW, headers=bearer(token, api_key="wrong"))
     assert response.status_code == 200
 
 
-async def test_the_previous_secret_is_a_key_until_it_expires(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_previous_secret_is_an_api_key_until_it_expires(http: httpx.AsyncClient, db: Db) -> None:
     case = await Brokered(db).make()
     await db.execute(
         "UPDATE connections SET previous_secret_digest = secret_digest, secret_digest = $2,"
@@ -365,7 +365,9 @@ async def test_the_broker_must_have_the_scope_too(http: httpx.AsyncClient, db: D
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
-async def test_other_types_may_name_only_their_own_client(http: httpx.AsyncClient, db: Db, client_type: str) -> None:
+async def test_non_administrative_types_may_name_only_their_own_client(
+    http: httpx.AsyncClient, db: Db, client_type: str
+) -> None:
     mine, token = await own(db, client_type=client_type)
     foreign, _ = await own(db)
     refused = await http.patch(foreign.path, json=NEW, headers=bearer(token))
@@ -385,9 +387,7 @@ async def test_an_administrative_type_may_name_any_client(http: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "{}", "0"])
-async def test_an_identifier_that_is_no_uuid_is_nobodys_own_client(
-    http: httpx.AsyncClient, db: Db, client_id: str
-) -> None:
+async def test_a_malformed_client_id_is_forbidden_or_not_found(http: httpx.AsyncClient, db: Db, client_id: str) -> None:
     connection, token = await own(db)
     _, admin_token = await own(db, client_type="NHS")
     path = f"/api/clients/{client_id}/connections/{connection.id}"
@@ -398,7 +398,7 @@ async def test_an_identifier_that_is_no_uuid_is_nobodys_own_client(
 # Row 6: which connection
 
 
-async def test_a_connection_that_is_not_there_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
+async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
     mine, token = await own(db)
     foreign, _ = await own(db)
     for connection_id in (uuid4(), foreign.id, "not-a-uuid", str(mine.id).replace("-", "")):
@@ -455,7 +455,7 @@ async def test_the_etag_of_one_answer_is_the_if_match_of_the_next(http: httpx.As
     assert [second.status_code, third.status_code] == [200, 412]
 
 
-async def test_of_two_changes_to_one_version_exactly_one_wins(http: httpx.AsyncClient, db: Db) -> None:
+async def test_of_two_changes_to_one_version_one_succeeds(http: httpx.AsyncClient, db: Db) -> None:
     connection, token = await own(db)
     headers = bearer(token, If_Match='"1"')
     bodies = [{"redirect_uri": f"https://racer-{number}.example.com/"} for number in range(8)]
@@ -464,7 +464,7 @@ async def test_of_two_changes_to_one_version_exactly_one_wins(http: httpx.AsyncC
     assert len(await audit_of(db, connection.id)) == 1
 
 
-async def test_changes_at_the_same_moment_make_one_chain_of_history(http: httpx.AsyncClient, db: Db) -> None:
+async def test_simultaneous_changes_form_one_chain_of_versions(http: httpx.AsyncClient, db: Db) -> None:
     connection, token = await own(db)
     bodies = [{"redirect_uri": f"https://racer-{number}.example.com/"} for number in range(16)]
     answers = await asyncio.gather(*(http.patch(connection.path, json=b, headers=bearer(token)) for b in bodies))
@@ -481,7 +481,7 @@ async def test_changes_at_the_same_moment_make_one_chain_of_history(http: httpx.
 # Codes and tokens
 
 
-async def test_tokens_already_issued_live_on(http: httpx.AsyncClient, db: Db) -> None:
+async def test_issued_tokens_stay_active(http: httpx.AsyncClient, db: Db) -> None:
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
     token = await factories.token(db, client=owner, connection_id=connection.id)

@@ -51,7 +51,7 @@ async def verify(internal: httpx.AsyncClient, token: str, api_key: str | None = 
     return asked
 
 
-async def test_the_token_of_a_client_without_a_broker(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_the_token_of_a_direct_client_is_verified(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     value = await factories.token(db, client=parties.tool, scope=SCOPE)
     row = await db.fetchrow("SELECT id, user_id, expires_at FROM tokens WHERE client_id = $1", parties.tool.id)
     assert row is not None
@@ -75,7 +75,7 @@ async def test_the_token_of_a_client_without_a_broker(internal: httpx.AsyncClien
     }
 
 
-async def test_the_token_of_a_client_with_a_broker(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_the_token_of_a_broker_client_is_verified(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     connection = await factories.connection(db, client_id=parties.clinic.id, consumer_id=parties.mis.id)
     value = await factories.token(db, client=parties.clinic, scope=SCOPE, connection_id=connection.id)
     details = {"grant_type": "authorization_code", "redirect_uri": "https://a.example.com", "refresh_token": "R"}
@@ -137,20 +137,22 @@ async def test_refusals_come_in_their_order(internal: httpx.AsyncClient, db: Db,
 
 
 @pytest.mark.parametrize("name", ["authorization_code", "refresh_token", "2fa_access_token", "change_password_token"])
-async def test_only_access_tokens_are_known(internal: httpx.AsyncClient, db: Db, parties: Parties, name: str) -> None:
+async def test_only_access_tokens_are_verified(
+    internal: httpx.AsyncClient, db: Db, parties: Parties, name: str
+) -> None:
     value = await factories.token(db, client=parties.tool, name=name)
     assert refusal(await verify(internal, value)) == UNKNOWN
     assert refusal(await internal.get(f"/admin/tokens/{value}/user")) == UNKNOWN
 
 
-async def test_an_empty_or_doubled_key_is_an_invalid_one(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_an_empty_or_repeated_api_key_is_invalid(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     url = f"/admin/tokens/{await factories.token(db, client=parties.clinic)}/verify"
     doubled = [("api-key", parties.key), ("api-key", parties.key)]
     assert refusal(await internal.get(url, headers={"api-key": ""})) == KEY_UNKNOWN
     assert refusal(await internal.get(url, headers=doubled)) == KEY_UNKNOWN
 
 
-async def test_a_secret_that_lives_on_after_a_rotation_is_a_key(
+async def test_the_previous_secret_is_an_api_key_during_the_overlap(
     internal: httpx.AsyncClient, db: Db, parties: Parties
 ) -> None:
     value = await factories.token(db, client=parties.clinic)
@@ -193,7 +195,7 @@ async def test_a_body_without_a_token_is_refused(
     assert [each["entry"] for each in response.json()["error"]["invalid"]] == entries
 
 
-async def test_the_person_behind_a_token(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_the_user_of_a_token_is_shown(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     tool = parties.tool
     value = await factories.token(db, client=tool)
     names = [f"role {uuid4()}" for _ in range(3)]
@@ -215,7 +217,7 @@ async def test_the_person_behind_a_token(internal: httpx.AsyncClient, db: Db, pa
     assert refusal(await internal.get(f"/admin/tokens/{value}/user")) == INVALID_GRANT
 
 
-async def test_an_api_key(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_an_api_key_is_verified(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     response = await internal.get(f"/admin/api_key/{parties.key}/verify")
     assert response.status_code == 200
     assert response.json()["data"] == {
@@ -234,7 +236,7 @@ async def test_an_api_key(internal: httpx.AsyncClient, db: Db, parties: Parties)
     assert refusal(await internal.get(f"/admin/api_key/{parties.key}/verify")) == CLIENT
 
 
-async def test_forward_auth_tells_who_it_is(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
+async def test_forward_auth_names_the_caller_in_headers(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     value = await factories.token(db, client=parties.clinic, scope=SCOPE)
     headers = bearer(value, api_key=parties.key) | {"x-request-id": "a-request-of-some-length"}
     # The proxy's own scope comes before whatever the caller had in its query.
@@ -276,7 +278,7 @@ async def test_forward_auth_refuses_with_401_and_403_only(
     )
 
 
-async def test_a_scope_that_no_header_can_carry_is_left_out(
+async def test_a_scope_that_is_not_ascii_is_omitted_from_the_header(
     internal: httpx.AsyncClient, db: Db, parties: Parties
 ) -> None:
     value = await factories.token(db, client=parties.tool, scope="a:b довідник:читати c:d")
@@ -284,7 +286,7 @@ async def test_a_scope_that_no_header_can_carry_is_left_out(
     assert response.headers["x-consumer-scope"] == "a:b c:d"
 
 
-async def test_the_key_of_the_listener_is_asked_for(server: Server, db: Db, parties: Parties) -> None:
+async def test_the_key_of_the_internal_listener_is_required(server: Server, db: Db, parties: Parties) -> None:
     value = await factories.token(db, client=parties.tool)
     with running_server(database_url=server.database_url, internal_key="the key of a test") as guarded:
         async with httpx.AsyncClient(base_url=guarded.internal_url) as client:
@@ -294,7 +296,7 @@ async def test_the_key_of_the_listener_is_asked_for(server: Server, db: Db, part
             assert (await client.get(url, headers={"x-mithril-key": "the key of a test"})).status_code == 200
 
 
-async def test_what_is_blocked_or_ended_elsewhere_is_refused_at_once(
+async def test_a_blocked_or_revoked_token_is_refused_at_once(
     server: Server, internal: httpx.AsyncClient, db: Db, parties: Parties
 ) -> None:
     """Another process changes, this one is asked: there is no cache in between."""
@@ -306,7 +308,7 @@ async def test_what_is_blocked_or_ended_elsewhere_is_refused_at_once(
     assert refusal(await verify(internal, value)) == CLIENT
 
 
-async def test_who_asks_at_the_same_moment_gets_their_own_answer(internal: httpx.AsyncClient, db: Db) -> None:
+async def test_simultaneous_verifications_get_their_own_answers(internal: httpx.AsyncClient, db: Db) -> None:
     """Good tokens and bad ones of many clients, each asked about twice."""
     owners = [await factories.client(db, is_blocked=number % 3 == 0) for number in range(30)]
     values = [await factories.token(db, client=owner) for owner in owners]
