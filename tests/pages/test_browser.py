@@ -178,7 +178,7 @@ async def focused(page: Page) -> str:
 
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("entrance", ENTRANCES)
-async def test_the_whole_way_by_keyboard(
+async def test_signing_in_and_consent_work_by_keyboard(
     page: Page, server: Server, callback: Callback, tmp_path: Path, entrance: str
 ) -> None:
     await page.goto(address(server, callback, entrance, email=OWNER))
@@ -209,7 +209,7 @@ async def test_the_whole_way_by_keyboard(
     assert answer.get("iss") == ([server.url] if entrance == "/oauth2/authorize" else None)
 
 
-async def test_fields_have_labels_and_the_focus_is_seen(page: Page, server: Server, callback: Callback) -> None:
+async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server, callback: Callback) -> None:
     await page.goto(address(server, callback, "/sign-in", lang="en"))
     await expect(page.get_by_label("E-mail")).to_be_focused()
     await page.get_by_label("E-mail").fill(OWNER)
@@ -221,14 +221,14 @@ async def test_fields_have_labels_and_the_focus_is_seen(page: Page, server: Serv
     await expect(page.get_by_role("heading", level=1)).to_have_text("Allow access?")
 
 
-async def test_denying_goes_back(page: Page, server: Server, callback: Callback) -> None:
+async def test_denying_returns_to_the_client(page: Page, server: Server, callback: Callback) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("button", name="Відмовити").click()
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert callback.answers[0]["error"] == ["access_denied"]
 
 
-async def test_another_account_leads_back_to_the_form(page: Page, server: Server, callback: Callback) -> None:
+async def test_another_account_returns_to_the_sign_in_form(page: Page, server: Server, callback: Callback) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("button", name="Інший обліковий запис").click()
     await expect(page.get_by_label("Пароль")).to_be_visible()
@@ -244,15 +244,13 @@ async def test_the_language_is_switched_by_a_link(page: Page, server: Server, ca
     await expect(page.get_by_role("button", name="Дозволити")).to_be_visible()
 
 
-async def test_nothing_new_leads_straight_back(page: Page, server: Server, callback: Callback) -> None:
+async def test_without_new_scopes_the_browser_returns_at_once(page: Page, server: Server, callback: Callback) -> None:
     await sign_in(page, address(server, callback, "/sign-in", scope="client:read"))
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert len(callback.answers[0]["code"]) == 1
 
 
-async def test_a_callback_may_send_the_browser_on_to_another_host(
-    page: Page, server: Server, callback: Callback
-) -> None:
+async def test_a_callback_may_redirect_to_another_host(page: Page, server: Server, callback: Callback) -> None:
     """Chromium holds the whole chain after a form against `form-action`."""
     home = Callback("")
     async with listening(home) as home.origin:
@@ -264,7 +262,7 @@ async def test_a_callback_may_send_the_browser_on_to_another_host(
 
 
 @AT_BOTH_WIDTHS
-async def test_a_wrong_address_is_explained_and_not_followed(
+async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
     page: Page, server: Server, callback: Callback, tmp_path: Path
 ) -> None:
     await page.goto(address(server, callback, "/sign-in", redirect_uri=callback.url + "/"))
@@ -275,7 +273,7 @@ async def test_a_wrong_address_is_explained_and_not_followed(
 
 
 @AT_BOTH_WIDTHS
-async def test_long_names_stay_inside_the_page(page: Page, server: Server, callback: Callback, tmp_path: Path) -> None:
+async def test_long_names_fit_into_the_page(page: Page, server: Server, callback: Callback, tmp_path: Path) -> None:
     connection = await asyncpg.connect(server.database_url)
     name = await connection.fetchval("SELECT name FROM clients WHERE id = $1", CLINIC)
     change = "UPDATE clients SET name = $2 WHERE id = $1"
@@ -303,7 +301,7 @@ async def test_the_page_cannot_be_framed(browser: Browser, server: Server, callb
 
 
 @AT_BOTH_WIDTHS
-async def test_a_person_confirms_by_code(
+async def test_a_user_confirms_with_a_code(
     page: Page, server: Server, callback: Callback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connection = await asyncpg.connect(server.database_url)

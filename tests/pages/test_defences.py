@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("token", ["", "x" * 32, None])
-async def test_a_form_that_is_not_ours_is_shown_again(http: httpx.AsyncClient, case: Case, token: str | None) -> None:
+async def test_a_form_with_a_wrong_token_is_shown_again(http: httpx.AsyncClient, case: Case, token: str | None) -> None:
     url = f"/sign-in?{case.changed()}"
     await http.get(url)
     data = {"email": case.email, "password": PASSWORD} | ({} if token is None else {"form_token": token})
@@ -36,7 +36,7 @@ async def test_a_form_that_is_not_ours_is_shown_again(http: httpx.AsyncClient, c
     assert form_token(response)
 
 
-async def test_a_form_without_the_cookie_is_not_ours(http: httpx.AsyncClient, case: Case) -> None:
+async def test_a_form_without_the_cookie_is_refused(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     token = form_token(await http.get(url))
     http.cookies.clear()
@@ -53,7 +53,7 @@ async def test_consent_cannot_be_forged(http: httpx.AsyncClient, db: Db, case: C
     assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
 
 
-async def test_a_get_never_gives_a_code(http: httpx.AsyncClient, case: Case) -> None:
+async def test_a_get_never_issues_a_code(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed(decision='allow')}"
     await consent_page(http, url, case)
     assert (await http.get(url)).status_code == 200
@@ -147,7 +147,7 @@ async def test_cookies_over_plain_http_are_limited_to_the_path(http: httpx.Async
     assert set(rest.split("; ")[1:]) == {"HttpOnly", "Max-Age=600", "Path=/sign-in", "SameSite=lax"}
 
 
-async def test_cookies_over_https_are_of_this_host_only(server: Server, case: Case) -> None:
+async def test_cookies_over_https_are_limited_to_this_host(server: Server, case: Case) -> None:
     changes = {"database_url": server.database_url, "public_url": "https://auth.example.com"}
     with running_server(**changes) as running:
         async with httpx.AsyncClient(base_url=running.url) as client:
@@ -167,7 +167,7 @@ async def test_cookies_over_https_are_of_this_host_only(server: Server, case: Ca
             assert sent_back(refused, case)["iss"] == "https://auth.example.com"
 
 
-async def test_the_style_sheet_is_ours(http: httpx.AsyncClient, case: Case) -> None:
+async def test_the_style_sheet_is_served_by_this_server(http: httpx.AsyncClient, case: Case) -> None:
     for entrance in ENTRANCES:
         page = await http.get(f"{entrance}?{case.changed()}")
         link = re.search(r'rel="stylesheet" href="([^"]+)"', page.text)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
         ("*", "uk"),
     ],
 )
-async def test_the_language_is_the_one_that_the_browser_likes_best(
+async def test_the_language_is_the_one_that_the_browser_prefers(
     http: httpx.AsyncClient, case: Case, accepted: str, language: str
 ) -> None:
     page = await http.get(f"/sign-in?{case.changed(lang=None)}", headers={"accept-language": accepted})
@@ -41,7 +41,9 @@ async def test_the_language_is_the_one_that_the_browser_likes_best(
     assert texts.words(language)["sign_in_title"] in page.text
 
 
-async def test_the_switch_keeps_the_question_and_goes_before_the_header(http: httpx.AsyncClient, case: Case) -> None:
+async def test_the_language_switch_keeps_the_request_and_overrides_the_header(
+    http: httpx.AsyncClient, case: Case
+) -> None:
     page = await http.get(f"/sign-in?{case.changed(lang='uk')}", headers={"accept-language": "en"})
     link = re.search(r'<a href="([^"]+)" lang="en"', page.text)
     assert link
@@ -62,7 +64,7 @@ def test_both_languages_have_the_same_texts() -> None:
         assert all(text.strip() for text in texts.words(language).values())
 
 
-def test_every_known_scope_has_words_in_both_languages() -> None:
+def test_every_known_scope_has_a_description_in_both_languages() -> None:
     for scope, words in texts._load("scopes.json").items():
         assert re.fullmatch(r"[a-z0-9_]+:[a-z_]+", scope)
         assert words.keys() == texts.LANGUAGES.keys()

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-async def test_a_person_signs_in_and_allows_and_the_client_gets_a_code(
+async def test_a_user_signs_in_and_approves_and_the_client_gets_a_code(
     http: httpx.AsyncClient, db: Db, server: Server, case: Case, entrance: str
 ) -> None:
     url = f"{entrance}?{case.changed()}"
@@ -52,7 +52,7 @@ async def test_a_person_signs_in_and_allows_and_the_client_gets_a_code(
     assert approval == "legal_entity:read employee:read"
 
 
-async def test_the_audit_trail_says_who_allowed_it(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_the_audit_trail_names_the_user_who_approved(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     response = await decide(http, url, await consent_page(http, url, case), "allow")
     row = await db.fetchrow("SELECT * FROM audit_events WHERE client_id = $1", case.client_id)
@@ -62,27 +62,27 @@ async def test_the_audit_trail_says_who_allowed_it(http: httpx.AsyncClient, db: 
     assert row["network_address"] == "127.0.0.1"
 
 
-async def test_the_registered_address_is_left_as_it_is(http: httpx.AsyncClient, db: Db) -> None:
+async def test_the_registered_redirect_uri_is_not_changed(http: httpx.AsyncClient, db: Db) -> None:
     case = await make_case(db, redirect_uri="https://mis.example.com/%D0%B1?b=2&a=%7E1")
     url = f"/sign-in?{case.changed()}"
     response = await decide(http, url, await consent_page(http, url, case), "allow")
     assert response.headers["location"].startswith("https://mis.example.com/%D0%B1?b=2&a=%7E1&code=")
 
 
-async def test_without_state_none_comes_back(http: httpx.AsyncClient, case: Case) -> None:
+async def test_without_a_state_none_is_returned(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed(state=None)}"
     response = await decide(http, url, await consent_page(http, url, case), "allow")
     assert set(sent_back(response, case)) == {"code"}
 
 
-async def test_the_challenge_is_kept_with_the_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_the_challenge_is_stored_with_the_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/oauth2/authorize?{case.changed(code_challenge=CHALLENGE, code_challenge_method='S256')}"
     answer = sent_back(await decide(http, url, await consent_page(http, url, case), "allow"), case)
     details = await db.fetchval("SELECT details FROM tokens WHERE digest = $1", security.digest(answer["code"]))
     assert json.loads(details)["code_challenge"] == CHALLENGE
 
 
-async def test_the_person_denies_and_the_client_is_told(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_the_user_denies_and_the_client_gets_access_denied(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     answer = sent_back(await decide(http, url, await consent_page(http, url, case), "deny"), case)
     assert (answer["error"], answer["state"]) == ("access_denied", "a b+ü&=%")
@@ -92,7 +92,9 @@ async def test_the_person_denies_and_the_client_is_told(http: httpx.AsyncClient,
 # Consent
 
 
-async def test_only_new_scopes_are_shown_and_the_old_ones_counted(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_only_new_scopes_are_shown_and_approved_ones_are_counted(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
     await approve(db, case, "legal_entity:read declaration:read")
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
@@ -105,7 +107,9 @@ async def test_only_new_scopes_are_shown_and_the_old_ones_counted(http: httpx.As
     ]
 
 
-async def test_nothing_new_gives_the_code_right_after_signing_in(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_without_new_scopes_the_code_is_issued_right_after_sign_in(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
     await approve(db, case, "employee:read legal_entity:read declaration:read")
     url = f"/sign-in?{case.changed()}"
     response = await sign_in(http, url, email=case.email)
@@ -114,7 +118,7 @@ async def test_nothing_new_gives_the_code_right_after_signing_in(http: httpx.Asy
     assert 'type="password"' in (await http.get(url)).text
 
 
-async def test_a_public_client_is_always_confirmed(http: httpx.AsyncClient, db: Db) -> None:
+async def test_a_public_client_always_needs_consent(http: httpx.AsyncClient, db: Db) -> None:
     case = await make_case(db, settings={"public": True})
     await approve(db, case, "legal_entity:read employee:read")
     url = f"/oauth2/authorize?{case.changed(code_challenge=CHALLENGE, code_challenge_method='S256')}"
@@ -123,7 +127,7 @@ async def test_a_public_client_is_always_confirmed(http: httpx.AsyncClient, db: 
     assert set(sent_back(await decide(http, url, page, "allow"), case)) == {"code", "state", "iss"}
 
 
-async def test_a_scope_without_words_is_shown_as_it_is(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_scope_without_a_description_is_shown_by_its_name(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     strange = "x<b>y:read"
     await db.execute("UPDATE client_types SET scope = $1 WHERE name LIKE 'Type %'", strange)
     await db.execute("UPDATE roles SET scope = $1", strange)
@@ -133,7 +137,7 @@ async def test_a_scope_without_words_is_shown_as_it_is(http: httpx.AsyncClient, 
     await db.execute("UPDATE roles SET scope = 'legal_entity:read employee:read'")
 
 
-async def test_a_list_of_scopes_that_has_changed_is_shown_again(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_changed_list_of_scopes_is_shown_again(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     other = page.text.replace("legal_entity:read employee:read", "legal_entity:read")
@@ -143,7 +147,7 @@ async def test_a_list_of_scopes_that_has_changed_is_shown_again(http: httpx.Asyn
     assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
 
 
-async def test_the_consent_page_names_client_host_consumer_and_person(
+async def test_the_consent_page_names_client_host_consumer_and_user(
     http: httpx.AsyncClient, db: Db, case: Case
 ) -> None:
     consumer = await factories.client(db)
@@ -155,7 +159,7 @@ async def test_the_consent_page_names_client_host_consumer_and_person(
         assert shown in page.text
 
 
-async def test_one_consent_gives_one_code_however_often_it_is_sent(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_consent_that_is_sent_repeatedly_issues_one_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     responses = await asyncio.gather(*(decide(http, url, page, "allow") for _ in range(6)))
@@ -165,7 +169,7 @@ async def test_one_consent_gives_one_code_however_often_it_is_sent(http: httpx.A
     assert await db.fetchval(codes, case.client_id) == 1
 
 
-async def test_another_account_ends_the_visit(http: httpx.AsyncClient, case: Case) -> None:
+async def test_another_account_ends_the_login_session(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     response = await decide(http, url, page, "switch")
@@ -173,13 +177,15 @@ async def test_another_account_ends_the_visit(http: httpx.AsyncClient, case: Cas
     assert 'type="password"' in (await http.get(url)).text
 
 
-async def test_a_visit_is_good_for_the_client_that_asked_only(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_login_session_is_valid_only_for_the_client_of_the_request(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
     await consent_page(http, f"/sign-in?{case.changed()}", case)
     other = await make_case(db)
     assert 'type="password"' in (await http.get(f"/sign-in?{other.changed()}")).text
 
 
-async def test_a_visit_ends_after_its_minutes(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_login_session_expires(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     lives = (
@@ -192,14 +198,16 @@ async def test_a_visit_ends_after_its_minutes(http: httpx.AsyncClient, db: Db, c
     assert "Sign in again." in response.text
 
 
-async def test_a_person_who_is_blocked_meanwhile_cannot_allow(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_user_who_is_blocked_during_the_consent_cannot_approve(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", case.user_id)
     assert (await decide(http, url, page, "allow")).status_code == 401
 
 
-async def test_the_cookie_of_a_visit_is_no_access_token(http: httpx.AsyncClient, case: Case) -> None:
+async def test_the_cookie_of_a_login_session_is_not_an_access_token(http: httpx.AsyncClient, case: Case) -> None:
     await consent_page(http, f"/sign-in?{case.changed()}", case)
     response = await http.get("/api/clients", headers=factories.bearer(http.cookies["mithril-visit"]))
     assert response.status_code == 401
@@ -224,7 +232,7 @@ async def test_the_cookie_of_a_visit_is_no_access_token(http: httpx.AsyncClient,
         ({"redirect_uri": "https://mis.example.com/callback?clinic=7\x00"}, "cannot be read"),
     ],
 )
-async def test_a_wrong_client_or_address_is_explained_and_never_followed(
+async def test_a_wrong_client_or_redirect_uri_is_explained_and_never_followed(
     http: httpx.AsyncClient, case: Case, entrance: str, changes: dict[str, str | None], told: str
 ) -> None:
     for response in (
@@ -246,13 +254,15 @@ async def test_a_blocked_client_is_explained_and_never_followed(http: httpx.Asyn
     assert "location" not in response.headers
 
 
-async def test_an_address_of_another_client_is_not_followed(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_the_redirect_uri_of_another_client_is_not_followed(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     other = await make_case(db, redirect_uri="https://other.example.com/callback")
     response = await http.get(f"/sign-in?{case.changed(redirect_uri=other.redirect_uri)}")
     assert response.status_code == 400
 
 
-async def test_an_address_that_was_changed_meanwhile_gets_no_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_redirect_uri_that_is_changed_during_the_consent_gets_no_code(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
     await db.execute(
@@ -264,20 +274,22 @@ async def test_an_address_that_was_changed_meanwhile_gets_no_code(http: httpx.As
 
 
 @pytest.mark.parametrize("name", ["client_id", "redirect_uri"])
-async def test_a_doubled_client_or_address_is_not_followed(http: httpx.AsyncClient, case: Case, name: str) -> None:
+async def test_a_repeated_client_id_or_redirect_uri_is_not_followed(
+    http: httpx.AsyncClient, case: Case, name: str
+) -> None:
     response = await http.get(f"/oauth2/authorize?{case.changed()}&{urlencode({name: case.query[name]})}")
     assert response.status_code == 400
     assert "more than once" in response.text
 
 
 @pytest.mark.parametrize("query", ["client_id=%FF", "client_id=%zz", "&".join(f"p{n}=1" for n in range(60))])
-async def test_a_query_that_cannot_be_read_is_explained(http: httpx.AsyncClient, query: str) -> None:
+async def test_a_malformed_query_is_explained(http: httpx.AsyncClient, query: str) -> None:
     response = await http.get(f"/sign-in?{query}&lang=en")
     assert response.status_code == 400
     assert "cannot be read" in response.text
 
 
-async def test_the_bare_page_says_from_where_it_is_opened(http: httpx.AsyncClient) -> None:
+async def test_the_page_without_a_request_explains_how_to_open_it(http: httpx.AsyncClient) -> None:
     response = await http.get("/sign-in", headers={"accept-language": "en"})
     assert response.status_code == 400
     assert "opened by an information system" in response.text
@@ -299,7 +311,7 @@ async def test_the_bare_page_says_from_where_it_is_opened(http: httpx.AsyncClien
     ],
 )
 @pytest.mark.parametrize("entrance", ENTRANCES)
-async def test_a_later_error_goes_back_with_the_state(
+async def test_a_later_error_is_returned_to_the_client_with_the_state(
     http: httpx.AsyncClient, case: Case, entrance: str, changes: dict[str, str], error: str
 ) -> None:
     answer = sent_back(await http.get(f"{entrance}?{case.changed(**changes)}"), case)
@@ -308,12 +320,14 @@ async def test_a_later_error_goes_back_with_the_state(
     assert answer == {"error": error, "state": "a b+ü&=%", **issuer}
 
 
-async def test_the_standard_entrance_wants_a_response_type(http: httpx.AsyncClient, case: Case) -> None:
+async def test_the_standard_authorization_endpoint_requires_a_response_type(
+    http: httpx.AsyncClient, case: Case
+) -> None:
     answer = sent_back(await http.get(f"/oauth2/authorize?{case.changed(response_type=None)}"), case)
     assert answer["error"] == "invalid_request"
 
 
-async def test_the_older_entrance_takes_the_response_type_for_granted(http: httpx.AsyncClient, case: Case) -> None:
+async def test_the_esoz_authorization_endpoint_needs_no_response_type(http: httpx.AsyncClient, case: Case) -> None:
     assert (await http.get(f"/sign-in?{case.changed(response_type=None)}")).status_code == 200
 
 
@@ -325,14 +339,16 @@ async def test_a_public_client_must_send_a_challenge(http: httpx.AsyncClient, db
     assert "code_challenge" in answer["error_description"]
 
 
-async def test_a_doubled_parameter_goes_back_and_a_doubled_state_does_not(http: httpx.AsyncClient, case: Case) -> None:
+async def test_a_repeated_parameter_is_returned_as_an_error_without_a_repeated_state(
+    http: httpx.AsyncClient, case: Case
+) -> None:
     doubled = sent_back(await http.get(f"/sign-in?{case.changed()}&scope=x"), case)
     assert (doubled["error"], doubled["state"]) == ("invalid_request", "a b+ü&=%")
     assert "state" not in sent_back(await http.get(f"/sign-in?{case.changed()}&state=x"), case)
 
 
 @pytest.mark.parametrize("scope", [None, "declaration:read"])
-async def test_a_scope_that_the_roles_do_not_allow_goes_back_after_signing_in(
+async def test_a_scope_outside_the_roles_is_returned_as_an_error_after_sign_in(
     http: httpx.AsyncClient, case: Case, scope: str | None
 ) -> None:
     url = f"/sign-in?{case.changed(scope=scope)}"

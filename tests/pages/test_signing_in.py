@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 # Signing in
 
 
-async def test_an_unknown_person_and_a_wrong_password_get_the_same_page(http: httpx.AsyncClient, case: Case) -> None:
+async def test_an_unknown_user_and_a_wrong_password_get_the_same_page(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed(lang='en')}"
     wrong = await sign_in(http, url, email=case.email, password="wrong")
     unknown = await sign_in(http, url, email="nobody@example.com", password="wrong")
@@ -45,14 +45,14 @@ async def test_a_password_is_never_shown_again(http: httpx.AsyncClient, case: Ca
     assert case.email in response.text
 
 
-async def test_a_blocked_person_is_told_once_the_password_is_right(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_a_block_is_shown_only_after_a_correct_password(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", case.user_id)
     url = f"/sign-in?{case.changed()}"
     assert "is blocked" in (await sign_in(http, url, email=case.email)).text
     assert "is wrong" in (await sign_in(http, url, email=case.email, password="wrong")).text
 
 
-async def test_an_expired_password_is_refused_with_a_way_out(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_an_expired_password_is_refused_with_an_explanation(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", case.user_id)
     response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
     assert response.status_code == 401
@@ -60,7 +60,7 @@ async def test_an_expired_password_is_refused_with_a_way_out(http: httpx.AsyncCl
     assert str(case.user_id) not in response.text
 
 
-async def test_too_many_failures_lock_even_the_right_password_out(http: httpx.AsyncClient, db: Db) -> None:
+async def test_after_too_many_failures_a_correct_password_is_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await make_case(db)
     await db.execute("INSERT INTO attempts (key, count) VALUES ($1, 10)", f"login:{case.email}")
     response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
@@ -119,7 +119,7 @@ def code_in(text: str) -> str:
     return found[0]
 
 
-async def test_a_person_with_a_second_factor_confirms_by_code(
+async def test_a_user_with_a_second_factor_confirms_with_a_code(
     demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
 ) -> None:
     url = f"/sign-in?{case.changed()}"
@@ -133,7 +133,7 @@ async def test_a_person_with_a_second_factor_confirms_by_code(
     assert set(sent_back(await decide(demo, url, consent, "allow"), case)) == {"code", "state"}
 
 
-async def test_a_wrong_code_admits_nobody_and_the_right_one_still_does(
+async def test_a_wrong_code_is_refused_and_the_correct_one_still_works(
     demo: httpx.AsyncClient, case: Case, phone: list[str]
 ) -> None:
     url = f"/sign-in?{case.changed()}"
@@ -149,7 +149,7 @@ async def test_a_wrong_code_admits_nobody_and_the_right_one_still_does(
     assert 'value="allow"' in (await demo.get(url)).text
 
 
-async def test_a_right_code_that_is_sent_often_admits_once_and_blocks_nobody(
+async def test_a_correct_code_that_is_sent_repeatedly_works_once_and_blocks_no_user(
     demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
 ) -> None:
     url = f"/sign-in?{case.changed()}"
@@ -176,7 +176,7 @@ async def test_a_new_code_replaces_the_old_one(demo: httpx.AsyncClient, case: Ca
     assert right.status_code == 303
 
 
-async def test_without_its_code_a_visit_allows_nothing(
+async def test_without_the_code_a_login_session_cannot_approve(
     demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
 ) -> None:
     url = f"/sign-in?{case.changed()}"
@@ -187,7 +187,7 @@ async def test_without_its_code_a_visit_allows_nothing(
     assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
 
 
-async def test_codes_are_blocked_after_too_many_wrong_ones(
+async def test_after_too_many_wrong_codes_the_user_is_blocked(
     demo: httpx.AsyncClient, db: Db, case: Case, phone: list[str]
 ) -> None:
     url = f"/sign-in?{case.changed()}"
@@ -206,7 +206,7 @@ async def test_a_factor_without_a_phone_is_explained(http: httpx.AsyncClient, db
     assert "without a telephone number" in response.text
 
 
-async def test_a_message_that_does_not_go_out_is_explained(
+async def test_a_failed_message_is_explained(
     demo: httpx.AsyncClient, db: Db, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -220,7 +220,7 @@ async def test_a_message_that_does_not_go_out_is_explained(
     assert "mithril-visit" not in demo.cookies
 
 
-async def test_signing_in_here_ends_no_token_of_the_person(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+async def test_signing_in_on_the_page_revokes_no_token(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     owner = factories.Client(case.client_id, case.user_id)
     token = await factories.token(db, client=owner, scope="client:read")
     await consent_page(http, f"/sign-in?{case.changed()}", case)
