@@ -36,7 +36,7 @@ def empty(postgres: str) -> str:
     return url_of(postgres, "restored")
 
 
-async def test_a_dump_brings_everything_back(database_url: str, empty: str, tmp_path: Path) -> None:
+async def test_a_dump_restores_everything(database_url: str, empty: str, tmp_path: Path) -> None:
     db = await asyncpg.connect(database_url)
     world = await oauth_world.make(db, is_brokered=False)
     token = await factories.token(db, client=world.clinic)

@@ -89,9 +89,7 @@ async def living(db: Db) -> set[UUID]:
     return {row["id"] for row in await db.fetch("SELECT id FROM tokens WHERE expires_at > now()")}
 
 
-async def test_tokens_are_deleted_when_they_have_been_over_for_as_long_as_the_setting_says(
-    db: Db, database: Database
-) -> None:
+async def test_expired_tokens_are_deleted_after_the_configured_days(db: Db, database: Database) -> None:
     client = await factories.client(db)
     kept = {await token(db, client, over_for=30 * DAY - 60), await token(db, client, over_for=-60)}
     await token(db, client, over_for=30 * DAY + 1)
@@ -102,7 +100,7 @@ async def test_tokens_are_deleted_when_they_have_been_over_for_as_long_as_the_se
     }
 
 
-async def test_a_used_token_stays_as_long_as_its_family_could_be_in_danger(db: Db, database: Database) -> None:
+async def test_a_used_token_stays_as_long_as_its_family(db: Db, database: Database) -> None:
     client = await factories.client(db)
     code = await token(db, client, name="authorization_code", over_for=40 * DAY, is_used=True)
     rotated = await token(db, client, name="refresh_token", over_for=35 * DAY, is_used=True, family_id=code)
@@ -118,7 +116,7 @@ async def test_a_used_token_stays_as_long_as_its_family_could_be_in_danger(db: D
     assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 3}
 
 
-async def test_tokens_end_when_the_password_of_their_person_is_too_old(db: Db, database: Database) -> None:
+async def test_tokens_expire_when_the_password_of_their_user_has_expired(db: Db, database: Database) -> None:
     """Source: contract.md 5.5; the two kinds with which a new password is set go on."""
     client = await factories.client(db)
     other = await factories.client(db)
@@ -139,7 +137,7 @@ async def test_tokens_end_when_the_password_of_their_person_is_too_old(db: Db, d
     assert await service.clean_up(database, Settings()) == NOTHING
 
 
-async def test_one_time_passwords_are_closed_when_they_are_over_and_deleted_later(db: Db, database: Database) -> None:
+async def test_one_time_passwords_are_marked_as_expired_and_deleted_later(db: Db, database: Database) -> None:
     add = (
         "INSERT INTO otp (key, code_digest, status, active, code_expired_at, inserted_at)"
         " VALUES ($1, '', $2, $3, now() - make_interval(secs => $4), now() - make_interval(secs => $4 + 300))"
@@ -161,7 +159,7 @@ async def test_one_time_passwords_are_closed_when_they_are_over_and_deleted_late
     ]
 
 
-async def test_nonces_and_counters_go_when_they_are_over(db: Db, database: Database) -> None:
+async def test_expired_nonces_and_counters_are_deleted(db: Db, database: Database) -> None:
     client = await factories.client(db)
     nonce = "INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id"
     kept = await db.fetchval(nonce, client.id, 60.0)
@@ -175,7 +173,7 @@ async def test_nonces_and_counters_go_when_they_are_over(db: Db, database: Datab
     assert {row["key"] for row in await db.fetch("SELECT key FROM attempts")} == {"login:new", "otp-send:new"}
 
 
-async def test_a_sweep_takes_small_batches_past_what_must_be_kept(
+async def test_a_cleanup_runs_in_small_batches_and_skips_rows_that_must_be_kept(
     db: Db, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "BATCH_ROWS", 3)
@@ -198,7 +196,7 @@ async def test_a_sweep_takes_small_batches_past_what_must_be_kept(
     assert (len(batches), sum(batches), max(batches) <= 3) == (7, 10, True)
 
 
-async def test_a_row_that_somebody_holds_is_left_for_the_next_sweep(db: Db, database: Database) -> None:
+async def test_a_locked_row_is_left_for_the_next_cleanup(db: Db, database: Database) -> None:
     client = await factories.client(db)
     held = await token(db, client, over_for=31 * DAY)
     await token(db, client, over_for=31 * DAY)
@@ -208,7 +206,7 @@ async def test_a_row_that_somebody_holds_is_left_for_the_next_sweep(db: Db, data
     assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_deleted": 1}
 
 
-async def test_one_process_sweeps_at_a_time(db: Db, database: Database) -> None:
+async def test_one_process_cleans_up_at_a_time(db: Db, database: Database) -> None:
     await token(db, await factories.client(db), over_for=31 * DAY)
     transaction = db.transaction()
     await transaction.start()
@@ -223,7 +221,7 @@ async def test_one_process_sweeps_at_a_time(db: Db, database: Database) -> None:
     assert await waiting == NOTHING | {"tokens_deleted": 1}
 
 
-async def test_every_batch_is_found_by_an_index(db: Db) -> None:
+async def test_every_batch_uses_an_index(db: Db) -> None:
     client = await factories.client(db)
     await db.execute(
         "INSERT INTO tokens (name, digest, user_id, client_id, family_id, used_at, expires_at)"
@@ -257,7 +255,7 @@ async def test_every_batch_is_found_by_an_index(db: Db) -> None:
         assert "Seq Scan" not in plan, plan
 
 
-async def test_a_sweep_that_is_canceled_ends_at_once(db: Db, database: Database) -> None:
+async def test_a_canceled_cleanup_stops_at_once(db: Db, database: Database) -> None:
     async with db.transaction():
         await db.execute("LOCK TABLE users")
         sweeping = asyncio.create_task(service.keep_sweeping(database, Settings(sweep_interval=0.001)))
@@ -312,9 +310,7 @@ async def test_the_server_sweeps_by_itself_and_again_after_a_failure(
     await until_swept(swept, left=0)
 
 
-async def test_a_code_that_comes_again_after_a_sweep_still_ends_what_it_gave(
-    sweeping_server: Server, swept: Db
-) -> None:
+async def test_reuse_of_a_code_after_a_cleanup_revokes_its_tokens(sweeping_server: Server, swept: Db) -> None:
     party = await granting.party(swept)
     code = await granting.code(sweeping_server, party)
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **party.body}

@@ -60,7 +60,9 @@ def postgres_processes(home: Path) -> list[int]:
     return [postmaster, *map(int, children.split())]
 
 
-async def test_a_database_that_went_away_is_503_and_comes_back_by_itself(own_postgres: str, tmp_path: Path) -> None:
+async def test_an_unavailable_database_is_503_and_requests_resume_by_themselves(
+    own_postgres: str, tmp_path: Path
+) -> None:
     path, headers = await target(own_postgres)
     with running_server(database_url=own_postgres) as server:
         async with httpx.AsyncClient(base_url=server.url) as http:
@@ -79,7 +81,9 @@ async def test_a_database_that_went_away_is_503_and_comes_back_by_itself(own_pos
                 assert (await http.get("/readyz")).status_code == 200
 
 
-async def test_a_database_that_hangs_is_503_in_time_and_comes_back_by_itself(own_postgres: str, tmp_path: Path) -> None:
+async def test_a_hanging_database_is_503_in_time_and_requests_resume_by_themselves(
+    own_postgres: str, tmp_path: Path
+) -> None:
     path, headers = await target(own_postgres)
     with running_server(database_url=own_postgres, pool_timeout=0.5, statement_timeout=0.5) as server:
         async with httpx.AsyncClient(base_url=server.url) as http:
@@ -98,7 +102,7 @@ async def test_a_database_that_hangs_is_503_in_time_and_comes_back_by_itself(own
             await until_available(http, path, headers, "https://third.example.com/")
 
 
-async def test_a_pool_that_is_exhausted_is_503_quickly(database_url: str) -> None:
+async def test_an_exhausted_pool_is_503_quickly(database_url: str) -> None:
     path, headers = await target(database_url)
     locker = await asyncpg.connect(database_url)
     with running_server(database_url=database_url, db_pool_size=1, pool_timeout=0.5) as server:

@@ -136,7 +136,7 @@ def socket_folder(url: str) -> Path:
 # Coming and going
 
 
-def test_it_answers_inside_and_is_gone_afterwards(home: Path) -> None:
+def test_postgresql_runs_inside_the_block_and_is_stopped_afterwards(home: Path) -> None:
     with running(home) as url:
         pid = server_pid(home)
         assert ask(url, "SELECT current_database()") == "mithril"
@@ -151,14 +151,14 @@ def test_data_survives_a_restart(home: Path) -> None:
         assert ask(url, "SELECT answer FROM survivor") == "42"
 
 
-def test_an_exception_stops_it_too(home: Path) -> None:
+def test_an_exception_stops_postgresql_too(home: Path) -> None:
     with contextlib.suppress(ZeroDivisionError), running(home):
         pid = server_pid(home)
         raise ZeroDivisionError
     assert is_gone(pid)
 
 
-def test_two_callers_in_one_process_share_it(home: Path) -> None:
+def test_two_callers_in_one_process_share_one_postgresql(home: Path) -> None:
     with running(home) as outer:
         with running(home) as inner:
             assert inner == outer
@@ -166,7 +166,7 @@ def test_two_callers_in_one_process_share_it(home: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["starter first", "starter last"])
-def test_only_the_last_to_leave_stops_it(home: Path, order: tuple[int, int]) -> None:
+def test_only_the_last_user_stops_postgresql(home: Path, order: tuple[int, int]) -> None:
     with user(home) as starter, user(home) as other:
         url = arrive(starter)
         assert arrive(other) == url
@@ -178,7 +178,7 @@ def test_only_the_last_to_leave_stops_it(home: Path, order: tuple[int, int]) -> 
     assert is_gone(pid)
 
 
-def test_users_who_leave_at_once_all_succeed(home: Path) -> None:
+def test_users_that_leave_simultaneously_all_succeed(home: Path) -> None:
     with user(home) as one, user(home) as two, user(home) as three:
         users = (one, two, three)
         assert len({arrive(each) for each in users}) == 1
@@ -187,7 +187,7 @@ def test_users_who_leave_at_once_all_succeed(home: Path) -> None:
     assert is_gone(pid)
 
 
-def test_what_a_killed_user_leaves_running_is_used_and_stopped_by_the_next(home: Path) -> None:
+def test_postgresql_of_a_killed_user_is_used_and_stopped_by_the_next(home: Path) -> None:
     with user(home) as victim:
         arrive(victim)
         pid = server_pid(home)
@@ -219,7 +219,7 @@ def test_a_program_started_by_a_user_does_not_count(home: Path) -> None:
         os.killpg(victim.pid, signal.SIGKILL)
 
 
-def test_an_interrupt_from_the_terminal_does_not_reach_it(home: Path) -> None:
+def test_an_interrupt_from_the_terminal_does_not_reach_postgresql(home: Path) -> None:
     with user(home) as process:
         url = arrive(process)
         os.killpg(process.pid, signal.SIGINT)
@@ -232,7 +232,7 @@ def test_an_interrupt_from_the_terminal_does_not_reach_it(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_first_starts_at_once_both_succeed(fresh: Path) -> None:
+def test_two_simultaneous_first_starts_both_succeed(fresh: Path) -> None:
     with user(fresh) as one, user(fresh) as two:
         url = arrive(one)
         assert arrive(two) == url
@@ -251,7 +251,7 @@ def test_a_first_start_that_was_killed_does_not_harm_the_next(fresh: Path) -> No
         assert ask(url, "SELECT 1") == "1"
 
 
-def test_what_a_killed_first_start_left_is_cleared_away(home: Path) -> None:
+def test_leftovers_of_a_killed_first_start_are_deleted(home: Path) -> None:
     leftover = home / "postgres.new-leftover"
     leftover.mkdir()
     (leftover / "PG_VERSION").write_text("18\n")
@@ -259,7 +259,7 @@ def test_what_a_killed_first_start_left_is_cleared_away(home: Path) -> None:
         assert not leftover.exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(fresh: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(fresh: Path) -> None:
     (fresh / "postgres").mkdir()
     (diary := fresh / "postgres" / "diary").touch()
     with pytest.raises(EmbeddedError, match="holds something else"), running(fresh):
@@ -270,7 +270,7 @@ def test_a_folder_of_something_else_is_left_alone(fresh: Path) -> None:
 # What it survives
 
 
-def test_it_recovers_when_postgres_itself_was_killed(home: Path) -> None:
+def test_postgresql_recovers_after_it_was_killed(home: Path) -> None:
     with running(home) as url:
         ask(url, "CREATE TABLE crash AS SELECT 7 AS answer")
         os.kill(server_pid(home), signal.SIGKILL)
@@ -278,7 +278,7 @@ def test_it_recovers_when_postgres_itself_was_killed(home: Path) -> None:
         assert ask(url, "SELECT answer FROM crash") == "7"
 
 
-def test_a_pid_that_another_program_has_by_now_is_no_server(home: Path) -> None:
+def test_a_pid_of_another_program_is_not_a_server(home: Path) -> None:
     with running(home):
         lines = (home / "postgres" / "postmaster.pid").read_text().split("\n")
     uid = (home / "postgres").stat().st_uid
@@ -292,13 +292,13 @@ def test_a_pid_that_another_program_has_by_now_is_no_server(home: Path) -> None:
         stranger.kill()
 
 
-def test_an_empty_pid_file_is_no_server(home: Path) -> None:
+def test_an_empty_pid_file_is_not_a_server(home: Path) -> None:
     (home / "postgres" / "postmaster.pid").touch()
     with running(home) as url:
         assert ask(url, "SELECT 1") == "1"
 
 
-def test_stopped_by_somebody_else_it_is_started_again_beside_its_users(home: Path) -> None:
+def test_a_postgresql_that_others_stopped_is_started_again_while_it_has_users(home: Path) -> None:
     with running(home) as url:
         pid = server_pid(home)
         os.kill(pid, signal.SIGINT)
@@ -308,14 +308,14 @@ def test_stopped_by_somebody_else_it_is_started_again_beside_its_users(home: Pat
         assert ask(url, "SELECT 1") == "1"
 
 
-def test_no_second_server_is_started_while_others_use_one_out_of_reach(home: Path) -> None:
+def test_no_second_server_is_started_while_another_process_uses_an_unreachable_one(home: Path) -> None:
     with running(home):
         os.kill(server_pid(home), signal.SIGKILL)
         with pytest.raises(EmbeddedError, match="Another process uses"), running(home):
             pass
 
 
-def test_an_error_quotes_what_postgres_said(home: Path) -> None:
+def test_an_error_quotes_the_log_of_postgresql(home: Path) -> None:
     settings = home / "postgres" / "postgresql.auto.conf"
     before = settings.read_text()
     settings.write_text(before + "no_such_setting = 1\n")
@@ -324,7 +324,7 @@ def test_an_error_quotes_what_postgres_said(home: Path) -> None:
     settings.write_text(before)
 
 
-def test_a_log_that_has_grown_large_is_emptied(home: Path) -> None:
+def test_a_large_log_is_emptied(home: Path) -> None:
     log = home / "postgres.log"
     with log.open("ab") as stream:
         stream.truncate(9 * 1024 * 1024)
@@ -335,14 +335,14 @@ def test_a_log_that_has_grown_large_is_emptied(home: Path) -> None:
 # How it is reached
 
 
-def test_nothing_that_makes_it_durable_is_off_and_it_has_no_network(home: Path) -> None:
+def test_durability_settings_are_on_and_there_is_no_network_listener(home: Path) -> None:
     names = ("fsync", "synchronous_commit", "full_page_writes", "data_checksums", "listen_addresses")
     columns = ", ".join(f"current_setting('{name}')" for name in names)
     with running(home) as url:
         assert ask(url, f"SELECT {columns}") == "on|on|on|on|"
 
 
-def test_the_socket_is_for_its_owner_alone(home: Path) -> None:
+def test_the_socket_is_accessible_for_its_owner_only(home: Path) -> None:
     with running(home) as url:
         path = socket_folder(url)
         owner = (home / "postgres").stat().st_uid
@@ -351,7 +351,7 @@ def test_the_socket_is_for_its_owner_alone(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["d" * 120, "one,two"], ids=["deep", "comma"])
-def test_a_home_unfit_for_a_socket_gets_a_private_folder_elsewhere(home: Path, fresh: Path, name: str) -> None:
+def test_a_home_path_unfit_for_a_socket_gets_a_private_folder(home: Path, fresh: Path, name: str) -> None:
     with moved(home, fresh / name) as unfit, running(unfit) as url:
         path = socket_folder(url)
         assert ask(url, "SELECT 1") == "1"
@@ -369,7 +369,7 @@ def test_a_socket_folder_that_others_can_write_to_is_refused(fresh: Path, monkey
         embedded._socket_folder(cluster)
 
 
-def test_asyncpg_takes_the_url_whatever_the_environment_and_the_path(
+def test_asyncpg_accepts_the_url_whatever_the_environment_and_the_path(
     home: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "6543")
@@ -400,7 +400,7 @@ def test_data_of_another_user_is_refused(home: Path, monkeypatch: pytest.MonkeyP
 
 
 @as_root
-def test_as_root_it_runs_as_the_owner_of_the_data(home: Path) -> None:
+def test_as_root_postgresql_runs_as_the_owner_of_the_data(home: Path) -> None:
     with running(home):
         assert Path(f"/proc/{server_pid(home)}").stat().st_uid == (home / "postgres").stat().st_uid != 0
 
@@ -423,7 +423,7 @@ def test_parents_become_traversable_and_no_more(fresh: Path) -> None:
     assert modes == [0o701, 0o701, 0o701]
 
 
-def test_programs_become_readable_and_stay_what_they_are(tmp_path: Path) -> None:
+def test_programs_become_readable_and_keep_their_other_permissions(tmp_path: Path) -> None:
     for name, mode in (("program", 0o700), ("data", 0o600), ("open", 0o755)):
         (tmp_path / name).touch()
         (tmp_path / name).chmod(mode)
@@ -442,7 +442,9 @@ def test_a_system_user_that_cannot_be_created_is_explained(monkeypatch: pytest.M
         embedded._system_user()
 
 
-def test_a_system_user_that_several_need_at_once_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_system_user_that_several_processes_need_is_created_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Like the real one, this useradd fails while another one runs."""
     made = tmp_path / "made"
     program = tmp_path / "useradd"

@@ -80,7 +80,7 @@ async def db(filled: str) -> AsyncIterator[Any]:
         "SELECT count(*) FROM tokens",
     ],
 )
-async def test_a_statement_without_an_index_is_seen(db: Any, statement: str) -> None:
+async def test_a_statement_without_an_index_is_found(db: Any, statement: str) -> None:
     assert await plans.objections_to(db, statement)
 
 
@@ -93,17 +93,17 @@ async def test_a_statement_without_an_index_is_seen(db: Any, statement: str) -> 
         "SELECT FROM clients c JOIN client_types ct ON ct.id = c.client_type_id ORDER BY c.inserted_at, c.id LIMIT 50",
     ],
 )
-async def test_a_statement_with_an_index_is_not(db: Any, statement: str) -> None:
+async def test_a_statement_with_an_index_is_accepted(db: Any, statement: str) -> None:
     assert await plans.objections_to(db, statement) == []
 
 
-async def test_what_stands_in_the_stores_has_an_index(db: Any) -> None:
+async def test_every_statement_of_the_stores_uses_an_index(db: Any) -> None:
     statements = plans.written()
     assert len(statements) > 30
     await judge(db, statements)
 
 
-async def test_lists_with_any_filter_and_deletions_have_an_index(db: Any, filled: str) -> None:
+async def test_lists_with_any_filter_and_deletions_use_an_index(db: Any, filled: str) -> None:
     own = dict(await db.fetchrow(OWN))
     with plans.noted() as statements, running_server(database_url=filled) as server:
         async with httpx.AsyncClient(base_url=server.internal_url) as internal:
@@ -138,6 +138,6 @@ def requests(method: str, own: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
         yield path.format(**names), {}
 
 
-async def test_every_foreign_key_has_an_index_on_its_own_side(db: Any) -> None:
+async def test_every_foreign_key_has_an_index_on_the_referencing_side(db: Any) -> None:
     """What is deleted takes its own along, and PostgreSQL looks them up by their foreign key."""
     assert await db.fetch(UNINDEXED_FOREIGN_KEYS, list(plans.SMALL)) == []

@@ -72,7 +72,7 @@ async def various(db: Db) -> list[tuple[str, str | None]]:
     return kinds
 
 
-async def test_all_who_ask_at_once_share_a_statement_and_each_gets_their_own_answer(
+async def test_simultaneous_lookups_share_a_statement_and_get_their_own_answers(
     db: Db, database: Database, asked: list[str]
 ) -> None:
     kinds = await various(db)
@@ -87,14 +87,14 @@ async def test_all_who_ask_at_once_share_a_statement_and_each_gets_their_own_ans
     assert together.count(None) == MANY // 4
 
 
-async def test_the_same_question_twice_at_once_has_two_answers(db: Db, database: Database) -> None:
+async def test_two_simultaneous_equal_lookups_get_two_answers(db: Db, database: Database) -> None:
     value = await factories.token(db, client=await factories.client(db))
     first, second = await asyncio.gather(*(presented(database, value, None) for _ in range(2)))
     assert first is not None
     assert first == second
 
 
-async def test_of_several_rows_one_is_found(db: Db, database: Database) -> None:
+async def test_a_lookup_with_several_matching_rows_returns_one(db: Db, database: Database) -> None:
     ids = [await factories.user(db) for _ in range(2)]
     emails = [await db.fetchval("SELECT email FROM users WHERE id = $1", user_id) for user_id in ids]
     questions = [(ids[0], emails[1]), (ids[1], None), (None, "nobody@example.com")]
@@ -105,7 +105,7 @@ async def test_of_several_rows_one_is_found(db: Db, database: Database) -> None:
     assert nobody is None
 
 
-async def test_an_answer_is_never_from_before_the_question(db: Db, database: Database) -> None:
+async def test_an_answer_is_never_older_than_its_lookup(db: Db, database: Database) -> None:
     """Not even when somebody else's statement about the same token is still under way."""
     value = await factories.token(db, client=await factories.client(db))
     assert await presented(database, value, None)  # from now on there is a connection, so the earlier ones are sent
@@ -118,7 +118,7 @@ async def test_an_answer_is_never_from_before_the_question(db: Db, database: Dat
     assert all(await asyncio.gather(*earlier))
 
 
-async def test_one_who_goes_away_takes_nobody_along(db: Db, database: Database) -> None:
+async def test_a_canceled_lookup_does_not_cancel_the_others(db: Db, database: Database) -> None:
     value = await factories.token(db, client=await factories.client(db))
     waiting = [asyncio.create_task(presented(database, value, None)) for _ in range(5)]
     await asyncio.sleep(0)
@@ -129,7 +129,7 @@ async def test_one_who_goes_away_takes_nobody_along(db: Db, database: Database) 
     assert all(isinstance(found[number], Presented) for number in (1, 2, 4))
 
 
-async def test_a_database_that_is_away_is_told_to_each() -> None:
+async def test_an_unavailable_database_raises_for_each_lookup() -> None:
     async with pool_of("postgresql://postgres@127.0.0.1:1/nothing") as database:
         asking = [presented(database, f"token-{number}", None) for number in range(5)]
         found = await asyncio.gather(*asking, return_exceptions=True)
@@ -138,7 +138,7 @@ async def test_a_database_that_is_away_is_told_to_each() -> None:
             await presented(database, "alone", None)
 
 
-async def test_the_statement_for_several_is_planned_once_for_any_number(database_url: str) -> None:
+async def test_the_shared_statement_is_planned_once_for_any_number_of_lookups(database_url: str) -> None:
     """Planning takes ten times as long as running, and PostgreSQL plans anew while it believes that it pays."""
     async with pool_of(database_url, size=1) as database:
         for number in range(2, 22):

@@ -22,7 +22,7 @@ def test_the_code_is_written_for_the_newest_revision() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [database.SCHEMA_VERSION]
 
 
-async def test_migrating_twice_and_at_once_does_it_once(postgres: str) -> None:
+async def test_simultaneous_migrations_migrate_once(postgres: str) -> None:
     await execute(postgres, "CREATE DATABASE migrated_at_once")
     url = url_of(postgres, "migrated_at_once")
     program = str(Path(sys.executable).parent / "mithril")
@@ -35,7 +35,7 @@ async def test_migrating_twice_and_at_once_does_it_once(postgres: str) -> None:
     await db.close()
 
 
-async def test_every_foreign_key_has_an_index_on_its_own_side(database_url: str) -> None:
+async def test_every_foreign_key_has_an_index_on_the_referencing_side(database_url: str) -> None:
     db = await asyncpg.connect(database_url)
     bare = await db.fetch(
         """SELECT conrelid::regclass, conname FROM pg_constraint c WHERE contype = 'f' AND NOT EXISTS (
@@ -45,7 +45,7 @@ async def test_every_foreign_key_has_an_index_on_its_own_side(database_url: str)
     assert bare == []
 
 
-async def test_a_connection_that_is_deleted_takes_its_tokens_along(database_url: str) -> None:
+async def test_deleting_a_connection_deletes_its_tokens(database_url: str) -> None:
     db = await asyncpg.connect(database_url)
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
@@ -67,7 +67,7 @@ async def test_a_connection_that_is_deleted_takes_its_tokens_along(database_url:
         "UPDATE users SET email = 'Upper@example.com'",
     ],
 )
-async def test_what_must_never_be_false_is_refused_by_the_database(database_url: str, statement: str) -> None:
+async def test_the_database_refuses_rows_that_break_an_invariant(database_url: str, statement: str) -> None:
     db = await asyncpg.connect(database_url)
     await factories.connection(db, client_id=(await factories.client(db)).id)
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):

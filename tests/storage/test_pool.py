@@ -39,7 +39,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_has_waited_longest_is_next_and_nobody_overtakes(database_url: str) -> None:
+async def test_callers_are_served_in_the_order_of_their_requests(database_url: str) -> None:
     served: list[str] = []
 
     async def be_served(pool: Pool, name: str) -> None:
@@ -61,7 +61,7 @@ async def test_who_has_waited_longest_is_next_and_nobody_overtakes(database_url:
     assert served == ["first", "second", "third", "the newcomer"]
 
 
-async def test_there_are_never_more_than_its_size_and_they_are_used_again(database_url: str) -> None:
+async def test_connections_never_exceed_the_size_and_are_reused(database_url: str) -> None:
     seen: set[int] = set()
 
     async def use(pool: Pool) -> None:
@@ -87,7 +87,7 @@ async def test_waiting_ends_in_time_and_takes_no_place_along(database_url: str) 
         pool.release(lease)
 
 
-async def test_who_is_gone_when_the_turn_comes_hands_it_on(database_url: str) -> None:
+async def test_a_caller_canceled_at_its_turn_passes_the_connection_on(database_url: str) -> None:
     async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
         gone, next_one = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
@@ -99,7 +99,7 @@ async def test_who_is_gone_when_the_turn_comes_hands_it_on(database_url: str) ->
         assert gone.cancelled()
 
 
-async def test_who_goes_while_waiting_is_forgotten(database_url: str) -> None:
+async def test_a_caller_canceled_while_waiting_is_skipped(database_url: str) -> None:
     async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
         gone = asyncio.create_task(pool.acquire())
@@ -129,7 +129,7 @@ async def test_a_broken_connection_is_replaced(database_url: str, *, is_waited_f
     await db.close()
 
 
-async def test_a_connection_that_cannot_be_made_leaves_its_place_to_others(postgres: str, database_url: str) -> None:
+async def test_a_failed_connection_attempt_frees_its_place(postgres: str, database_url: str) -> None:
     db = await asyncpg.connect(postgres)
     name = urlsplit(database_url).path.removeprefix("/")
     async with pool_of(1, database_url) as pool:
@@ -142,7 +142,7 @@ async def test_a_connection_that_cannot_be_made_leaves_its_place_to_others(postg
     await db.close()
 
 
-async def test_what_went_wrong_goes_back_and_the_place_is_free_again(database_url: str) -> None:
+async def test_a_connection_with_an_error_is_discarded_and_its_place_is_free(database_url: str) -> None:
     async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
         waiter = asyncio.create_task(pool.acquire())
@@ -154,7 +154,7 @@ async def test_what_went_wrong_goes_back_and_the_place_is_free_again(database_ur
         pool.release(another)
 
 
-async def test_a_lease_ends_whether_it_is_in_use_or_not(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lease_expires_whether_it_is_in_use_or_idle(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "LEASE_SECONDS", 0.05)
     async with pool_of(2, database_url) as pool:
         used, idle = await pool.acquire(), await pool.acquire()
@@ -169,7 +169,7 @@ async def test_a_lease_ends_whether_it_is_in_use_or_not(database_url: str, monke
         pool.release(again)
 
 
-async def test_expired_connections_are_made_anew(database_url: str) -> None:
+async def test_expired_connections_are_replaced(database_url: str) -> None:
     async with pool_of(2, database_url) as pool:
         used, idle = await pool.acquire(), await pool.acquire()
         old = {await backend(used), await backend(idle)}
@@ -182,7 +182,7 @@ async def test_expired_connections_are_made_anew(database_url: str) -> None:
             pool.release(lease)
 
 
-async def test_closing_waits_for_what_is_in_use_and_leaves_nothing_open(database_url: str) -> None:
+async def test_closing_waits_for_connections_in_use_and_closes_all(database_url: str) -> None:
     db = await asyncpg.connect(database_url)
     async with pool_of(2, database_url) as pool:
         used, idle = await pool.acquire(), await pool.acquire()

@@ -124,7 +124,7 @@ async def audited(db: Connection) -> list[tuple[str, Any, Any]]:
 # What an import does
 
 
-async def test_every_kind_arrives_in_its_columns(db: Connection) -> None:
+async def test_every_kind_of_entry_is_imported_into_its_columns(db: Connection) -> None:
     report = await bring(db, data())
     assert report.kinds == {key: Counts(added=len(rows)) for key, rows in data().items()}
     assert report.without_secret == []
@@ -157,7 +157,7 @@ async def test_a_second_import_changes_nothing(db: Connection) -> None:
     assert await everything(db) == before
 
 
-async def test_a_changed_row_is_brought_to_what_the_file_says(db: Connection) -> None:
+async def test_a_changed_row_is_updated_to_the_values_of_the_file(db: Connection) -> None:
     await bring(db, data())
     changed = data()
     changed["connections"][0]["redirect_uri"] = "https://mis.example.com/new"
@@ -178,7 +178,7 @@ async def test_a_changed_row_is_brought_to_what_the_file_says(db: Connection) ->
     ]
 
 
-async def test_what_the_file_does_not_say_stays(db: Connection) -> None:
+async def test_fields_that_the_file_omits_are_not_changed(db: Connection) -> None:
     await bring(db, data())
     before = await everything(db)
     less = data()
@@ -195,13 +195,13 @@ async def test_what_the_file_does_not_say_stays(db: Connection) -> None:
     assert await everything(db) == before
 
 
-async def test_null_empties_what_may_be_empty(db: Connection) -> None:
+async def test_null_empties_a_nullable_field(db: Connection) -> None:
     await bring(db, data())
     await bring(db, {"users": [{**data()["users"][1], "block_reason": None}]})
     assert await db.fetchval("SELECT count(*) FROM users WHERE block_reason IS NOT NULL") == 0
 
 
-async def test_people_are_known_by_their_address_in_any_letter_case(db: Connection) -> None:
+async def test_users_are_identified_by_email_in_any_letter_case(db: Connection) -> None:
     await bring(db, data())
     report = await bring(db, {"users": [{"email": "OWNER@clinic.EXAMPLE", "tax_id": "1"}]})
     assert report.kinds["users"] == Counts(changed=1)
@@ -223,7 +223,7 @@ async def test_references_may_be_names_or_ids(db: Connection) -> None:
     assert str(await db.fetchval("SELECT role_id FROM user_roles")) == role_id
 
 
-async def test_a_type_and_a_role_of_one_name_are_two_things(db: Connection) -> None:
+async def test_a_client_type_and_a_role_may_have_the_same_name(db: Connection) -> None:
     await bring(db, data())
     found = await db.fetchval(
         "SELECT r.name FROM global_user_roles g JOIN roles r ON r.id = g.role_id WHERE r.scope = 'b'"
@@ -240,7 +240,7 @@ async def test_identifiers_may_be_in_any_letter_case(db: Connection) -> None:
     assert await everything(db) == before
 
 
-async def test_a_changed_secret_ends_the_one_before(db: Connection) -> None:
+async def test_a_changed_secret_revokes_the_previous_one(db: Connection) -> None:
     await bring(db, data())
     await db.execute(
         "UPDATE connections SET previous_secret_digest = $1, previous_secret_expires_at = now()",
@@ -259,7 +259,7 @@ async def test_a_changed_secret_ends_the_one_before(db: Connection) -> None:
     assert (await audited(db))[-1] == ("connection.update", {"secret_tail": "6789"}, {"secret_tail": "6789"})
 
 
-async def test_of_a_short_secret_no_end_is_kept(db: Connection) -> None:
+async def test_no_tail_of_a_short_secret_is_stored(db: Connection) -> None:
     short = data()
     short["connections"][0]["secret"] = "abcdefgh"
     await bring(db, short)
@@ -320,24 +320,24 @@ async def test_expires_in_counts_from_the_import(db: Connection) -> None:
     assert before + hour <= await token_that_expires(db, expires_in=3600) <= datetime.now(UTC) + hour
 
 
-async def test_expires_in_keeps_the_expiry_of_a_token_that_lives(db: Connection) -> None:
+async def test_expires_in_keeps_the_expiry_of_an_active_token(db: Connection) -> None:
     first = await token_that_expires(db, expires_in=3600)
     assert await token_that_expires(db, expires_in=7200) == first
 
 
-async def test_expires_in_revives_and_ends_a_token(db: Connection) -> None:
+async def test_expires_in_reactivates_or_expires_a_token(db: Connection) -> None:
     await token_that_expires(db, expires_in=-60)
     assert await expiry(db) < datetime.now(UTC)
     assert await token_that_expires(db, expires_in=3600) > datetime.now(UTC)
     assert await token_that_expires(db, expires_in=0) < datetime.now(UTC)
 
 
-async def test_expires_at_is_a_moment(db: Connection) -> None:
+async def test_expires_at_is_a_time(db: Connection) -> None:
     assert await token_that_expires(db, expires_at=1_900_000_000) == datetime.fromtimestamp(1_900_000_000, UTC)
     assert await token_that_expires(db, expires_at=253_402_300_799) == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-async def test_a_connection_in_the_details_of_a_token_is_its_column(db: Connection) -> None:
+async def test_a_connection_in_the_details_of_a_token_becomes_its_column(db: Connection) -> None:
     inside = data()
     inside["tokens"][0]["details"]["connection_id"] = inside["tokens"][0].pop("connection_id")
     await bring(db, inside)
@@ -379,13 +379,13 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
-def test_what_is_no_data_file_is_refused_with_its_place(content: bytes, message: str) -> None:
+def test_a_malformed_file_is_refused_with_the_position(content: bytes, message: str) -> None:
     with pytest.raises(SnapshotError) as caught:
         snapshots.read(content)
     assert message in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Any) -> None:
+def test_a_missing_file_is_refused(tmp_path: Any) -> None:
     with pytest.raises(SnapshotError, match=r"cannot be read: No such file"):
         snapshots.read(tmp_path / "none.json")
 
@@ -516,7 +516,7 @@ BAD_ROWS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_OBJECTS.values(), ids=BAD_OBJECTS)
-def test_what_is_not_of_the_format_is_refused_with_its_key(content: Any, message: str) -> None:
+def test_an_entry_with_a_wrong_format_is_refused_with_its_key(content: Any, message: str) -> None:
     with pytest.raises(SnapshotError) as caught:
         snapshots.read(json.dumps(content).encode())
     assert str(caught.value).startswith(message)
@@ -537,7 +537,7 @@ def test_a_row_may_say_what_the_api_lets_a_caller_say(section: Section) -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
-async def test_what_cannot_be_is_refused_with_its_key(untouched_url: str, content: Any, message: str) -> None:
+async def test_an_impossible_value_is_refused_with_its_key(untouched_url: str, content: Any, message: str) -> None:
     db = await asyncpg.connect(untouched_url)
     found = await refusal(db, content)
     await db.close()
@@ -545,7 +545,7 @@ async def test_what_cannot_be_is_refused_with_its_key(untouched_url: str, conten
     assert [hidden for hidden in (SECRET, TOKEN, PASSWORD) if hidden in found] == []
 
 
-async def test_a_refusal_at_the_end_leaves_nothing_behind(db: Connection) -> None:
+async def test_a_refusal_at_the_end_changes_nothing(db: Connection) -> None:
     await bring(db, {"users": [{"email": "a@b.example"}]})
     assert (await refusal(db, at("tokens", 0, user_id=NOBODY))).startswith("$.tokens[0].user_id")
     assert await db.fetchval("SELECT count(*) FROM users") == 1
@@ -574,7 +574,7 @@ async def test_a_refusal_at_the_end_leaves_nothing_behind(db: Connection) -> Non
     ],
     ids=["e-mail", "pair", "secret", "previous secret", "one row by two names"],
 )
-async def test_what_another_row_has_is_refused(db: Connection, content: Data, message: str) -> None:
+async def test_a_value_of_another_row_is_refused(db: Connection, content: Data, message: str) -> None:
     await bring(db, data())
     await db.execute(
         "UPDATE connections SET previous_secret_digest = $1, previous_secret_expires_at = now()",
@@ -584,7 +584,7 @@ async def test_what_another_row_has_is_refused(db: Connection, content: Data, me
     assert message in await refusal(db, content)
 
 
-async def test_what_only_the_database_notices_names_the_row(db: Connection) -> None:
+async def test_a_violation_found_by_the_database_names_the_row(db: Connection) -> None:
     await bring(db, data())
     await db.execute("ALTER TABLE roles ADD CONSTRAINT short_scope CHECK (length(scope) < 9)")
     found = await refusal(db, at("roles", 1, scope="a longer scope"))
@@ -594,7 +594,7 @@ async def test_what_only_the_database_notices_names_the_row(db: Connection) -> N
 # The demo
 
 
-async def test_the_demo_is_added_and_then_left_alone(db: Connection) -> None:
+async def test_the_demo_data_is_added_and_then_not_changed(db: Connection) -> None:
     report = await imported(db, snapshots.demo(), only_missing=True)
     assert report.kinds["tokens"] == Counts(added=6)
     await db.execute("UPDATE connections SET redirect_uri = 'https://example3.com' WHERE id = $1", CONNECTION)
@@ -605,21 +605,21 @@ async def test_the_demo_is_added_and_then_left_alone(db: Connection) -> None:
     assert await everything(db) == before
 
 
-async def test_the_demo_that_is_there_is_checked_quickly(db: Connection) -> None:
+async def test_existing_demo_data_is_checked_quickly(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     started = time.process_time()
     await imported(db, snapshots.demo(), only_missing=True)
     assert time.process_time() - started < 0.5  # a tenth of it, on most machines
 
 
-async def test_what_is_missing_of_the_demo_is_added(db: Connection) -> None:
+async def test_missing_demo_data_is_added(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     await db.execute("DELETE FROM connections WHERE id = $1", CONNECTION)
     report = await imported(db, snapshots.demo(), only_missing=True)
     assert report.kinds["connections"] == Counts(added=1, unchanged=2)
 
 
-async def test_a_demo_token_that_was_ended_lives_again(db: Connection) -> None:
+async def test_an_expired_demo_token_is_active_again(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     await db.execute("UPDATE tokens SET expires_at = now()")
     report = await imported(db, snapshots.demo(), only_missing=True)
@@ -627,7 +627,7 @@ async def test_a_demo_token_that_was_ended_lives_again(db: Connection) -> None:
     assert await db.fetchval("SELECT count(*) FROM tokens WHERE expires_at > now() + interval '1 year'") == 5
 
 
-async def test_demo_rows_whose_place_is_taken_are_left_out(db: Connection) -> None:
+async def test_demo_rows_that_conflict_with_others_are_skipped(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     await db.execute("UPDATE connections SET id = gen_random_uuid() WHERE id = $1", CONNECTION)
     await db.execute("UPDATE client_types SET name = 'Cabinet' WHERE name = 'CABINET'")
@@ -647,7 +647,7 @@ async def test_two_servers_may_start_with_the_demo_at_once(db: Connection, datab
     assert sorted(report.kinds["users"].added for report in reports) == [0, 7]
 
 
-async def test_the_demo_fits_the_strict_import(db: Connection) -> None:
+async def test_the_demo_data_passes_the_strict_import(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     before = await everything(db)
     await imported(db, snapshots.demo())
@@ -676,7 +676,7 @@ async def test_an_export_over_the_data_it_came_from_changes_nothing(db: Connecti
     assert await everything(db) == before
 
 
-async def test_an_address_that_other_settings_let_in_may_stay_but_not_come(db: Connection) -> None:
+async def test_a_stored_redirect_uri_against_the_rules_may_stay_but_not_be_imported(db: Connection) -> None:
     local = data()
     local["connections"][0]["redirect_uri"] = "http://localhost:3000/callback"
     assert "refused (scheme, non_public_host)" in await refusal(db, local)
@@ -688,7 +688,7 @@ async def test_an_address_that_other_settings_let_in_may_stay_but_not_come(db: C
     assert "refused (scheme, non_public_host)" in await refusal(db, local)
 
 
-async def test_an_export_has_what_was_imported_but_what_is_secret(db: Connection) -> None:
+async def test_an_export_has_the_imported_data_without_secrets(db: Connection) -> None:
     await bring(db, data())
     exported = json.loads(await snapshots.export_snapshot(db))
     assert exported["connections"] == [{k: v for k, v in data()["connections"][0].items() if k != "secret"}]
@@ -704,7 +704,7 @@ async def test_an_export_has_what_was_imported_but_what_is_secret(db: Connection
     assert "tokens" not in exported
 
 
-async def test_an_export_of_nothing_can_be_imported(db: Connection) -> None:
+async def test_an_empty_export_can_be_imported(db: Connection) -> None:
     assert str(await bring(db, await snapshots.export_snapshot(db))) == "nothing in the file"
 
 
@@ -728,7 +728,7 @@ async def test_no_secret_is_stored_or_exported_as_text(db: Connection) -> None:
     assert [value for value in (*hidden, *digests, *hashes) if value in trail] == []
 
 
-async def test_each_change_but_that_of_a_token_is_audited(db: Connection) -> None:
+async def test_each_change_except_of_a_token_is_audited(db: Connection) -> None:
     await bring(db, data())
     rows = await db.fetch("SELECT * FROM audit_events ORDER BY id")
     assert [row["action"] for row in rows] == [
