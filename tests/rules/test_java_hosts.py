@@ -44,7 +44,7 @@ def seen_by_java(folder: Path, uris: list[str]) -> list[list[str]]:
     return [line.split(" ") for line in ran.stdout.splitlines()]
 
 
-def test_java_sees_the_host_that_is_written(tmp_path: Path) -> None:
+def test_java_reads_the_host_that_is_written(tmp_path: Path) -> None:
     policy = Policy(allow_loopback=True, allow_punycode=True)
     accepted: set[str] = set()
 

@@ -81,7 +81,7 @@ def test_a_vector_has_exactly_its_reasons(vector: dict[str, Any]) -> None:
         f"{GOOD}?",
     ],
 )
-def test_an_ordinary_address_is_accepted(uri: str) -> None:
+def test_an_ordinary_redirect_uri_is_accepted(uri: str) -> None:
     assert reasons(uri) == []
 
 
@@ -237,12 +237,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("uri", "expected"), REFUSED)
-def test_all_broken_rules_are_listed_in_their_order(uri: str, expected: str) -> None:
+def test_all_violated_rules_are_listed_in_their_order(uri: str, expected: str) -> None:
     assert reasons(uri) == expected.split()
 
 
 @pytest.mark.parametrize("name", redirect_uris.RESERVED_PARAMETERS)
-def test_each_name_that_an_answer_uses_is_reserved(name: str) -> None:
+def test_every_parameter_of_an_authorization_response_is_reserved(name: str) -> None:
     assert reasons(f"{GOOD}?a=1&{name}=2") == ["reserved_parameter"]
     assert reasons(f"{GOOD}?{name}x=1&x{name}=2") == []
 
@@ -259,7 +259,7 @@ def test_a_path_has_only_characters_of_rfc_3986(character: str) -> None:
     assert (reasons(f"{GOOD}/a{character}b") == []) is is_allowed
 
 
-def test_every_reason_tells_the_developer_what_to_do() -> None:
+def test_every_reason_has_a_description_with_advice() -> None:
     assert list(redirect_uris.DESCRIPTIONS) == ORDER
     assert all(re.fullmatch(r"(The|A) .+; .+\.", text) for text in redirect_uris.DESCRIPTIONS.values())
 
@@ -286,7 +286,7 @@ def test_the_canonical_form_is_suggested(uri: str, suggestion: str) -> None:
         "HTTPS://mis.example.ua/cb?code=1",
     ],
 )
-def test_nothing_is_suggested_that_would_be_refused(uri: str) -> None:
+def test_no_suggestion_would_be_refused(uri: str) -> None:
     assert "not_canonical" in reasons(uri)
     assert set(suggestions(uri)) == {None}
 
@@ -301,14 +301,14 @@ NO_LOOPBACK = [
 
 
 @pytest.mark.parametrize("uri", LOOPBACK)
-def test_a_loopback_address_is_accepted_for_the_demo_only(uri: str) -> None:
+def test_a_loopback_redirect_uri_is_accepted_with_demo_only(uri: str) -> None:
     assert reasons(uri, DEMO) == []
     assert reasons(uri, PUNYCODE) == reasons(uri) != []
     assert is_demo_loopback(uri)
 
 
 @pytest.mark.parametrize("uri", NO_LOOPBACK)
-def test_what_only_looks_like_loopback_is_refused_for_the_demo_too(uri: str) -> None:
+def test_a_host_that_only_looks_like_loopback_is_refused_with_demo_too(uri: str) -> None:
     assert reasons(uri, DEMO) != []
     assert not is_demo_loopback(uri)
 
@@ -328,7 +328,7 @@ def test_the_demo_waives_no_other_rule(uri: str, expected: str) -> None:
     assert reasons(uri, DEMO) == expected.split()
 
 
-def test_a_loopback_address_is_suggested_in_lower_case_with_its_port() -> None:
+def test_a_loopback_redirect_uri_is_suggested_in_lower_case_with_its_port() -> None:
     assert suggestions("HTTPS://LocalHost:443/cb", DEMO) == ["https://localhost:443/cb"]
     assert is_demo_loopback("HTTPS://LocalHost:443/cb")
 
@@ -384,7 +384,7 @@ def _sixty_four_kilobytes() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("uri", [pytest.param(uri, id=name) for name, uri in _sixty_four_kilobytes().items()])
-def test_a_long_address_is_judged_in_linear_time(uri: str) -> None:
+def test_a_long_redirect_uri_is_checked_in_linear_time(uri: str) -> None:
     started = time.process_time()
     assert "too_long" in reasons(uri, POLICIES[-1])
     assert time.process_time() - started < 0.4  # some 20 ms; anything quadratic takes seconds
@@ -402,7 +402,7 @@ def assert_means_the_same_to_everyone(uri: str) -> None:
     assert (browser.username, browser.password, browser.hash) == ("", "", "")
 
 
-def test_an_edited_address_is_refused_or_means_the_same_to_everyone() -> None:
+def test_an_edited_redirect_uri_is_refused_or_means_the_same_to_every_parser() -> None:
     accepted = set()
 
     @settings(fuzzing, max_examples=300)
@@ -417,7 +417,7 @@ def test_an_edited_address_is_refused_or_means_the_same_to_everyone() -> None:
     assert len(accepted) > 150
 
 
-def test_a_composed_address_is_refused_or_means_the_same_to_everyone() -> None:
+def test_a_composed_redirect_uri_is_refused_or_means_the_same_to_every_parser() -> None:
     accepted = set()
 
     @settings(fuzzing, max_examples=150)
@@ -438,7 +438,7 @@ def test_a_composed_address_is_refused_or_means_the_same_to_everyone() -> None:
     | st.text(max_size=40).map("https://{}".format)
     | st.lists(st.sampled_from(PIECES)).map("".join)
 )
-def test_any_string_is_judged_the_same_way_twice_and_in_order(uri: str) -> None:
+def test_any_string_gets_the_same_reasons_twice_and_in_order(uri: str) -> None:
     for policy in POLICIES:
         listed = reasons(uri, policy)
         assert listed == reasons(uri, policy) == [reason for reason in ORDER if reason in listed]
@@ -447,7 +447,7 @@ def test_any_string_is_judged_the_same_way_twice_and_in_order(uri: str) -> None:
 
 @settings(fuzzing, max_examples=300)
 @given(text("% 25 %25 0 2 8 A C2 %30 %38 %41 %C2 %32%35 %2535", most=20))
-def test_a_control_character_is_found_at_whatever_depth_it_is_encoded(escapes: str) -> None:
+def test_a_control_character_is_found_at_any_depth_of_encoding(escapes: str) -> None:
     decoded, is_control = escapes.encode(), False
     while (once := unquote_to_bytes(decoded)) != decoded:
         decoded = once
@@ -464,11 +464,11 @@ def test_a_control_character_is_found_at_whatever_depth_it_is_encoded(escapes: s
         *(f"{GOOD}?id=1&legal_entity=%D0%9C%3A/", f"{GOOD}/7c0f3a52-3b57-4b0c-8f0a-6f2f6d0f9a11", f"{GOOD}?mis_id"),
     ],
 )
-def test_the_pattern_covers_ordinary_addresses(uri: str) -> None:
+def test_the_pattern_matches_ordinary_redirect_uris(uri: str) -> None:
     assert re.fullmatch(ACCEPTED_PATTERN, uri)
 
 
-def test_the_pattern_matches_nothing_that_is_refused() -> None:
+def test_the_pattern_matches_no_refused_redirect_uri() -> None:
     refused = [
         *(uri for uri, _ in REFUSED),
         *(f"https://mis.{label}/cb" for label in redirect_uri_hosts.NON_PUBLIC_TOP_LABELS),
@@ -485,7 +485,7 @@ def test_the_pattern_matches_nothing_that_is_refused() -> None:
     assert [uri for uri in refused if re.fullmatch(ACCEPTED_PATTERN, uri)] == []
 
 
-def test_what_matches_the_pattern_is_accepted_in_any_combination() -> None:
+def test_every_redirect_uri_that_matches_the_pattern_is_accepted() -> None:
     in_rust = jsonschema_rs.validator_for({"type": "string", "pattern": ACCEPTED_PATTERN})
     accepted = set()
 
