@@ -94,7 +94,7 @@ def clock() -> Iterator[Clock]:
         yield Clock(folder)
 
 
-async def test_the_clock_is_set_back_and_forth(clock: Clock) -> None:
+async def test_the_clock_is_set_back_and_forward(clock: Clock) -> None:
     with running(environment=clock.environment) as cluster:
         assert run("migrate", "--database-url", cluster.url).returncode == 0
         with serving("--workers", "2", "--database-url", cluster.url, **clock.environment) as process:

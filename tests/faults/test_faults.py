@@ -66,7 +66,7 @@ async def test_the_whole_server_is_killed(cluster: Cluster) -> None:
     report("the server killed and started", stream, outage=stream.longest_silence())
 
 
-async def test_it_is_told_to_stop_under_load(cluster: Cluster) -> None:
+async def test_the_server_stops_on_sigterm_under_load(cluster: Cluster) -> None:
     """What was accepted is answered; what was not answered was not done either."""
     with serving(*WORKERS, "--database-url", cluster.url) as process:
         async with writing(process.public, cluster.url) as stream:
@@ -87,7 +87,7 @@ async def test_it_is_told_to_stop_under_load(cluster: Cluster) -> None:
     report("told to stop", stream, end=took)
 
 
-async def test_it_is_told_to_stop_and_nobody_who_was_let_in_is_turned_away(cluster: Cluster) -> None:
+async def test_on_sigterm_every_accepted_request_is_answered(cluster: Cluster) -> None:
     """Callers that keep their connections get answers until one says `Connection: close`."""
 
     async def ask_until_the_last(http: httpx.AsyncClient) -> int:
@@ -222,7 +222,7 @@ async def _take_all_connections(cluster: Cluster) -> list[Connection]:
                 return hog
 
 
-async def test_postgresql_takes_no_writes(cluster: Cluster) -> None:
+async def test_postgresql_is_read_only_for_a_while(cluster: Cluster) -> None:
     with served(cluster) as process:
         async with writing(process.public, cluster.url) as stream:
             db = await asyncpg.connect(cluster.url)
@@ -321,7 +321,7 @@ async def _replicate_synchronously(primary: Cluster) -> None:
     await db.close()
 
 
-def test_the_proof_can_fail() -> None:
+def test_the_check_of_the_writes_can_fail() -> None:
     """A write that is acknowledged and missing is found."""
 
     async def scenario(url: str, server: str) -> None:

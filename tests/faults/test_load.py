@@ -56,7 +56,7 @@ async def slow_caller(url: str, number: int, statuses: Counter[str]) -> None:
     writer.transport.abort()
 
 
-async def test_a_thousand_slow_callers_stop_nobody_else(cluster: Cluster) -> None:
+async def test_a_thousand_slow_callers_do_not_stop_other_requests(cluster: Cluster) -> None:
     quick = {"MITHRIL_HEADER_TIMEOUT": "4", "MITHRIL_BODY_TIMEOUT": "4"}
     with serving("--workers", "2", "--database-url", cluster.url, **quick) as process:
         async with writing(process.public, cluster.url) as stream:

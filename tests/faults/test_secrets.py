@@ -187,7 +187,7 @@ class Day:
         await self.db.execute("ALTER TABLE tokens_away RENAME TO tokens")
 
 
-async def test_no_secret_is_anywhere_that_others_read() -> None:
+async def test_no_secret_is_in_logs_tables_metrics_or_refusals() -> None:
     messages: list[str] = []
     with (
         running(log_min_messages="info", log_min_error_statement="error") as cluster,
