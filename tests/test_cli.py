@@ -14,12 +14,12 @@ from mithril.cli import app
 from support.processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
 
 
-def test_migrating_twice_is_fine(unmigrated: str) -> None:
+def test_migrating_twice_succeeds(unmigrated: str) -> None:
     first, second = (run("migrate", "--database-url", unmigrated) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_import_wants_a_current_schema(unmigrated: str, tmp_path: Path) -> None:
+def test_import_requires_a_current_schema(unmigrated: str, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text("{}")
     refused = run("import", str(file), "--database-url", unmigrated)
@@ -27,7 +27,7 @@ def test_import_wants_a_current_schema(unmigrated: str, tmp_path: Path) -> None:
     assert "mithril migrate" in refused.stderr
 
 
-def test_import_names_what_it_refuses(database_url: str, tmp_path: Path) -> None:
+def test_import_names_each_refused_entry(database_url: str, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text('{"roles": [{"name": "A", "scope": "a"}, {"name": "B", "scope": 1}]}')
     refused = run("import", str(file), "--database-url", database_url)
@@ -36,7 +36,7 @@ def test_import_names_what_it_refuses(database_url: str, tmp_path: Path) -> None
     assert "Traceback" not in refused.stderr
 
 
-def test_import_works_beside_a_running_server(demo_home: Path, tmp_path: Path) -> None:
+def test_import_works_while_a_server_runs(demo_home: Path, tmp_path: Path) -> None:
     home, file = demo_home, tmp_path / "data.json"
     with serving("--home", str(home), "--demo") as process:
         exported = run("export", "--home", str(home))
@@ -52,7 +52,7 @@ def test_import_works_beside_a_running_server(demo_home: Path, tmp_path: Path) -
     assert not running_postgres(home)
 
 
-def test_a_command_beside_a_running_server_is_seen_by_the_next_request(demo_home: Path) -> None:
+def test_a_change_of_a_command_is_seen_by_the_next_request_to_a_running_server(demo_home: Path) -> None:
     at_home = ("--home", str(demo_home))
     token = DEMO_HEADERS["Authorization"].removeprefix("Bearer ")
     with serving(*at_home, "--demo") as process:
@@ -67,7 +67,7 @@ def test_a_command_beside_a_running_server_is_seen_by_the_next_request(demo_home
     assert not running_postgres(demo_home)
 
 
-def test_addresses_are_judged_on_the_command_line() -> None:
+def test_redirect_uris_are_checked_on_the_command_line() -> None:
     accepted = run("check-redirect-uri", "https://mis.example.com/callback")
     refused = run("check-redirect-uri", "https://mis.example.com/", "https://MIS.example.com", "http://localhost/")
     assert (accepted.returncode, refused.returncode) == (0, 1)
@@ -86,7 +86,7 @@ def test_addresses_are_judged_on_the_command_line() -> None:
     assert run("check-redirect-uri", "--demo", "http://localhost/").returncode == 0
 
 
-def test_bytes_that_are_no_text_are_judged_too() -> None:
+def test_bytes_that_are_not_text_are_checked_too() -> None:
     address = "https://mis.example.com/\udcff"  # how Python passes the byte on
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
     plain, as_json = (run("check-redirect-uri", *option, address, **strict) for option in ([], ["--json"]))

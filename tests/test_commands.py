@@ -137,7 +137,7 @@ def commands() -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
-def test_every_command_says_what_it_does_and_every_one_of_a_group_has_json() -> None:
+def test_every_command_has_help_and_every_group_command_has_json() -> None:
     for name, command in commands():
         assert command.help, name
         if " " in name:
@@ -169,16 +169,14 @@ def test_every_command_says_what_it_does_and_every_one_of_a_group_has_json() -> 
         ("roles list", 2, "No such command"),
     ],
 )
-def test_mistakes_are_told_in_a_line_and_by_the_exit_status(
-    mithril: Run, arguments: str, status: int, said: str
-) -> None:
+def test_errors_are_one_line_and_an_exit_status(mithril: Run, arguments: str, status: int, said: str) -> None:
     ended = mithril(*arguments.split())
     assert (ended.status, ended.out) == (status, "")
     assert said in ended.err
     assert "Traceback" not in ended.err
 
 
-def test_what_is_refused_is_told_field_by_field(mithril: Run, world: World) -> None:
+def test_a_refusal_names_every_field(mithril: Run, world: World) -> None:
     again = mithril("role", "create", world.role, "--scope", "a")
     assert (again.status, again.err) == (1, "mithril: refused:\n  name: has already been taken\n")
     weak = mithril("user", "create", "not-an-address", "--password-file", "-", typed="short")
@@ -189,7 +187,7 @@ def test_what_is_refused_is_told_field_by_field(mithril: Run, world: World) -> N
     assert (in_use.status, in_use.err) == (1, "mithril: It is in use.\n")
 
 
-def test_nothing_is_deleted_without_being_asked_for(mithril: Run, world: World) -> None:
+def test_nothing_is_deleted_without_confirmation(mithril: Run, world: World) -> None:
     for is_asked, typed in ((False, ""), (False, "y\n"), (True, "n\n"), (True, "\n")):
         ended = mithril("role", "delete", world.role, is_asked=is_asked, typed=typed)
         assert ended.status == 1
@@ -199,7 +197,7 @@ def test_nothing_is_deleted_without_being_asked_for(mithril: Run, world: World) 
     assert mithril("role", "show", world.role).status == 3
 
 
-def test_a_list_says_how_much_more_there_is_beside_the_list(mithril: Run, world: World) -> None:
+def test_a_list_reports_further_rows_on_standard_error(mithril: Run, world: World) -> None:
     mithril("client-type", "create", f"Other {uuid4()}", "--scope", "x")
     ended = mithril("client-type", "list", "--page-size", "1", "--json")
     assert len(ended.json) == 1
@@ -207,14 +205,14 @@ def test_a_list_says_how_much_more_there_is_beside_the_list(mithril: Run, world:
     assert ended.err.endswith("; --page 2 shows more\n")
 
 
-def test_names_cannot_move_the_cursor_of_who_reads_them(mithril: Run, world: World) -> None:
+def test_names_with_control_characters_are_escaped(mithril: Run, world: World) -> None:
     mithril("client", "change", world.client_id, "--name", "a\x1b[2Jb [red]c\x9b")
     shown = mithril("client", "show", world.client_id).out
     assert "\x1b" not in shown
     assert "a\\x1b[2Jb [red]c\\x9b" in shown
 
 
-def test_an_argument_that_is_no_text_is_refused_in_a_line(mithril: Run) -> None:
+def test_an_argument_that_is_not_text_is_refused_in_one_line(mithril: Run) -> None:
     ended = mithril("user", "show", "\udcff@clinic.example")
     assert (ended.status, ended.err) == (3, "mithril: there is no user \ufffd@clinic.example\n")
 
@@ -222,7 +220,7 @@ def test_an_argument_that_is_no_text_is_refused_in_a_line(mithril: Run) -> None:
 # Things
 
 
-def test_a_role_and_a_client_type_go_by_name_and_by_id(mithril: Run) -> None:
+def test_a_role_and_a_client_type_are_found_by_name_and_by_id(mithril: Run) -> None:
     for group in ("role", "client-type"):
         name = f"Name {uuid4()}"
         made = mithril(group, "create", name, "--scope", "a b", "--json").json
@@ -235,7 +233,7 @@ def test_a_role_and_a_client_type_go_by_name_and_by_id(mithril: Run) -> None:
         assert mithril(group, "show", made["id"]).status == 3
 
 
-def test_a_person_is_made_changed_blocked_and_deleted(mithril: Run, world: World) -> None:
+def test_a_user_is_created_changed_blocked_and_deleted(mithril: Run, world: World) -> None:
     made = mithril("user", "show", world.email.upper(), "--json").json
     assert (made["id"], made["email"], made["is_blocked"]) == (world.user_id, world.email, False)
     changed = mithril("user", "change", world.email, "--tax-id", "0000000000", "--json").json
@@ -250,7 +248,7 @@ def test_a_person_is_made_changed_blocked_and_deleted(mithril: Run, world: World
     assert mithril("client", "show", world.client_id).status == 3, "their clients went too"
 
 
-def test_a_password_is_asked_for_or_read_and_never_shown(
+def test_a_password_is_prompted_or_read_from_a_file_and_never_shown(
     mithril: Run, world: World, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = new_token(mithril, world)["value"]
@@ -293,7 +291,7 @@ def test_roles_are_granted_and_revoked_in_a_client_and_in_every_client(mithril: 
     assert mithril("user", "roles", world.email, "--json").json == []
 
 
-def test_a_client_is_changed_only_where_it_is_named(mithril: Run, world: World) -> None:
+def test_only_the_named_fields_of_a_client_are_changed(mithril: Run, world: World) -> None:
     before = mithril("client", "show", world.client_id, "--json").json
     assert (before["name"], before["client_type_name"]) == ("Клініка №1", world.client_type)
     assert before["priv_settings"] == {"access_type": "DIRECT"}
@@ -315,7 +313,9 @@ def test_a_client_is_changed_only_where_it_is_named(mithril: Run, world: World) 
     ]
 
 
-def test_blocking_a_client_or_ending_its_tokens_is_seen_by_verify_at_once(mithril: Run, world: World, url: str) -> None:
+def test_blocking_a_client_or_revoking_its_tokens_takes_effect_on_verify_at_once(
+    mithril: Run, world: World, url: str
+) -> None:
     token = new_token(mithril, world)["value"]
     assert is_good(url, token)
     assert mithril("client", "deactivate-tokens", world.client_id, "--yes").status == 0
@@ -329,7 +329,7 @@ def test_blocking_a_client_or_ending_its_tokens_is_seen_by_verify_at_once(mithri
     assert mithril("client", "show", world.client_id).status == 3
 
 
-def test_a_connections_secret_is_printed_once(mithril: Run, world: World, url: str) -> None:
+def test_the_secret_of_a_connection_is_printed_once(mithril: Run, world: World, url: str) -> None:
     address = ("--redirect-uri", "https://mis.example.com/callback")
     made = mithril("connection", "create", world.client_id, *address, "--json")
     connection, secret = made.json, made.json["secret"]
@@ -353,7 +353,7 @@ def test_a_connections_secret_is_printed_once(mithril: Run, world: World, url: s
     assert not any(value in json.dumps(events(url)) for value in (secret, fresh["secret"]))
 
 
-def test_a_connection_of_two_clients_is_rotated_without_the_key_of_the_consumer(mithril: Run, world: World) -> None:
+def test_a_connection_of_two_clients_is_rotated_without_the_api_key_of_the_consumer(mithril: Run, world: World) -> None:
     consumer = mithril("client", "create", "MIS", "--type", world.client_type, "--owner", world.email, "--json").json[
         "id"
     ]
@@ -365,7 +365,7 @@ def test_a_connection_of_two_clients_is_rotated_without_the_key_of_the_consumer(
     assert rotated["secret"] != made["secret"]
 
 
-def test_a_tokens_value_is_printed_once(mithril: Run, world: World, url: str) -> None:
+def test_the_value_of_a_token_is_printed_once(mithril: Run, world: World, url: str) -> None:
     made = new_token(mithril, world)
     assert is_good(url, made["value"])
     for shown in (mithril("token", "show", made["id"]), mithril("token", "list", "--user", world.email)):
@@ -387,7 +387,7 @@ def test_a_tokens_value_is_printed_once(mithril: Run, world: World, url: str) ->
 # Housekeeping and the trail
 
 
-def test_a_sweep_says_what_it_did(mithril: Run, world: World, url: str) -> None:
+def test_mithril_sweep_prints_its_counts(mithril: Run, world: World, url: str) -> None:
     new_token(mithril, world)
 
     async def age() -> None:
@@ -402,7 +402,7 @@ def test_a_sweep_says_what_it_did(mithril: Run, world: World, url: str) -> None:
     assert "tokens deleted: 0" in mithril("sweep").out
 
 
-def test_the_trail_reads_like_a_log_and_can_be_filtered(mithril: Run, world: World) -> None:
+def test_the_audit_trail_is_printed_oldest_first_and_can_be_filtered(mithril: Run, world: World) -> None:
     first = mithril("role", "show", world.role, "--json").json
     mithril("role", "change", world.role, "--scope", "changed")
     mithril("role", "delete", world.role, "--yes")
@@ -433,7 +433,7 @@ def test_the_trail_reads_like_a_log_and_can_be_filtered(mithril: Run, world: Wor
     assert mithril("audit", "--since", "yesterday").status == 2
 
 
-def test_following_the_trail_shows_also_what_is_committed_late(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_the_audit_trail_shows_late_commits_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "POLL_SECONDS", 0.01)
     add = "INSERT INTO audit_events (action, subject_id) VALUES ($1, gen_random_uuid())"
 
@@ -458,7 +458,7 @@ def test_following_the_trail_shows_also_what_is_committed_late(url: str, monkeyp
     assert asyncio.run(scenario()) == ["test.early", "test.late"]
 
 
-def test_an_import_says_what_it_did_and_shows_no_bar_where_nobody_looks(mithril: Run, tmp_path: Path) -> None:
+def test_an_import_prints_its_counts_and_no_progress_bar_without_a_terminal(mithril: Run, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text(json.dumps({"roles": [{"name": f"Role {uuid4()}", "scope": "a"}]}))
     first, second = mithril("import", file), mithril("import", file, "--json")

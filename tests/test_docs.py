@@ -32,7 +32,7 @@ def test_every_make_target_that_is_named_exists() -> None:
         assert set(re.findall(r"\bmake ([a-z-]+)\b(?=[`\s]*(?:#|`|\n))", document.read_text())) <= targets, document
 
 
-def test_the_readmes_request_is_the_one_that_is_printed() -> None:
+def test_the_request_in_the_readme_is_the_printed_one() -> None:
     from mithril.cli import serve  # noqa: PLC0415 -- only here
 
     (request,) = (block for block in blocks("sh") if block.startswith("curl"))
@@ -42,13 +42,13 @@ def test_the_readmes_request_is_the_one_that_is_printed() -> None:
     )
 
 
-def test_the_readmes_answer_has_the_fields_of_the_method() -> None:
+def test_the_answer_in_the_readme_has_the_fields_of_the_method() -> None:
     (answer,) = (json.loads(block) for block in blocks("json"))
     assert list(answer["data"]) == ["id", "client_id", "consumer_id", "redirect_uri", "inserted_at", "updated_at"]
 
 
 @pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/(mithril .*?)(?:\s+#.*)?$", README, re.MULTILINE))
-def test_the_readmes_commands_run(command: str, demo_home: Path, tmp_path: Path) -> None:
+def test_the_commands_in_the_readme_run(command: str, demo_home: Path, tmp_path: Path) -> None:
     _, *arguments = shlex.split(command)
     (tmp_path / "data.json").write_text("{}")
     program = str(Path(sys.executable).parent / "mithril")
@@ -58,12 +58,12 @@ def test_the_readmes_commands_run(command: str, demo_home: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_to_files_that_exist(document: Path) -> None:
+def test_every_link_leads_to_an_existing_file(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
-def test_the_readmes_settings_exist() -> None:
+def test_every_setting_in_the_readme_exists() -> None:
     known = {row.variable for row in settings.all_settings()}
     named = set(re.findall(r"`(MITHRIL_[A-Z_]+)`", README)) - {"MITHRIL_DATABASE_URL_FILE"}
     assert named <= known
@@ -85,7 +85,7 @@ def test_every_reason_code_is_explained() -> None:
     assert set(explained) == set(redirect_uris.DESCRIPTIONS)
 
 
-def test_nothing_speaks_of_this_machine() -> None:
+def test_no_file_mentions_paths_or_registries_of_a_machine() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=repository(), capture_output=True, text=True, check=True)
     for name in listed.stdout.split():
         text = (repository() / name).read_text(errors="replace")

@@ -91,7 +91,7 @@ async def wait_for(client: httpx.AsyncClient, running: "subprocess.Popen[bytes]"
                 return
 
 
-async def test_nginx_passes_on_what_mithril_lets_pass(server: Server, gateway: httpx.AsyncClient) -> None:
+async def test_nginx_passes_on_the_requests_that_mithril_accepts(server: Server, gateway: httpx.AsyncClient) -> None:
     db = await asyncpg.connect(server.database_url)
     client = await factories.client(db)
     value = await factories.token(db, client=client, scope=SCOPE)

@@ -21,7 +21,7 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def test_in_json_it_is_one_line_with_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_json_a_request_is_one_line_with_the_known_fields(capsys: pytest.CaptureFixture[str]) -> None:
     write = logs.request_writer(level="info", style="json")
     write(logs.Answered(level="info", **FIELDS))
     write(logs.Answered(level="info", **FIELDS, user_id="u", client_id="c", refusal="why"))
@@ -33,7 +33,7 @@ def test_in_json_it_is_one_line_with_what_is_known(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(("level", "written"), [("debug", 2), ("info", 1), ("warning", 0), ("error", 0)])
-def test_what_is_below_the_level_is_not_written(level: str, written: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_below_the_level_are_not_written(level: str, written: int, capsys: pytest.CaptureFixture[str]) -> None:
     write = logs.request_writer(level=level, style="json")
     for own in ("debug", "info"):
         write(logs.Answered(level=own, **FIELDS))
@@ -50,7 +50,7 @@ write(logs.Answered(level="debug", **{FIELDS}))
 """
 
 
-def test_in_text_it_looks_like_any_other_line() -> None:
+def test_in_text_a_request_looks_like_any_other_line() -> None:
     """In a process of its own, because what structlog does is a setting of the whole process."""
     said = subprocess.run([sys.executable, "-c", TEXT], capture_output=True, text=True, check=True).stderr
     (line,) = said.splitlines()

@@ -61,7 +61,7 @@ def test_the_printed_request_works_as_pasted(demo_home: Path) -> None:
         assert json.loads(answer.stdout)["data"]["redirect_uri"] == "https://example3.com"
 
 
-def test_a_terminal_that_closes_ends_it_cleanly(demo_home: Path) -> None:
+def test_a_closed_terminal_stops_the_server_cleanly(demo_home: Path) -> None:
     with serving("--home", str(demo_home)) as process:
         process.stop(signal.SIGHUP)
         assert process.popen.returncode == 0
@@ -69,7 +69,7 @@ def test_a_terminal_that_closes_ends_it_cleanly(demo_home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_under_nohup_it_outlives_its_terminal(demo_home: Path) -> None:
+def test_under_nohup_the_server_runs_on_when_the_terminal_closes(demo_home: Path) -> None:
     ours = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is handed down to what is started
     with serving("--home", str(demo_home)) as process:
         signal.signal(signal.SIGHUP, ours)
@@ -106,7 +106,7 @@ def test_workers_share_both_listeners(database_url: str) -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_when_their_supervisor_is_killed(database_url: str) -> None:
+def test_workers_stop_when_their_supervisor_is_killed(database_url: str) -> None:
     with serving("--workers", "2", "--database-url", database_url) as process:
         process.popen.kill()
         process.end()
@@ -121,14 +121,14 @@ def is_listening(process: Process) -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
-def test_an_old_schema_is_named_at_the_start(unmigrated: str) -> None:
+def test_an_old_schema_is_reported_at_the_start(unmigrated: str) -> None:
     refused = run("serve", "--port", "0", "--internal-port", "0", "--database-url", unmigrated)
     assert refused.returncode == 1
     assert "mithril migrate" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_port_in_use_is_named(database_url: str) -> None:
+def test_a_port_in_use_is_reported(database_url: str) -> None:
     with serving("--database-url", database_url) as process:
         port = process.public.rpartition(":")[2]
         refused = run("serve", "--port", port, "--internal-port", "0", "--database-url", database_url)
@@ -136,26 +136,26 @@ def test_a_port_in_use_is_named(database_url: str) -> None:
     assert f"cannot listen on 127.0.0.1 port {port}" in refused.stderr
 
 
-def test_the_internal_listener_is_not_opened_to_a_network_by_accident(unmigrated: str) -> None:
+def test_without_a_key_the_internal_listener_does_not_bind_to_a_network(unmigrated: str) -> None:
     refused = run("serve", "--internal-host", "0.0.0.0", "--database-url", unmigrated)
     assert refused.returncode == 1
     assert "MITHRIL_INTERNAL_KEY" in refused.stderr
 
 
-def test_the_listeners_do_not_share_a_port_even_on_two_addresses() -> None:
+def test_the_listeners_cannot_share_a_port_even_on_two_ip_addresses() -> None:
     with pytest.raises(SettingsError, match="must differ"):
         check_exposure(Settings(host="127.0.0.2", port=4000, internal_port=4000))
     check_exposure(Settings(port=0, internal_port=0))
 
 
-def test_a_database_that_is_not_there_is_named() -> None:
+def test_an_unreachable_database_is_reported() -> None:
     refused = run("migrate", "--database-url", "postgresql://postgres:hunter2@127.0.0.1:1/mithril")
     assert refused.returncode == 1
     assert refused.stderr.startswith("mithril: the database cannot be reached")
     assert "hunter2" not in refused.stderr
 
 
-def test_several_hosts_lead_to_the_one_that_takes_writes(unmigrated: str) -> None:
+def test_of_several_hosts_the_one_that_takes_writes_is_used(unmigrated: str) -> None:
     socket_folder = unmigrated.partition("host=")[2]
     several = unmigrated.partition("?")[0] + f"?host=/nowhere,{socket_folder}"
     assert run("migrate", MITHRIL_DATABASE_URL=several).returncode == 0
@@ -163,7 +163,7 @@ def test_several_hosts_lead_to_the_one_that_takes_writes(unmigrated: str) -> Non
         assert httpx.get(process.public + "/readyz").status_code == 200
 
 
-def test_a_request_that_runs_is_finished_before_the_end(database_url: str) -> None:
+def test_a_running_request_is_finished_before_the_server_stops(database_url: str) -> None:
     async def scenario(process: Process) -> int:
         db = await asyncpg.connect(database_url)
         owner = await factories.client(db)

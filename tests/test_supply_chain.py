@@ -76,7 +76,7 @@ def test_every_dependency_is_used(distribution: str, folder: str) -> None:
         assert is_used, f"{distribution} is imported nowhere in {folder}"
 
 
-def test_no_exception_is_left_over() -> None:
+def test_no_unused_audit_exception_remains() -> None:
     assert set(NOT_IMPORTED) <= {*RUNTIME, *DEVELOPMENT}
 
 
@@ -88,7 +88,7 @@ def test_everything_is_pinned_with_hashes() -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry[:80]
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_installed_versions_are_the_locked_ones() -> None:
     versions = dict(re.findall(r"^([a-z0-9.\-]+)==([^\s;]+)", "\n".join(LOCKED), re.MULTILINE))
     for distribution in (*RUNTIME, *DEVELOPMENT):
         assert metadata.version(distribution) == versions[distribution]
@@ -103,7 +103,7 @@ def test_what_is_installed_is_what_is_locked() -> None:
         (None, 0, "NOT AUDITED"),
     ],
 )
-def test_the_audit_fails_for_a_finding_and_for_nothing_else(
+def test_the_audit_fails_only_for_a_finding(
     tmp_path: Path, listed: list[object] | None, status: int, said: str
 ) -> None:
     """pip-audit is played by a program that writes what it would."""
