@@ -1,4 +1,4 @@
-"""Backup and restore, as docs/operations.md says: what comes back is what was there, and it serves."""
+"""Backup and restore, as in docs/operations.md: the restored data is the same, and a server works with it."""
 
 import asyncio
 import subprocess
@@ -23,14 +23,14 @@ def program(name: str, *arguments: str | Path) -> str:
 
 
 def content(url: str) -> str:
-    """Schema and rows, in an order of their own."""
+    """Return schema and rows in a fixed order."""
     lines = program("pg_dump", "--inserts", f"--dbname={url}").splitlines()
     return "\n".join(sorted(line for line in lines if not line.startswith(("--", "\\restrict", "\\unrestrict"))))
 
 
 @pytest.fixture
 def empty(postgres: str) -> str:
-    """A database with nothing in it."""
+    """An empty database."""
     asyncio.run(execute(postgres, "DROP DATABASE IF EXISTS restored WITH (FORCE)"))
     asyncio.run(execute(postgres, "CREATE DATABASE restored"))
     return url_of(postgres, "restored")

@@ -1,4 +1,4 @@
-"""Housekeeping: what goes, what stays, how it is done beside others, and that the server does it by itself."""
+"""The cleanup: which rows are due, which stay, how it runs beside other work, and that the server runs it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -43,7 +43,7 @@ def module_url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 async def db(module_url: str) -> AsyncIterator[Db]:
-    """A connection to a database in which nothing is left over."""
+    """A connection to a database with no rows that are due."""
     connection = await asyncpg.connect(module_url)
     await connection.execute("TRUNCATE users, client_types, otp, attempts CASCADE")
     yield connection
@@ -66,7 +66,7 @@ async def token(
     family_id: UUID | None = None,
     user_id: UUID | None = None,
 ) -> UUID:
-    """A token that has been over for so many seconds; a negative number is one that lives."""
+    """Add a token that expired so many seconds ago; with a negative number, an active one."""
     made: UUID = await db.fetchval(
         "INSERT INTO tokens (name, digest, user_id, client_id, family_id, expires_at, used_at)"
         " VALUES ($1, $2, $3, $4, $5, now() - make_interval(secs => $6), CASE WHEN $7 THEN now() END) RETURNING id",
@@ -117,7 +117,7 @@ async def test_a_used_token_stays_as_long_as_its_family(db: Db, database: Databa
 
 
 async def test_tokens_expire_when_the_password_of_their_user_has_expired(db: Db, database: Database) -> None:
-    """Source: contract.md 5.5; the two kinds with which a new password is set go on."""
+    """Source: rule TOK-22. Tokens with which a new password is set stay active."""
     client = await factories.client(db)
     other = await factories.client(db)
     age = "UPDATE users SET password_set_at = now() - make_interval(days => 90, secs => $2) WHERE id = $1"
@@ -281,7 +281,7 @@ def sweeping_server(postgres: str) -> Iterator[Server]:
 
 @pytest.fixture
 async def swept(sweeping_server: Server) -> AsyncIterator[Db]:
-    """A connection to the database of a server that sweeps all the time."""
+    """A connection to the database of a server that cleans up all the time."""
     connection = await asyncpg.connect(sweeping_server.database_url)
     yield connection
     await connection.close()

@@ -1,4 +1,4 @@
-"""A database that is away, busy or slow: the caller is told quickly, and all is well when it is back."""
+"""An unavailable, busy or slow database: callers get a quick 503, and requests resume when it is back."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ BODY = {"redirect_uri": "https://new.example.com/callback"}
 
 
 async def target(url: str) -> tuple[str, dict[str, str]]:
-    """A path to PATCH and the headers to do it with."""
+    """The path of a PATCH, and headers that allow it."""
     db = await asyncpg.connect(url)
     owner = await factories.client(db)
     connection = await factories.connection(db, client_id=owner.id)
@@ -54,7 +54,7 @@ def postmaster_pid(home: Path) -> int:
 
 
 def postgres_processes(home: Path) -> list[int]:
-    """The postmaster and all that it has started."""
+    """Return the postmaster and all its descendants."""
     postmaster = postmaster_pid(home)
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii")
     return [postmaster, *map(int, children.split())]

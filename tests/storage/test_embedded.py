@@ -1,4 +1,4 @@
-"""The life of the embedded PostgreSQL: who starts it, who stops it, and what it survives."""
+"""The embedded PostgreSQL: which process starts it, which one stops it, and which failures it survives."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from mithril.database.embedded import EmbeddedError, postgres_bin, running
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another account")
 
-# A user of the database in a process of its own: says the URL, and leaves when its standard input ends.
+# A process that uses the database: prints the URL, and leaves when its standard input ends.
 USER = """
 import subprocess, sys
 from pathlib import Path
@@ -41,7 +41,7 @@ with running(Path(sys.argv[1])) as url:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Make a home with a short path; pytest's own are long, and pytest takes others' access away again."""
+    """Make a home folder with a short path: the paths of pytest are long, and it removes the access of other users."""
     path = Path(tempfile.mkdtemp(prefix="mithril-test-")).resolve()
     try:
         yield path
@@ -65,7 +65,7 @@ def home() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def moved(home: Path, target: Path) -> Iterator[Path]:
-    """Lend the data of one home to another: new data would take a second to make."""
+    """Move the data of one home folder to another, because creating new data would take a second."""
     target.mkdir(parents=True)
     (home / "postgres").rename(target / "postgres")
     try:
@@ -133,7 +133,7 @@ def socket_folder(url: str) -> Path:
     return Path(found[1])
 
 
-# Coming and going
+# Join and leave
 
 
 def test_postgresql_runs_inside_the_block_and_is_stopped_afterwards(home: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_folder_with_other_files_is_not_touched(fresh: Path) -> None:
     assert (list(diary.parent.iterdir()), diary.stat().st_uid) == ([diary], os.geteuid())
 
 
-# What it survives
+# Failures that it survives
 
 
 def test_postgresql_recovers_after_it_was_killed(home: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_large_log_is_emptied(home: Path) -> None:
         assert 0 < log.stat().st_size < 64 * 1024
 
 
-# How it is reached
+# The socket and the URL
 
 
 def test_durability_settings_are_on_and_there_is_no_network_listener(home: Path) -> None:
@@ -445,7 +445,7 @@ def test_a_system_user_that_cannot_be_created_is_explained(monkeypatch: pytest.M
 def test_a_system_user_that_several_processes_need_is_created_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Like the real one, this useradd fails while another one runs."""
+    """Like the real useradd, this one fails while another one runs."""
     made = tmp_path / "made"
     program = tmp_path / "useradd"
     program.write_text(f"#!/bin/sh\ncd {tmp_path} && mkdir busy || exit 1\nsleep 0.2\necho x >> {made}\nrmdir busy\n")

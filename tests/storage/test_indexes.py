@@ -1,7 +1,7 @@
-"""Every statement of the service finds its rows by an index, and what is deleted finds its own.
+"""Every statement of the service, and every deletion by foreign key, uses an index.
 
-The statements are those that stand in the stores, and those that lists put together for each filter, and deletions
-for each kind of row: the server is asked for all of these, and what it asks PostgreSQL is noted.
+The statements are those in the stores, those that lists compose for each filter, and deletions of each kind of row:
+the server gets requests for all of these, and the statements that it runs are recorded.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SELECT conrelid::regclass || '.' || attname
 )
 """
 
-# Rows of a filled database that belong together, by the names that stand for them in paths and filters.
+# Related rows of a filled database, by the names of their parameters in paths and filters.
 OWN = """
 SELECT u.id AS users, u.id AS user_id, c.id AS clients, c.id AS client_id, k.id AS connections, k.consumer_id,
        a.id AS apps, f.id AS authentication_factors, ur.id AS roles, ur.role_id, gr.id AS global_roles, t.id AS tokens
@@ -40,7 +40,7 @@ SELECT u.id AS users, u.id AS user_id, c.id AS clients, c.id AS client_id, k.id 
   JOIN tokens t ON t.user_id = u.id
  LIMIT 1
 """
-# Values of filters that are no identifiers.
+# Values of filters that are not identifiers.
 OTHERS = {"is_active": "true", "is_blocked": "true", "active": "true"}
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 TRAIL = {
@@ -125,7 +125,7 @@ async def judge(db: Any, statements: set[str]) -> None:
 
 
 def requests(method: str, own: dict[str, Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """What is described below `/admin` about stored rows: with each filter alone, and with none."""
+    """Yield the described operations below `/admin` about stored rows, without filters and with each filter alone."""
     for known, path, operation in described.operations():
         row = re.search(r"(\w+)/{id}", path)
         names = {"id": own[row[1]], **own} if row and row[1] in own else own
@@ -139,5 +139,5 @@ def requests(method: str, own: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
 
 
 async def test_every_foreign_key_has_an_index_on_the_referencing_side(db: Any) -> None:
-    """What is deleted takes its own along, and PostgreSQL looks them up by their foreign key."""
+    """A deletion looks up the referencing rows by their foreign key."""
     assert await db.fetch(UNINDEXED_FOREIGN_KEYS, list(plans.SMALL)) == []

@@ -1,4 +1,4 @@
-"""Who asks at the same moment shares a statement, and nothing else: neither an answer, nor a failure of their own."""
+"""Simultaneous look-ups share a statement, but not their answers or failures."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements that a pool is asked to run."""
+    """The statements that a pool runs."""
     statements: list[str] = []
     for method in ("fetch", "fetchrow"):
         run = getattr(Database, method)
@@ -106,9 +106,9 @@ async def test_a_lookup_with_several_matching_rows_returns_one(db: Db, database:
 
 
 async def test_an_answer_is_never_older_than_its_lookup(db: Db, database: Database) -> None:
-    """Not even when somebody else's statement about the same token is still under way."""
+    """Also when another statement about the same token is still running."""
     value = await factories.token(db, client=await factories.client(db))
-    assert await presented(database, value, None)  # from now on there is a connection, so the earlier ones are sent
+    assert await presented(database, value, None)  # now there is a connection, so the earlier statements are sent
     earlier = [asyncio.create_task(presented(database, value, None)) for _ in range(2)]
     await asyncio.sleep(0)
     await db.execute("UPDATE tokens SET expires_at = now() WHERE digest = $1", security.digest(value))
@@ -139,7 +139,7 @@ async def test_an_unavailable_database_raises_for_each_lookup() -> None:
 
 
 async def test_the_shared_statement_is_planned_once_for_any_number_of_lookups(database_url: str) -> None:
-    """Planning takes ten times as long as running, and PostgreSQL plans anew while it believes that it pays."""
+    """Planning takes ten times as long as execution, and PostgreSQL plans again while that seems to pay off."""
     async with pool_of(database_url, size=1) as database:
         for number in range(2, 22):
             await asyncio.gather(*(presented(database, f"token-{n}", None) for n in range(number)))

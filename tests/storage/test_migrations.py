@@ -1,4 +1,4 @@
-"""The schema: migrated once whoever asks, and constrained where a mistake must not be possible."""
+"""The schema: migrated once, also by several processes, with constraints for its invariants."""
 
 import asyncio
 import sys

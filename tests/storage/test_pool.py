@@ -1,4 +1,4 @@
-"""Connections are handed out in the order of asking, never too many of them, and never a broken one twice."""
+"""The pool serves callers in order, never exceeds its size, and never reuses a broken connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,13 +28,13 @@ async def pool_of(size: int, database_url: str) -> AsyncIterator[Pool]:
 
 
 async def backend(lease: Lease) -> int:
-    """The process of PostgreSQL behind it."""
+    """Return the PostgreSQL process of a connection."""
     pid: int = await lease.connection.fetchval("SELECT pg_backend_pid()")
     return pid
 
 
 async def settle() -> None:
-    """Lets everything run that can."""
+    """Let all tasks run that can run."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -55,7 +55,7 @@ async def test_callers_are_served_in_the_order_of_their_requests(database_url: s
             waiting.append(asyncio.create_task(be_served(pool, name)))
             await settle()
         pool.release(lease)
-        # It asks at the very moment at which one has become free, and nobody who waits could have run yet.
+        # It asks at the moment at which a connection becomes free, before a waiting task could run.
         await be_served(pool, "the newcomer")
         await asyncio.gather(*waiting)
     assert served == ["first", "second", "third", "the newcomer"]
@@ -92,7 +92,7 @@ async def test_a_caller_canceled_at_its_turn_passes_the_connection_on(database_u
         lease = await pool.acquire()
         gone, next_one = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
         await settle()
-        pool.release(lease)  # to the one that is gone in the same moment
+        pool.release(lease)  # to the caller that is canceled at the same moment
         gone.cancel()
         assert await next_one is lease
         pool.release(lease)

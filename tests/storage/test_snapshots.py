@@ -1,4 +1,4 @@
-"""Import, export and the demo, on a real database: all or nothing, twice the same, and nothing told."""
+"""Import, export and demo data on a real database: all or nothing, repeatable, and without secrets in output."""
 
 import asyncio
 import copy
@@ -39,7 +39,7 @@ SECRET, TOKEN, PASSWORD = "first-secret-0123456789", "first-token-0123456789", "
 
 
 def data() -> Data:
-    """One of each, with everything that may be given."""
+    """Return one entry of each kind, with all its fields."""
     return {
         "client_types": [{"name": "MSP", "scope": "a b"}, {"name": "MIS", "scope": "a b"}],
         "roles": [{"name": "OWNER", "scope": "a"}, {"name": "MSP", "scope": "b"}],
@@ -85,7 +85,7 @@ def data() -> Data:
 
 @pytest.fixture(scope="module")
 def untouched_url(postgres: str) -> Iterator[str]:
-    """One database for all the tests that leave nothing in it."""
+    """One database for all tests that change nothing."""
     with fresh_database(postgres) as url:
         yield url
 
@@ -101,7 +101,7 @@ async def imported(db: Connection, snapshot: Any, *, policy: Policy = Policy(), 
 
 
 async def refusal(db: Connection, content: Any) -> str:
-    """The message with which `content` is refused; and nothing has changed."""
+    """Return the message with which `content` is refused, and check that nothing has changed."""
     before = await everything(db)
     with pytest.raises(SnapshotError) as caught:
         await bring(db, content)
@@ -110,7 +110,7 @@ async def refusal(db: Connection, content: Any) -> str:
 
 
 async def everything(db: Connection) -> dict[str, list[str]]:
-    """Each row of each table as text."""
+    """Return each row of each table as text."""
     return {
         table: [row[0] for row in await db.fetch(f"SELECT t::text FROM {table} t ORDER BY t.id")] for table in TABLES
     }
@@ -121,7 +121,7 @@ async def audited(db: Connection) -> list[tuple[str, Any, Any]]:
     return [(r["action"], r["old"] and json.loads(r["old"]), r["new"] and json.loads(r["new"])) for r in rows]
 
 
-# What an import does
+# Import
 
 
 async def test_every_kind_of_entry_is_imported_into_its_columns(db: Connection) -> None:
@@ -255,7 +255,7 @@ async def test_a_changed_secret_revokes_the_previous_one(db: Connection) -> None
     assert row is not None
     assert row["secret_digest"] == security.digest("another-secret-6789")
     assert (row["previous_secret_digest"], row["previous_secret_expires_at"], row["version"]) == (None, None, 2)
-    # The ends are the same, and still the audit trail says what was changed.
+    # The tails are the same, and still the audit trail shows the change.
     assert (await audited(db))[-1] == ("connection.update", {"secret_tail": "6789"}, {"secret_tail": "6789"})
 
 
@@ -344,11 +344,11 @@ async def test_a_connection_in_the_details_of_a_token_becomes_its_column(db: Con
     assert str(await db.fetchval("SELECT connection_id FROM tokens")) == CONNECTION
 
 
-# What is refused
+# Refusals
 
 
 def at(key: str, index: int, **changes: Any) -> Data:
-    """The data with one object changed; None removes a key."""
+    """Return the data with one object changed; None removes a key."""
     changed = data()
     row = changed[key][index] | changes
     changed[key][index] = {name: value for name, value in row.items() if value is not ...}
@@ -356,7 +356,7 @@ def at(key: str, index: int, **changes: Any) -> Data:
 
 
 def plus(key: str, **changes: Any) -> Data:
-    """The data with one more object: the first one of its kind, changed."""
+    """Return the data with one more object: the first one of its kind, changed."""
     changed = data()
     row = changed[key][0] | changes
     changed[key].append({name: value for name, value in row.items() if value is not ...})
@@ -708,7 +708,7 @@ async def test_an_empty_export_can_be_imported(db: Connection) -> None:
     assert str(await bring(db, await snapshots.export_snapshot(db))) == "nothing in the file"
 
 
-# What must not be told, and what must
+# Secrets and the audit trail
 
 
 async def test_no_secret_is_stored_or_exported_as_text(db: Connection) -> None:
