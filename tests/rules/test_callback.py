@@ -1,4 +1,4 @@
-"""Where a code is put into an address: first, and nothing else of the address changes."""
+"""The code is put first into the query of a redirect URI, and the rest does not change."""
 
 import pytest
 

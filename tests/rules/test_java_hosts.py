@@ -1,4 +1,4 @@
-"""An accepted address names the same host to Java, whose gateways and services follow it, as it does to a reader."""
+"""An accepted redirect URI names the same host to Java, which many gateways and services use, as to a reader."""
 
 import shutil
 import subprocess
@@ -32,7 +32,7 @@ public class Hosts {
 
 
 def seen_by_java(folder: Path, uris: list[str]) -> list[list[str]]:
-    """Scheme, host and port of `java.net.URI`, host and port of `java.net.URL`, user information and fragment."""
+    """Return scheme, host, port of `java.net.URI`, host, port of `java.net.URL`, user information and fragment."""
     java = shutil.which("java")
     if java is None:
         pytest.skip("Java's idea of a host needs Java, which is not installed")

@@ -1,6 +1,6 @@
-"""The rules for redirect addresses, one by one, together, and against the parsers of others.
+"""The rules for redirect URIs: each alone, all together, and against other parsers.
 
-A long file, because more than half of it is tables of addresses.
+The file is long because more than half of it is tables of redirect URIs.
 """
 
 import itertools
@@ -222,7 +222,7 @@ REFUSED = [
     (f"{GOOD}?a&a", "duplicate_parameter"),
     (f"{GOOD}?a+b=1&%61%20b=2", "duplicate_parameter"),
     (f"{GOOD}?=1&=2", "duplicate_parameter"),
-    # All that fail, in their order
+    # All violated rules, in their order
     ("a b%#*", "illegal_character bad_percent_escape fragment wildcard"),
     ("ж%#*" + "a" * 2048, "too_long non_ascii bad_percent_escape fragment wildcard"),
     (
@@ -364,7 +364,7 @@ def _sixty_four_kilobytes() -> dict[str, str]:
         "dots": GOOD + "/.." * (size // 3),
         "escapes": GOOD + "/%C3%A9" * (size // 7),
         "escaped percents": GOOD + "?a=%" + "25" * (size // 2) + "00",
-        # %25%25…2532532…: from the inside out, each escape makes a digit of the next
+        # %25%25…2532532…: each decoded escape becomes a digit of the next one
         "nested escapes": GOOD + "?a=" + "%25" * (size // 6) + "2" + "532" * (size // 6),
         "one name": GOOD + "?" + "a&" * (size // 2),
         "names": GOOD + "?" + "=&".join(itertools.islice(names, size // 6)),
@@ -391,11 +391,11 @@ def test_a_long_redirect_uri_is_checked_in_linear_time(uri: str) -> None:
 
 
 def assert_means_the_same_to_everyone(uri: str) -> None:
-    """Python and a browser see the scheme, host and port that are written there, and change no other byte."""
+    """Fail unless Python and a browser see the written scheme, host and port, and change no other byte."""
     scheme, host, port, tail = as_written(uri)
     python, browser = urlsplit(uri), ada_url.URL(uri)
     assert (python.scheme, python.hostname, str(python.port or "")) == (scheme, host.strip("[]"), port)
-    # A browser leaves out the default port, which only a loopback address may have, and adds the path's slash.
+    # A browser omits the default port, which only a loopback redirect URI may have, and adds the slash of the path.
     shown = "" if port == {"http": "80", "https": "443"}[scheme] else f":{port}" * bool(port)
     assert (browser.protocol, browser.hostname, browser.port) == (f"{scheme}:", host, shown.removeprefix(":"))
     assert browser.href == f"{scheme}://{host}{shown}{'' if tail.startswith('/') else '/'}{tail}"
@@ -492,7 +492,7 @@ def test_every_redirect_uri_that_matches_the_pattern_is_accepted() -> None:
     @settings(fuzzing, max_examples=90)
     @given(three(st.from_regex(ACCEPTED_PATTERN, fullmatch=True)))
     def judge(uris: list[str]) -> None:
-        # The pattern is origin, path and query side by side, so that these may be exchanged: 27 addresses.
+        # The pattern has separate origin, path and query, so these can be combined: 27 redirect URIs.
         parts = [urlsplit(uri) for uri in uris]
         origins, paths = {f"https://{part.netloc}" for part in parts}, {part.path for part in parts}
         queries = {uri.removeprefix(uri.partition("?")[0]) for uri in uris}

@@ -1,4 +1,4 @@
-"""The list of refusals: each has one name, words of its own, and a text wherever a page shows it."""
+"""The list of refusals: each has one name, its own message, and a text when a page shows it."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ def test_a_refusal_is_called_as_it_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_refusal_is_raised_somewhere(name: str) -> None:
-    """A name that nothing raises, and that is the base of nothing, would mislead its reader."""
+    """A name that nothing raises, and that is no base class, would mislead its reader."""
     sources = [path.read_text() for path in ROOT.rglob("*.py") if path.name != "refusals.py"]
     is_base = any(found.__base__ is OWN[name] for found in OWN.values())
     assert is_base or any(re.search(rf"\brefusals\.{name}\b", source) for source in sources)
@@ -43,7 +43,7 @@ def test_the_log_has_the_name_in_the_field_of_words() -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_decided_by_the_words_of_a_refusal(path: Path) -> None:
-    """What a refusal says may be sent and shown; a comparison with it would be a rule that hangs on a text."""
+    """Code decides by the class of a refusal, never by its message."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare) and not isinstance(node.ops[0], ast.Is | ast.IsNot):
             compared = [node.left, *node.comparators]
