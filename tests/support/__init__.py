@@ -1,8 +1,8 @@
-"""What tests share: rows, servers, processes and clients. No test and no fixture lives here."""
+"""What the tests share: rows, servers, processes and clients. This package has no tests and no fixtures."""
 
 from pathlib import Path
 
 
 def repository() -> Path:
-    """The root of the checkout."""
+    """Return the root of the checkout."""
     return Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""What tests of the routes below `/admin` ask for: who acts, what the audit trail says, whether a token is good."""
+"""Shared by the tests of the routes below `/admin`: actor, audit trail, and whether a token is active."""
 
 import json
 from datetime import datetime
@@ -30,7 +30,7 @@ NO_UUID = cast("Elixir.Ecto.UUID")
 
 
 def invalid(**rules: dict[str, Any] | list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-    """A 422 in the shape of contract.md 2.4: each field with its rule or rules; `__` stands for a dot."""
+    """Return a 422 of a changeset: the rule or rules of each field; `__` stands for a dot (rules CNV-21 to CNV-23)."""
     entries = [
         {
             "entry": f"$.{name.replace('__', '.')}",
@@ -43,7 +43,7 @@ def invalid(**rules: dict[str, Any] | list[dict[str, Any]]) -> tuple[int, dict[s
 
 
 def error_of(response: httpx.Response) -> tuple[int, dict[str, Any]]:
-    """Status and error; fails when there is more in the envelope."""
+    """Return status and error. Fails when the envelope has anything else."""
     body = response.json()
     assert set(body) == {"meta", "error"}, body
     assert body["meta"]["code"] == response.status_code
@@ -56,7 +56,7 @@ def data_of(response: httpx.Response, status: int = 200) -> Any:
 
 
 async def events(db: Db, subject_id: UUID | str) -> list[dict[str, Any]]:
-    """What the trail says about one thing: action, client, old and new; fails unless HEADERS made it."""
+    """Return the events of one resource: action, client, old and new. Fails unless HEADERS name the actor."""
     rows = await db.fetch("SELECT * FROM audit_events WHERE subject_id = $1 ORDER BY id", UUID(str(subject_id)))
     for row in rows:
         assert (row["actor_user_id"], row["request_id"], row["network_address"]) == (ACTOR_ID, REQUEST_ID, "127.0.0.1")
@@ -68,7 +68,7 @@ async def events(db: Db, subject_id: UUID | str) -> list[dict[str, Any]]:
 
 
 async def is_good(admin: httpx.AsyncClient, token: str, *, api_key: str | None = None) -> bool:
-    """What the gateway is told of a token now."""
+    """Return whether the gateway accepts a token now."""
     headers = {"api-key": api_key} if api_key else {}
     response = await admin.get(f"/admin/tokens/{token}/verify", headers=headers)
     assert response.status_code in (200, 401, 404), response.text

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: a person with a role in a client, and the steps of a browser."""
+"""Shared by the tests of the pages: a user with a role in a client, and the steps of a browser."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ FORM_TOKEN = re.compile(r'name="form_token" value="([A-Za-z0-9_-]{32})"')
 
 @dataclass
 class Case:
-    """A person with a role in a client that has one connection, and the query that a browser is sent with."""
+    """A user with a role in a client that has one connection, and the query of the authorization request."""
 
     client_id: UUID
     user_id: UUID
@@ -36,7 +36,7 @@ class Case:
     query: dict[str, str] = field(default_factory=dict)
 
     def changed(self, **changes: str | None) -> str:
-        """The query as text; None leaves a parameter out."""
+        """Return the query as text; None omits a parameter."""
         return urlencode({k: v for k, v in {**self.query, **changes}.items() if v is not None})
 
 
@@ -104,7 +104,7 @@ async def decide(http: httpx.AsyncClient, url: str, page: httpx.Response, decisi
 
 
 def sent_back(response: httpx.Response, case: Case) -> dict[str, str]:
-    """What the client gets in its address, which must otherwise be the registered one."""
+    """Return the parameters that the client gets in its redirect URI, which must otherwise be the registered one."""
     assert response.status_code == 303, response.text
     location = response.headers["location"]
     assert location.startswith(case.redirect_uri)

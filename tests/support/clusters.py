@@ -1,4 +1,4 @@
-"""A PostgreSQL of the wheel that a test may kill, freeze, fill, promote: its own data, its own options."""
+"""A PostgreSQL that a test may kill, freeze, fill or promote, with its own data and options."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 from mithril.database import embedded
 from support.processes import Process
 
-# Small and quick to recover; what is written is on the disk before it is answered, as in production.
+# Small and quick to recover; a commit is on disk before it is answered, as in production.
 OPTIONS = {
     "listen_addresses": "''",
     "max_connections": "60",
@@ -26,10 +26,10 @@ WAIT_SECONDS = 60
 
 
 class Cluster:
-    """One PostgreSQL; `folder` has its data in `data`, its socket and its log."""
+    """One PostgreSQL. `folder` has its data in `data`, its socket and its log."""
 
     def __init__(self, folder: Path, *, environment: dict[str, str] | None = None, **options: str) -> None:
-        """`options`: settings of postgresql.conf beside those that all have."""
+        """`options`: settings of postgresql.conf in addition to those of all clusters."""
         self.folder, self.data = folder, folder / "data"
         self.options = OPTIONS | options
         self.environment = {"LC_ALL": "C", "TZ": "UTC"} | (environment or {})
@@ -38,24 +38,24 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """The database `mithril` in it."""
+        """The URL of its database `mithril`."""
         return url_of(self)
 
     def initialise(self) -> None:
-        """Makes the data, with an empty database `mithril`."""
+        """Create the data, with an empty database `mithril`."""
         self._make_folder()
         access = ("--username=postgres", "--auth=trust", "--wal-segsize=1")
         self.run("initdb", "-D", str(self.data), "--encoding=UTF8", "--locale=C", "--no-instructions", *access)
         self.run("postgres", "--single", "-D", str(self.data), "postgres", given="CREATE DATABASE mithril;\n")
 
     def copy_of(self, primary: "Cluster") -> None:
-        """Makes the data of a standby of `primary`, which must run."""
+        """Create the data of a standby of `primary`, which must be running."""
         self._make_folder()
         source = ("-h", str(primary.folder), "-U", "postgres")
         self.run("pg_basebackup", *source, "-D", str(self.data), "--checkpoint=fast", "--write-recovery-conf")
 
     def start(self) -> None:
-        """Starts it, and waits until it answers; after a kill also until its orphans have gone."""
+        """Start it and wait until it answers; after a kill, also until its orphaned processes have ended."""
         self._clear_stale_pid()
         given = " ".join(f"-c {name}={value}" for name, value in self.options.items())
         options = f"{given} -k {self.folder}"
@@ -71,26 +71,26 @@ class Cluster:
                 return
 
     def stop(self, mode: str = "fast") -> None:
-        """Stops it, whatever state it is in."""
+        """Stop it in whatever state it is."""
         if self.pids():
             self.thaw()
             command = self._command("pg_ctl", "stop", "--silent", "-w", "-D", str(self.data), "-m", mode)
             subprocess.run(command, capture_output=True, check=False)
 
     def promote(self) -> None:
-        """Makes a standby the primary, and waits until it is."""
+        """Promote a standby, and wait until it is the primary."""
         self._control("promote", "-t", str(WAIT_SECONDS))
 
     def kill(self) -> None:
-        """`kill -9` of every process of it."""
+        """Kill all its processes with `kill -9`."""
         self.signal(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Nothing answers, and nothing is closed."""
+        """Stop its processes, so that nothing answers and nothing is closed."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on as if nothing had been."""
+        """Let its processes continue."""
         self.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
@@ -101,7 +101,7 @@ class Cluster:
                 continue
 
     def pids(self) -> list[int]:
-        """The postmaster, then its children; empty when it does not run."""
+        """Return the postmaster, then its children; nothing when it does not run."""
         try:
             postmaster = int((self.data / "postmaster.pid").read_text().split("\n")[0])
         except (FileNotFoundError, ValueError):
@@ -109,7 +109,7 @@ class Cluster:
         return [postmaster, *children(postmaster)] if Path(f"/proc/{postmaster}").exists() else []
 
     def run(self, program: str, *arguments: str, given: str = "") -> str:
-        """Runs one of PostgreSQL's programs; what it said."""
+        """Run one of PostgreSQL's programs, and return its output."""
         done = subprocess.run(
             self._command(program, *arguments),
             input=given,
@@ -151,13 +151,13 @@ class Cluster:
 
 
 def url_of(*clusters: Cluster) -> str:
-    """One URL with the hosts of all."""
+    """Return one URL with the hosts of all clusters."""
     return "postgresql://postgres@/mithril?port=5432&host=" + ",".join(str(each.folder) for each in clusters)
 
 
 @contextmanager
 def running(*, environment: dict[str, str] | None = None, **options: str) -> Iterator[Cluster]:
-    """A fresh one, that runs until the end of the block."""
+    """Run a new cluster until the end of the block."""
     with folders() as folder:
         cluster = Cluster(folder / "one", environment=environment, **options)
         cluster.initialise()
@@ -170,14 +170,14 @@ def running(*, environment: dict[str, str] | None = None, **options: str) -> Ite
 
 @contextmanager
 def folders() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter, and whose path is short enough for a socket."""
+    """Create a folder that PostgreSQL's user may enter, with a path short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="mf-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
 def children(parent: int) -> list[int]:
-    """The processes whose parent it is."""
+    """Return the child processes of a process."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -190,7 +190,7 @@ def children(parent: int) -> list[int]:
 
 
 def workers_of(process: Process) -> list[int]:
-    """The pids of the workers of a server, without multiprocessing's own."""
+    """Return the pids of a server's workers, without the helper process of multiprocessing."""
     found = []
     for pid in children(process.popen.pid):
         with suppress(FileNotFoundError, ProcessLookupError):

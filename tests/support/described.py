@@ -1,4 +1,4 @@
-"""Holds answers of the internal listener against its description, whichever test has asked."""
+"""Checks the answers of the internal listener against its API description."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
-    """What a `$ref` names; the node itself where it is none."""
+    """Return the node that a `$ref` names, or the node itself when it is not a reference."""
     if "$ref" not in node:
         return node
     _, kind, name = node["$ref"].removeprefix("#/").split("/")
@@ -35,7 +35,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def validator(schema: Any) -> Any:
-    """A validator of one schema of the document; formats count, and references lead into the document."""
+    """Return a validator of one schema of the document. It checks formats and resolves references in the document."""
     return _validator(json.dumps(schema))
 
 
@@ -53,7 +53,7 @@ def _validator_of(method: str, path: str, status: int) -> Any:
 
 
 def find(method: str, path: str) -> str | None:
-    """The described path that a request went to; one without parameters goes before others."""
+    """Return the described path of a request. A path without parameters takes precedence."""
     found = [
         known
         for known, item in document()["paths"].items()
@@ -64,19 +64,19 @@ def find(method: str, path: str) -> str | None:
 
 @functools.cache
 def _pattern(path: str) -> re.Pattern[str]:
-    """A parameter is one part of the path, but for the one that is all the rest of it."""
+    """Return the pattern of a path. A parameter is one segment, except one that is the whole rest of the path."""
     parts = re.split(r"({\w+})", path)
     one, rest = "[^/]+", ".*"
     return re.compile("".join((rest if p == "{path}" else one) if p[:1] == "{" else re.escape(p) for p in parts))
 
 
 def client(url: str, *, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
-    """A client of an internal listener; what it is answered must be described."""
+    """Return a client of an internal listener whose answers must match the API description."""
     return httpx.AsyncClient(base_url=url, headers=headers, event_hooks={"response": [check]})
 
 
 async def check(response: httpx.Response) -> None:
-    """An event hook: fails unless the description foresees this status with these headers and this body."""
+    """Fail unless the description has this status with these headers and this body (an event hook)."""
     request = response.request
     path = find(request.method, request.url.path)
     if path is None:

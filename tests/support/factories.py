@@ -1,4 +1,4 @@
-"""Rows with valid defaults, made by plain SQL: what a test does not say does not matter to it."""
+"""Rows with valid defaults, inserted by plain SQL. A test names only the values that matter to it."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Client:
-    """A client and the person who owns it."""
+    """A client and the id of its owner."""
 
     id: UUID
     user_id: UUID
@@ -22,7 +22,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Connection:
-    """A connection, with the secret that only a test may know."""
+    """A connection with its secret, which only a test knows."""
 
     id: UUID
     client_id: UUID
@@ -31,7 +31,7 @@ class Connection:
 
     @property
     def path(self) -> str:
-        """Its path on the public listener."""
+        """The path of the connection on the public listener."""
         return f"/api/clients/{self.client_id}/connections/{self.id}"
 
 
@@ -118,6 +118,6 @@ async def token(
 
 
 def bearer(token: str, **headers: str) -> dict[str, str]:
-    """The headers of a caller; `api_key="…"` becomes `API-key: …`."""
+    """Return the headers of a caller; `api_key="…"` becomes `API-key: …`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return {"Authorization": f"Bearer {token}", **named}

@@ -1,4 +1,4 @@
-"""Redirect URIs that nobody thought of, for the tests of the rules: edited ones and composed ones."""
+"""Generated redirect URIs for the tests of the rules: edited ones and composed ones."""
 
 import re
 
@@ -29,7 +29,7 @@ EDITS = st.lists(
 
 
 def edited(uri: str, edits: list[tuple[int, int, str]]) -> str:
-    """Put each piece in the place of so many characters at its position."""
+    """Replace so many characters at each position by each piece."""
     for position, removed, piece in edits:
         uri = uri[:position] + piece + uri[position + removed :]
     return uri
@@ -57,7 +57,7 @@ QUERIES = st.sampled_from(["", "?"]) | st.builds("?{}&b{}&c{}".format, PAIRS, PA
 
 
 def as_written(uri: str) -> tuple[str, str, str, str]:
-    """Scheme, host, port and the rest of an accepted address, as its characters say."""
+    """Return scheme, host, port and the rest of an accepted redirect URI, as written."""
     match = re.fullmatch(r"(https?)://(\[::1\]|[^/?:]*)(?::([0-9]+))?([/?].*)?", uri)
     assert match
     scheme, host, port, tail = match.groups("")

@@ -1,6 +1,6 @@
-"""A person, a client and its connection with everything that a grant asks about, and codes for them.
+"""A user, a client and its connection for the tests of grants, and authorization codes for them.
 
-Made by plain SQL, and the codes by the same rule that the sign-in page and the ESOZ route call.
+The rows are inserted by plain SQL; the codes are issued by the code of the sign-in page and the ESOZ route.
 """
 
 import functools
@@ -23,14 +23,14 @@ from support.servers import Server
 
 SCOPE = "connection:read connection:write"
 PASSWORD = "Test-Password-1"
-# RFC 7636 appendix B has this pair.
+# The pair of RFC 7636 appendix B.
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 @dataclass(frozen=True)
 class Party:
-    """A client with one connection, and a person who may use it and whose password is PASSWORD."""
+    """A client with one connection, and a user with a role in it, whose password is PASSWORD."""
 
     client_id: UUID
     user_id: UUID
@@ -40,12 +40,12 @@ class Party:
 
     @property
     def basic(self) -> tuple[str, str]:
-        """Its credentials, as HTTP Basic takes them."""
+        """The credentials of the client for HTTP Basic."""
         return str(self.client_id), self.connection.secret
 
     @property
     def body(self) -> dict[str, str]:
-        """Its credentials, as the form takes them."""
+        """The credentials of the client for the form."""
         return {"client_id": str(self.client_id), "client_secret": self.connection.secret}
 
 
@@ -58,7 +58,7 @@ async def party(
     consumer_id: UUID | None = None,
     access_type: str = "DIRECT",
 ) -> Party:
-    """A client of a type of its own, so that a test may change the type's scope."""
+    """Add a client with its own client type, so that a test may change the scope of the type."""
     redirect_uri = redirect_uri or f"https://app-{uuid4()}.example.com/callback"
     name = f"Type {uuid4()}"
     await db.execute("INSERT INTO client_types (name, scope) VALUES ($1, $2)", name, scope)
@@ -89,7 +89,7 @@ async def database_of(server: Server) -> AsyncIterator[Database]:
 
 
 async def code(server: Server, party: Party, *, scope: str = SCOPE, challenge: str | None = None) -> str:
-    """A code that the person of `party` has consented to."""
+    """Issue a code after consent of the user of `party`."""
     async with database_of(server) as database:
         known = await authorization.identify_client(database, party.client_id)
         redirect = await authorization.match_redirect_uri(database, known, party.redirect_uri)
@@ -101,5 +101,5 @@ async def code(server: Server, party: Party, *, scope: str = SCOPE, challenge: s
 
 
 def challenge_of(verifier: str) -> str:
-    """The S256 challenge (RFC 7636 section 4.2)."""
+    """Return the S256 challenge of a verifier (RFC 7636 section 4.2)."""
     return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""What a sign-in needs: a person with a role, a front end, a clinic and the program through which it works."""
+"""The rows of a sign-in: a user with a role, a front end, a clinic and its MIS."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from support import factories
 from support.factories import Db, bearer
 
 PASSWORD = "Demo-Password-1"
-# What a hash costs is said in the hash. These tests are about other things, but for the one that measures time.
+# A hash names its own cost. Only the test that measures time needs a real one.
 PASSWORD_HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 ADDRESS = "https://mis.example.com/callback?clinic=7"
 CLINIC_SCOPE = "app:authorize legal_entity:read employee:read connection:read connection:write"
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class World:
-    """One person and all that they sign in to; `key` is the program's API-key."""
+    """A user and everything that they sign in to. `key` is the API-key of the MIS."""
 
     user_id: UUID
     email: str
@@ -54,7 +54,7 @@ async def person(db: Db, *, password_hash: str | None = PASSWORD_HASH, tax_id: s
 
 
 async def give_role(db: Db, user_id: UUID, client_id: UUID | None, *, scope: str) -> UUID:
-    """A role of its own, in a client or, where that is None, everywhere."""
+    """Grant a new role in a client, or globally when the client is None."""
     role: UUID = await db.fetchval(
         "INSERT INTO roles (name, scope) VALUES ($1, $2) RETURNING id", f"role-{uuid4()}", scope
     )
@@ -108,7 +108,7 @@ async def refresh(http: httpx.AsyncClient, world: World, token: str, **changes: 
 
 
 async def session_of(db: Db, world: World, *, scope: str = "app:authorize") -> str:
-    """The token that a login gives, without the login."""
+    """Return a session token as a login issues it, without the login."""
     return await factories.token(db, client=world.front, user_id=world.user_id, scope=scope)
 
 
@@ -120,7 +120,7 @@ async def code_of(http: httpx.AsyncClient, db: Db, world: World, **changes: Any)
 
 
 async def tokens_of(http: httpx.AsyncClient, db: Db, world: World, **changes: Any) -> tuple[str, str]:
-    """An access token and its refresh token."""
+    """Return an access token and its refresh token."""
     response = await exchange(http, world, await code_of(http, db, world, **changes))
     assert response.status_code == 201, response.text
     data = response.json()["data"]
@@ -128,7 +128,7 @@ async def tokens_of(http: httpx.AsyncClient, db: Db, world: World, **changes: An
 
 
 async def may_read(http: httpx.AsyncClient, world: World, access_token: str) -> bool:
-    """Whether the API takes the token."""
+    """Return whether the API accepts the token."""
     headers = bearer(access_token, api_key=world.key)
     response = await http.patch(f"{world.link.path}", json={}, headers=headers)
     assert response.status_code in (401, 403, 422)
@@ -136,7 +136,7 @@ async def may_read(http: httpx.AsyncClient, world: World, access_token: str) -> 
 
 
 def refusal(response: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, type and message; fails when there is more than the contract has."""
+    """Return status, type and message. Fails when the error has anything else."""
     body = response.json()
     assert set(body) == {"meta", "error"}
     assert body["meta"]["code"] == response.status_code
@@ -144,7 +144,7 @@ def refusal(response: httpx.Response) -> tuple[int, str, str | None]:
 
 
 def invalid(response: httpx.Response) -> dict[str, list[str]]:
-    """Which rules each entry of a 422 breaks, in the order of the answer."""
+    """Return the violated rules of each entry of a 422, in the order of the answer."""
     assert response.status_code == 422, response.text
     assert response.json()["error"]["type"] == "validation_failed"
     return {each["entry"]: [rule["rule"] for rule in each["rules"]] for each in response.json()["error"]["invalid"]}

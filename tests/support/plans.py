@@ -1,4 +1,4 @@
-"""Whether statements find their rows by an index, so that what a request costs does not grow with the tables.
+"""Checks that statements use an index, so that the cost of a request does not grow with the tables.
 
 PostgreSQL is asked how it would run each with many rows in every table that grows.
 """
@@ -17,22 +17,22 @@ import mithril
 from mithril.database.database import COUNT_LIMIT, Lookup
 
 ROWS = 10_000
-# Of client types, roles and versions of the schema there are a few dozen for ever.
+# There are only a few dozen client types, roles and versions of the schema.
 SMALL = {"client_types", "roles", "alembic_version"}
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
-# These ask for the next row only when they are asked for one.
+# These nodes read the next row only when it is needed.
 STREAMING = {"Nested Loop", "Merge Join", "Hash Join", "Memoize", "Result", "Incremental Sort"}
-# Not what the driver asks about itself, and no English sentence.
+# Excludes the statements of the driver, and English sentences.
 JUDGED = re.compile(
     r"(?!.*(?:pg_catalog|current_setting))\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\b.*", re.DOTALL
 )
 
-# Statements that functions complete.
+# Incomplete statements, which functions complete.
 UNFINISHED = re.compile(r"(?<!'){}|WHERE$")
 
-# What may read more than an index leads to, each with the reason: a part of the statement.
+# Parts of statements that may read more rows than an index finds, each with the reason.
 EXCEPTIONS = {
-    "FROM otp WHERE active = $": "what is over is swept: there are never many",
+    "FROM otp WHERE active = $": "expired rows are cleaned up: there are never many",
     "FROM otp WHERE status = $": "as above",
     "FROM audit_events WHERE action = $": "the trail keeps its order: from the newest on, until the page is full",
     "FROM audit_events WHERE starts_with(action, $": "as above",
@@ -75,7 +75,7 @@ INSERT INTO nonces (client_id, expires_at) SELECT md5('c' || n)::uuid, now() FRO
 INSERT INTO audit_events (action, subject_id, client_id, actor_user_id)
 SELECT 'connection.update', md5('k' || n)::uuid, md5('c' || n)::uuid, md5('u' || n)::uuid FROM numbers;
 """
-# Plans a statement as the service's prepared ones are planned after a while: for any values.
+# Plans a statement for any values, as PostgreSQL plans a prepared statement after a while.
 PLAN = """
 CREATE FUNCTION plan(statement text) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE plan json;
@@ -89,7 +89,7 @@ $$
 
 @contextmanager
 def noted() -> Iterator[set[str]]:
-    """The statements that pools of this process run, as long as the block."""
+    """Record the statements that the pools of this process run in the block."""
     statements: set[str] = set()
     create_pool = asyncpg.create_pool
 
@@ -107,7 +107,7 @@ def noted() -> Iterator[set[str]]:
 
 
 def written() -> set[str]:
-    """The statements that stand in the stores as they are run."""
+    """Return the statements in the stores as they are run."""
     names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith(".store")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
     texts = {value for value in values if isinstance(value, str)}
@@ -122,7 +122,7 @@ async def fill_tables(db: Any, *, rows: int) -> None:
 
 
 async def fill(url: str) -> None:
-    """Many rows in every table that grows of a database that has the schema, and the function `plan`."""
+    """Fill every growing table of a database with many rows, and create the function `plan`."""
     db = await asyncpg.connect(url)
     await fill_tables(db, rows=ROWS)
     await db.execute(PLAN)
@@ -131,15 +131,15 @@ async def fill(url: str) -> None:
 
 
 async def objections_to(db: Any, statement: str) -> list[str]:
-    """What of a growing table a statement reads that no index has led it to."""
-    # Counting ends at a thousandth of a table of ten million rows: PostgreSQL is to plan as for one.
+    """Return the parts of growing tables that a statement reads without an index."""
+    # The limit of counting is a thousandth of a table of ten million rows; this keeps the proportion.
     planned = statement.replace(f"LIMIT {COUNT_LIMIT}", f"LIMIT {ROWS // 1000}")
     plan = json.loads(await db.fetchval("SELECT plan($1)", planned))[0]["Plan"]
     return [] if any(part in statement for part in EXCEPTIONS) else list(_objections(plan, is_bounded=False))
 
 
 def _objections(node: dict[str, Any], *, is_bounded: bool) -> Iterator[str]:
-    """`is_bounded`: what is above takes only so many rows, and these are read without looking at others."""
+    """`is_bounded`: the nodes above take a limited number of rows, and no others are read."""
     kind, table = node["Node Type"], node.get("Relation Name", "")
     is_filtered = "Filter" in node
     if kind == "Seq Scan" and table not in SMALL and (is_filtered or not is_bounded):
@@ -148,13 +148,13 @@ def _objections(node: dict[str, Any], *, is_bounded: bool) -> Iterator[str]:
         yield f"reads all of {node['Index Name']}"
     bounds = kind == "Limit" or (is_bounded and kind in STREAMING)
     for child in node.get("Plans", ()):
-        # The inner side is looked up anew for each row of the outer one, or all of it is read beforehand.
+        # The inner side is read again for each row of the outer one, or completely beforehand.
         is_inner = child.get("Parent Relationship") == "Inner" and kind != "Merge Join"
         yield from _objections(child, is_bounded=bounds and not is_inner)
 
 
 async def judge(db: Any, statements: set[str]) -> list[str]:
-    """What is wrong with them; `db`: a connection to a filled database."""
+    """Return the objections to all statements. `db`: a connection to a filled database."""
     found = []
     for statement in sorted(filter(JUDGED.fullmatch, statements)):
         objections = await objections_to(db, statement)

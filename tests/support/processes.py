@@ -1,4 +1,4 @@
-"""The command `mithril` as a process of its own: run to its end, or serving until a test ends it."""
+"""The command `mithril` as a process: run to its end, or serving until a test stops it."""
 
 import os
 import re
@@ -38,10 +38,10 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 class Process:
-    """A `mithril serve` on free ports."""
+    """A process of `mithril serve` on free ports."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
-        # A file, because a pipe that nobody reads would stop the server once it is full of log lines.
+        # A file, because an unread pipe would stop the server when it is full of log lines.
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in end()
         self.popen = subprocess.Popen(
             [MITHRIL, "serve", "--port", "0", "--internal-port", "0", *arguments],
@@ -60,7 +60,7 @@ class Process:
         self.public, self.internal = found.groups()
 
     def end(self) -> str:
-        """Waits for the end; what was logged."""
+        """Wait for the end, and return the log."""
         assert self.popen.stdout
         with self.popen.stdout:
             self.printed = self.popen.stdout.read()
@@ -70,12 +70,12 @@ class Process:
             return self.log.read()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
-        """Ends it by a signal; what was logged."""
+        """Stop the process with a signal, and return the log."""
         self.popen.send_signal(number)
         return self.end()
 
     def kill(self) -> None:
-        """Ends it, and its workers, without a word."""
+        """Kill the process and its workers with SIGKILL."""
         os.killpg(self.popen.pid, signal.SIGKILL)
         self.end()
 
@@ -91,5 +91,5 @@ def serving(*arguments: str, **variables: str) -> Iterator[Process]:
 
 
 def running_postgres(home: Path) -> bool:
-    """Whether an embedded PostgreSQL of that home is there, or has been left behind."""
+    """Return whether an embedded PostgreSQL of that home folder runs, also one that was left behind."""
     return (home / "postgres" / "postmaster.pid").exists()

@@ -1,4 +1,4 @@
-"""Requests that meet in the database: one is made to wait there until the other has come as far."""
+"""Requests that meet in the database: one waits there until the other has reached a given point."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,7 +12,7 @@ Task = asyncio.Task[httpx.Response]
 
 
 async def sent(db: Db, request: Coroutine[Any, Any, httpx.Response], *, waiting: int) -> Task:
-    """Sends the request; returns once so many wait in the database, this one among them."""
+    """Send the request, and return when so many sessions, with its own, wait in the database."""
     task = asyncio.create_task(request)
     while await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
         assert not task.done(), task.result().text

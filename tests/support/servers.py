@@ -1,4 +1,4 @@
-"""A fresh database for whoever asks, and a real server over real sockets in this process."""
+"""Fresh databases, and a real server over real sockets in this process."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ _names = (f"test_{number}" for number in itertools.count(1))
 
 @dataclass(frozen=True)
 class Server:
-    """Where a running server answers, and where its data is."""
+    """The URLs of a running server and its database."""
 
     url: str
     internal_url: str
@@ -59,12 +59,12 @@ def running_server(**changes: object) -> Iterator[Server]:
 
 
 def url_of(postgres: str, name: str) -> str:
-    """The URL of another database of the same server."""
+    """Return the URL of another database of the same PostgreSQL."""
     return postgres.replace("/mithril?", f"/{name}?")
 
 
 async def execute(url: str, statement: str) -> None:
-    """Run one statement on a connection of its own."""
+    """Run one statement on its own connection."""
     connection = await asyncpg.connect(url)
     await connection.execute(statement)
     await connection.close()

@@ -1,4 +1,4 @@
-"""Requests as bytes, for what no HTTP library would send."""
+"""Requests as bytes, which no HTTP library would send."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ def connect(server: Server) -> socket.socket:
 
 
 def read(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON body of one answer."""
+    """Return status, headers and JSON body of one answer."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = connection.recv(65_536)

@@ -1,7 +1,7 @@
-"""A stream of acknowledged writes against a real server, and the proof that none of them is lost or there twice.
+"""A stream of writes to a real server, and the proof that each acknowledged write is stored exactly once.
 
-A write is *Update client connection* with a request id of our own. It is acknowledged when 200 has arrived; then the
-audit trail must have exactly one row of that id, with the address that was sent.
+A write is *Update client connection* with its own request id. It is acknowledged when 200 has arrived; then the audit
+trail must have exactly one row with that id and the redirect URI that was sent.
 """
 
 import asyncio
@@ -26,63 +26,63 @@ PATIENCE_SECONDS = 120
 
 
 class Ack(NamedTuple):
-    """What was answered with 200, and when (monotonic seconds)."""
+    """A write that was answered with 200. `at`: monotonic seconds."""
 
     at: float
     uri: str
 
 
 class Stream:
-    """Several writers, each with a connection of its own, that go on whatever happens."""
+    """Several writers, each with its own connection, that continue after every error."""
 
     def __init__(self, url: str, connections: list[factories.Connection], token: str) -> None:
-        """`url`: where the server answers; it may change on the way."""
+        """`url`: of the server; it may change while the stream runs."""
         self.url = url
         self.connections = connections
         self.token = token
         self.acknowledged: dict[str, Ack] = {}
-        self.unanswered: Counter[str] = Counter()  # transport errors, by the request ids that they befell
+        self.unanswered: Counter[str] = Counter()  # transport errors by request id
         self.refused: Counter[int] = Counter()
         self.unexpected: list[str] = []
         self.slowest = 0.0
         self._going = True
 
     async def run(self, connection: factories.Connection) -> None:
-        """One writer, until `stop`."""
+        """Run one writer until `stop`."""
         async with httpx.AsyncClient(timeout=30) as http:
             while self._going:
                 if not await self._write(http, connection):
                     await asyncio.sleep(PAUSE_SECONDS)
 
     async def more(self, count: int = 50) -> float:
-        """Waits for so many more acknowledged writes; the seconds that it took until the first of them."""
+        """Wait for so many more acknowledged writes, and return the seconds until the first of them."""
         started, before = time.monotonic(), len(self.acknowledged)
         await self.until(lambda: len(self.acknowledged) >= before + count)
         return list(self.acknowledged.values())[before].at - started
 
     async def refusals(self, count: int = 1) -> None:
-        """Waits until so many more writes were refused with 503 or got no answer."""
+        """Wait until so many more writes got 503 or no answer."""
         before = self.failures
         await self.until(lambda: self.failures >= before + count)
 
     @property
     def failures(self) -> int:
-        """Writes that were not acknowledged."""
+        """The writes that were not acknowledged."""
         return self.refused.total() + len(self.unanswered)
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        """Waits for a condition that the writers bring about."""
+        """Wait for a condition that the writers bring about."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not reached():
                 assert not self.unexpected, self.unexpected
                 await asyncio.sleep(0.01)
 
     def stop(self) -> None:
-        """Lets each writer finish what it is at."""
+        """Let each writer finish its current request, and stop."""
         self._going = False
 
     def longest_silence(self) -> float:
-        """The most seconds between two acknowledged writes."""
+        """Return the longest time between two acknowledged writes, in seconds."""
         times = sorted(ack.at for ack in self.acknowledged.values())
         return max(after - before for before, after in itertools.pairwise(times))
 
@@ -108,7 +108,7 @@ class Stream:
 
 @asynccontextmanager
 async def writing(server_url: str, database_url: str) -> AsyncIterator[Stream]:
-    """A stream that has begun; it is stopped at the end of the block."""
+    """Run a stream until the end of the block."""
     db = await asyncpg.connect(database_url)
     admin = await factories.client(db, client_type="NHS")
     connections = [await factories.connection(db, client_id=(await factories.client(db)).id) for _ in range(WRITERS)]
@@ -125,7 +125,7 @@ async def writing(server_url: str, database_url: str) -> AsyncIterator[Stream]:
 
 
 async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
-    """Every acknowledged write has its audit row, no request has two, and the rows are what they say.
+    """Check that every acknowledged write has its audit row, that no request has two, and that the rows match.
 
     Returns how many were acknowledged.
     """
@@ -150,7 +150,7 @@ async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
 
 
 async def connect_patiently(database_url: str) -> Any:
-    """A connection, as soon as one is to be had."""
+    """Open a connection as soon as PostgreSQL allows it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -161,7 +161,7 @@ async def connect_patiently(database_url: str) -> Any:
 
 
 def report(name: str, stream: Stream, **figures: float) -> None:
-    """One line for `docs/reliability.md`; shown with `-s`, and in the summary of `-rP`."""
+    """Print one line for `docs/reliability.md`; `-s` shows it, and so does the summary of `-rP`."""
     shown = ", ".join(f"{key.replace('_', ' ')} {value:.2f} s" for key, value in figures.items())
     counts = f"{len(stream.acknowledged)} acknowledged, {stream.refused.total()} refused, {len(stream.unanswered)} cut"
     print(f"{name}: {counts}; slowest answer {stream.slowest:.2f} s; {shown}")
