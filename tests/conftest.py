@@ -1,4 +1,4 @@
-"""A real PostgreSQL, a fresh database for whoever asks, and a real server over real sockets."""
+"""Fixtures for all tests: a real PostgreSQL, fresh databases, and a real server over real sockets."""
 
 import asyncio
 import fcntl
@@ -24,7 +24,7 @@ from mithril.database import database, embedded
 from support import processes, repository
 from support.servers import TEMPLATE, Server, execute, fresh_database, running_server, url_of
 
-# Nothing here speaks TLS, and a context for each client would take longer than most tests.
+# No test uses TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
 
 # A busy machine answers late, whatever is asked; what never answers, pytest's own limit ends. Clients wait longer than
@@ -32,16 +32,16 @@ httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ss
 DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.pool = 100
 DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.write = 100
 
-# In the background, or under nohup, these are ignored, and would be by every process that a test starts. A handler
-# that does nothing is as good, and is not handed down.
+# In the background, or under nohup, these signals are ignored, and child processes would inherit that. A handler that
+# does nothing has the same effect here, and is not inherited.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
-# Hashes that cost next to nothing: what a good one costs is no subject, but for the test that asks for it.
+# Cheap password hashes: only one test needs the real cost, and it sets it.
 security._PASSWORDS = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
-# A disk may take a second for the files of a new database, of which the tests make hundreds; memory takes none.
+# A disk may take a second for the files of a new database, of which the tests create hundreds; memory is faster.
 MEMORY = "/dev/shm"
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
@@ -75,7 +75,7 @@ def anyio_backend() -> str:
 def postgres() -> Iterator[str]:
     """The URL of the embedded PostgreSQL; `mithril_template` in it has the schema and no rows."""
     with tempfile.TemporaryDirectory(prefix="mithril-tests-") as home, embedded.running(Path(home)) as url:
-        # This PostgreSQL is thrown away; a power cut is no subject of the tests.
+        # This PostgreSQL is temporary, and no test is about a power failure.
         asyncio.run(execute(url, "ALTER SYSTEM SET fsync = off"))
         asyncio.run(execute(url, "SELECT pg_reload_conf()"))
         asyncio.run(execute(url, f"CREATE DATABASE {TEMPLATE}"))
@@ -99,7 +99,7 @@ def unmigrated(postgres: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a server with demo data that has been stopped; the first test process to ask makes it for all."""
+    """The home folder of a stopped server with demo data. The first test process creates it for all."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -114,21 +114,21 @@ def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def demo_home(demo_template: Path, tmp_path: Path) -> Path:
-    """A home of its own, with demo data, as a stopped server left it."""
+    """A home folder with demo data, as a stopped server left it."""
     subprocess.run(["cp", "-a", demo_template, tmp_path / "home"], check=True)  # owners too
     return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
-    """A server for the tests of one file, on a fresh database, without demo rules."""
+    """A server without demo rules, on a fresh database, for the tests of one file."""
     with fresh_database(postgres) as url, running_server(database_url=url) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 async def db(server: Server) -> AsyncIterator[database.Connection]:
-    """A connection to the server's database."""
+    """A connection to the database of the server."""
     connection = await asyncpg.connect(server.database_url)
     yield connection
     await connection.close()

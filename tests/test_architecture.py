@@ -1,4 +1,4 @@
-"""The shape of the house: imports go one way, and each kind of thing is done in one place."""
+"""The architecture: imports go one way, and each kind of work is done in one place."""
 
 import ast
 import graphlib
@@ -13,8 +13,8 @@ import mithril
 ROOT = Path(mithril.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "migrations" not in path.parts)
 
-# Lower floors may be imported, higher ones not. On the floors of rules and of stores a module may also import its
-# neighbours, as long as no two nouns import each other.
+# A module may import from lower floors only. On the floors of rules and of stores it may also import its neighbours, as
+# long as no two nouns import each other.
 FLOORS = [
     ["__main__"],
     ["cli"],
@@ -89,7 +89,7 @@ def test_the_command_line_imports_no_routes(path: Path) -> None:
 
 
 def test_no_two_nouns_import_each_other() -> None:
-    """A noun is a folder; a file at the root that serves several, such as `access`, is held by its floor."""
+    """A noun is a folder. Modules at the root, such as `access`, belong to a floor instead."""
     nouns: dict[str, set[str]] = {}
     for path in FILES:
         here, *_ = name_of(path).split(".")
@@ -109,7 +109,7 @@ def test_sql_is_only_in_stores_and_the_database(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_the_environment_is_read_in_settings_only(path: Path) -> None:
-    if path.name not in ("settings.py", "metrics.py"):  # prometheus_client is told its folder in no other way
+    if path.name not in ("settings.py", "metrics.py"):  # prometheus_client takes its folder only from the environment
         assert not re.search(r"os\.(environ|getenv)", path.read_text())
 
 

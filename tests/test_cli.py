@@ -1,4 +1,4 @@
-"""The commands on data as their users run them: processes, exit statuses, and what is printed."""
+"""The commands on data, as processes: exit statuses and output."""
 
 import importlib.metadata
 import json

@@ -1,6 +1,6 @@
-"""The commands of operators, run in this process: what they print, what they change, and how they end.
+"""The commands of operators, run in this process: output, changes, and exit statuses.
 
-What takes a process of its own, signals and the embedded database, is in `test_cli`.
+Tests that need a separate process, signals or the embedded database are in `test_cli`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NOBODY = "8c0d4bd2-6a44-4b38-9a0f-3b3f3d6f8f10"
 
 
 class Ended(NamedTuple):
-    """How a command ended, and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -40,7 +40,7 @@ class Ended(NamedTuple):
 
 
 class Terminal(io.StringIO):
-    """Somebody who types."""
+    """Standard input with a user who types."""
 
     def isatty(self) -> bool:
         return True
@@ -57,7 +57,7 @@ def url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 def mithril(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line; `typed` is what comes in by standard input, from a terminal where `is_asked`."""
+    """Run a command line. `typed`: standard input, from a terminal when `is_asked`."""
     monkeypatch.setenv("MITHRIL_DATABASE_URL", url)
 
     def run(*arguments: object, typed: str = "", is_asked: bool = False) -> Ended:
@@ -75,7 +75,7 @@ def mithril(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 class World(NamedTuple):
-    """What there is to work with: names and ids."""
+    """The names and ids of the rows that the tests use."""
 
     client_type: str
     role: str
@@ -217,7 +217,7 @@ def test_an_argument_that_is_not_text_is_refused_in_one_line(mithril: Run) -> No
     assert (ended.status, ended.err) == (3, "mithril: there is no user \ufffd@clinic.example\n")
 
 
-# Things
+# Resources
 
 
 def test_a_role_and_a_client_type_are_found_by_name_and_by_id(mithril: Run) -> None:
@@ -384,7 +384,7 @@ def test_the_value_of_a_token_is_printed_once(mithril: Run, world: World, url: s
     assert wide.status == 1
 
 
-# Housekeeping and the trail
+# Cleanup and the audit trail
 
 
 def test_mithril_sweep_prints_its_counts(mithril: Run, world: World, url: str) -> None:

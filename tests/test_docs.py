@@ -1,4 +1,4 @@
-"""What the documents say is true: commands run, links lead somewhere, tables match the code."""
+"""The documentation is correct: commands run, links resolve, tables match the code."""
 
 import json
 import re

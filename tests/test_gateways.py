@@ -1,4 +1,4 @@
-"""The configuration of nginx in docs/gateways.md, run as it stands there, before a service that echoes headers."""
+"""The nginx configuration of docs/gateways.md, run unchanged in front of a service that echoes headers."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def server(postgres: str) -> Iterator[Server]:
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A service that answers with the headers that it was sent."""
+    """A service that answers with the headers of the request."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()[1:-1]
     body = json.dumps({name.lower(): value for name, _, value in (line.partition(": ") for line in head)})
     writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode())

@@ -1,4 +1,4 @@
-"""The line for each request, past structlog in JSON and by structlog in text: the same fields either way."""
+"""The log line of a request: without structlog in JSON, with structlog in text, and the same fields in both."""
 
 import json
 import re
@@ -51,7 +51,7 @@ write(logs.Answered(level="debug", **{FIELDS}))
 
 
 def test_in_text_a_request_looks_like_any_other_line() -> None:
-    """In a process of its own, because what structlog does is a setting of the whole process."""
+    """Runs in its own process, because structlog is configured for a whole process."""
     said = subprocess.run([sys.executable, "-c", TEXT], capture_output=True, text=True, check=True).stderr
     (line,) = said.splitlines()
     assert re.match(r"\S+ \[info +\] request ", line)

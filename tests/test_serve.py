@@ -1,4 +1,4 @@
-"""`mithril serve` as its users run it: a process, signals, exit statuses, and what is printed."""
+"""`mithril serve` as a process: signals, exit statuses, and output."""
 
 import asyncio
 import functools
@@ -70,7 +70,7 @@ def test_a_closed_terminal_stops_the_server_cleanly(demo_home: Path) -> None:
 
 @pytest.mark.slow
 def test_under_nohup_the_server_runs_on_when_the_terminal_closes(demo_home: Path) -> None:
-    ours = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is handed down to what is started
+    ours = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which child processes inherit
     with serving("--home", str(demo_home)) as process:
         signal.signal(signal.SIGHUP, ours)
         process.popen.send_signal(signal.SIGHUP)
@@ -193,7 +193,7 @@ def test_a_running_request_is_finished_before_the_server_stops(database_url: str
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_every_answered_change_survives_a_kill_with_its_audit_row(database_url: str, workers: str) -> None:
     async def stream(process: Process) -> tuple[Any, dict[str, str]]:
-        """Changes one connection after another until the server is gone; what was answered with 200."""
+        """Change one connection after another until the server stops, and return the acknowledged changes."""
         db = await asyncpg.connect(database_url)
         owner = await factories.client(db, client_type="NHS")
         connections = [await factories.connection(db, client_id=(await factories.client(db)).id) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""Settings: one list for the command line, the environment and the docs."""
+"""Settings: one list for the command line, the environment and the documentation."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What comes from others: all of it pinned with hashes, none of it for nothing, and a finding of the audit fails."""
+"""Dependencies: all are pinned with hashes, all are used, and a finding of the audit fails."""
 
 import ast
 import functools
@@ -22,7 +22,7 @@ RUNTIME, DEVELOPMENT = (
     for requirements in (PROJECT["project"]["dependencies"], PROJECT["dependency-groups"]["dev"])
 )
 LOCKED = re.split(r"\n(?=\S)", (repository() / "requirements.lock").read_text())
-# What is not imported, and why it is there.
+# Dependencies that are not imported, and their reasons.
 NOT_IMPORTED = {
     "greenlet": "SQLAlchemy needs it to run Alembic over asyncpg",
     "httptools": "uvicorn's parser, by its name in the protocol",
@@ -41,7 +41,7 @@ NOT_IMPORTED = {
 
 @functools.cache
 def imported_below(folder: str) -> set[str]:
-    """The top-level modules that are imported, or looked up by their name."""
+    """Return the top-level modules that are imported, or looked up by name."""
     found = set()
     for path in (repository() / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -106,7 +106,7 @@ def test_installed_versions_are_the_locked_ones() -> None:
 def test_the_audit_fails_only_for_a_finding(
     tmp_path: Path, listed: list[object] | None, status: int, said: str
 ) -> None:
-    """pip-audit is played by a program that writes what it would."""
+    """A program that writes given output takes the place of pip-audit."""
     commands = tmp_path / ".venv" / "bin"
     commands.mkdir(parents=True)
     (commands / "python").symlink_to(sys.executable)

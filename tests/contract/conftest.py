@@ -1,4 +1,4 @@
-"""The callers of the API, and what its edge logs."""
+"""Clients of the internal listener, and the log of the edge."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,14 +17,14 @@ from support.servers import Server
 
 @pytest.fixture(scope="module")
 async def internal(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the internal listener; what it is answered must be described."""
+    """A client of the internal listener. Its answers must match the API description."""
     async with described.client(server.internal_url) as client:
         yield client
 
 
 @pytest.fixture
 async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the internal listener in the name of an administrator; what it is answered must be described."""
+    """A client of the internal listener that acts for an administrator. Its answers must match the API description."""
     async with described.client(server.internal_url, headers=administering.HEADERS) as client:
         yield client
 
@@ -36,7 +36,7 @@ async def world(db: Db) -> World:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> CapturingLogger:
-    """What the edge of the servers of this process logs, the line for each request included."""
+    """The log of the edge of the servers in this process, with the line of each request."""
     capturing, line = CapturingLogger(), logs.Answered
 
     def note(**fields: Any) -> logs.Answered:

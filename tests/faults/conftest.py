@@ -1,4 +1,4 @@
-"""A PostgreSQL that a test may break."""
+"""PostgreSQL servers that a test may break."""
 
 from collections.abc import Iterator
 

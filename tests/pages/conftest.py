@@ -1,4 +1,4 @@
-"""A user who signs in."""
+"""Fixtures of a user who signs in."""
 
 import pytest
 
