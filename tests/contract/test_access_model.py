@@ -1,6 +1,6 @@
-"""Who may do what to which connection, as a model of a page, compared with the server's every answer.
+"""Access to connections: every answer of the server is compared with a model that is one page long.
 
-Hypothesis makes up clients, connections and tokens, blocks and deletes some of them, and asks.
+Hypothesis generates clients, connections and tokens, blocks and deletes some of them, and sends requests.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from support.servers import Server
 
 READ, WRITE, REFRESH, DELETE = "connection:read", "connection:write", "connection:refresh_secret", "connection:delete"
 SCOPES = (READ, WRITE, REFRESH, DELETE)
-# Method and what follows the connection's path, and the scope that it wants.
+# The method, the end of the path, and the required scope.
 ACTIONS = {
     ("GET", ""): READ,
     ("PATCH", ""): WRITE,
@@ -62,11 +62,11 @@ class Token:
 def expected(  # noqa: PLR0911 -- the rules, one after the other
     action: tuple[str, str], token: Token | None, key: Link | None, named: Client, link: Link
 ) -> int:
-    """The status of the answer."""
+    """Return the status that the model expects."""
     if token is None or token.kind != "access_token" or token.is_expired or token.client.is_blocked:
         return 401
     if token.link is not None and token.link.is_deleted:
-        return 401  # a token ends with the connection that it was issued through
+        return 401  # a token is deleted with the connection through which it was issued
     broker: Client | None = None
     if token.client.access_type == "BROKER":
         if key is None or key.is_deleted:
@@ -87,7 +87,7 @@ def expected(  # noqa: PLR0911 -- the rules, one after the other
 
 
 def expected_of_key(key: Link | None, link: Link) -> int:
-    """Renewing a secret is the consumer's."""
+    """Return the expected status of an API-key: only the consumer may refresh the secret."""
     if key is None or key.is_deleted or key.client.is_blocked:
         return 401
     return 200 if key.client is link.consumer else 403
@@ -215,7 +215,7 @@ class Access(RuleBasedStateMachine):
 
 
 def compare(server: Server, *, examples: int, steps: int) -> dict[int, int]:
-    """Runs the machine; how often which status was the answer."""
+    """Run the machine, and return how often each status was the answer."""
     Access.server, Access.asked = server, {}
     chosen = settings(
         max_examples=examples,

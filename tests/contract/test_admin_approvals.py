@@ -1,4 +1,4 @@
-"""Administration of approvals, `/admin/apps` (contract.md 3.6): each person's own."""
+"""Administration of a user's own approvals, `/admin/apps` (rules ADM-9 to ADM-14)."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -37,7 +37,7 @@ FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
 
 @pytest.fixture(autouse=True)
 async def _only_own_approvals(db: Db) -> AsyncIterator[None]:
-    """The administrator is a user here, who has no approvals before and after each test."""
+    """Make the administrator a user, without approvals before and after each test."""
     await db.execute(
         "INSERT INTO users (id, email) VALUES ($1, 'actor@clinic.example') ON CONFLICT DO NOTHING", ACTOR_ID
     )
@@ -64,7 +64,7 @@ async def approval(db: Db, client_id: UUID, user_id: UUID = ACTOR_ID, *, scope: 
 
 
 async def view_of(db: Db, approval_id: object) -> dict[str, Any]:
-    """The fields of the answers, as the database has them."""
+    """Return the fields of the answers from the database."""
     row = await db.fetchrow(
         "SELECT a.*, c.name FROM apps a JOIN clients c ON c.id = a.client_id WHERE a.id = $1", UUID(str(approval_id))
     )
@@ -135,7 +135,7 @@ async def test_clients_are_filtered_by_id_or_by_the_beginning_of_their_name(admi
     assert await listed(client_names="client_name-ека") == []
     assert await listed(client_ids=by_id[2], client_names="client_name-Клініка 50") == [1, 2]
     assert await listed(client_ids=f"client-{uuid4()}") == []
-    # What has no prefix is dropped; when all is dropped there is no filter.
+    # Words without a prefix are ignored; when all are ignored there is no filter.
     assert await listed(client_ids=f"{clients[0].id},{by_id[1]}") == [1]
     assert await listed(client_ids=str(clients[0].id), client_names="Клініка") == [0, 1, 2]
     assert await listed(page="2", page_size="2") == [2]
@@ -301,7 +301,7 @@ async def test_a_deletion_waits_for_a_code_exchange_and_revokes_its_tokens(
     approval_id = await db.fetchval("SELECT id FROM apps WHERE user_id = $1", world.user_id)
     path = one(approval_id) if way == "one" else f"/admin/users/{world.user_id}/apps"
     deletion = admin.delete(path, headers={"X-Consumer-Id": str(world.user_id)})
-    # At the code the exchange stops, with person and approval held.
+    # The exchange waits at the code, with the rows of user and approval locked.
     async with db.transaction():
         await db.execute("SELECT FROM tokens WHERE digest = $1 FOR UPDATE", security.digest(code))
         exchanging = await racing.sent(db, oauth_world.exchange(http, world, code), waiting=1)

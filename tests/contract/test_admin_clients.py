@@ -1,4 +1,4 @@
-"""Administration of clients, `/admin/clients` (contract.md 3.3)."""
+"""Administration of clients, `/admin/clients` (rules CLI-9 to CLI-14)."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ ACCESS_TYPE_INVALID: dict[str, Any] = {"rule": None, "description": "access_type
 
 @pytest.fixture
 async def fields(db: Db) -> dict[str, Any]:
-    """What a new client needs."""
+    """Return the required fields of a new client."""
     owner = await factories.client(db)
     type_id = await db.fetchval("SELECT client_type_id FROM clients WHERE id = $1", owner.id)
     return {"name": "Клініка", "user_id": str(owner.user_id), "client_type_id": str(type_id)}
@@ -48,7 +48,7 @@ async def row_of(db: Db, client_id: object) -> dict[str, Any]:
 
 
 async def view_of(db: Db, client_id: object) -> dict[str, Any]:
-    """The fields of the answers, as the database has them."""
+    """Return the fields of the answers from the database."""
     row = await row_of(db, client_id)
     ids = {name: str(row[name]) for name in ("id", "user_id", "client_type_id")}
     return row | ids | {name: wire(row[name]) for name in ("inserted_at", "updated_at")}
@@ -148,7 +148,7 @@ async def test_an_unknown_client_is_404_and_a_malformed_id_400(
 
 
 async def test_a_new_client_gets_the_defaults(admin: httpx.AsyncClient, db: Db, fields: dict[str, Any]) -> None:
-    # `id` is not the caller's to say, `settings` is blank, and what is not known is ignored.
+    # The caller cannot choose `id`, `settings` is blank, and unknown fields are ignored.
     sent = fields | {"id": str(uuid4()), "settings": "", "secret": "x", "redirect_uri": "https://a.example"}
     response = await admin.post(LIST, json={"client": sent})
     data = data_of(response, 201)
@@ -374,7 +374,7 @@ async def test_of_simultaneous_puts_one_adds_and_the_others_change(
     assert (await row_of(db, client_id))["name"] == recorded[-1]["new"]["name"]
 
 
-# Delete, and end tokens
+# Delete, and revoke tokens
 
 
 async def test_deleting_a_client_deletes_everything_that_belongs_to_it(admin: httpx.AsyncClient, db: Db) -> None:
@@ -437,7 +437,7 @@ async def test_deactivating_revokes_every_active_token_of_the_client(admin: http
     assert await events(db, client.id) == [
         {"action": "client.deactivate_tokens", "client_id": client.id, "old": None, "new": {"tokens": 2}}
     ]
-    # Unlike a blocked one it goes on.
+    # Unlike a blocked client it can have new tokens.
     assert await is_good(admin, await factories.token(db, client=client))
 
 
@@ -456,7 +456,7 @@ async def _role_and_approval(db: Db, client: factories.Client) -> tuple[UUID, UU
 
 
 async def _waits_for_a_lock(db: Db) -> None:
-    """Returns once some other session of this database waits for another's lock."""
+    """Return when another session of this database waits for a lock."""
     waiting = """
     SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
     """

@@ -1,6 +1,6 @@
-"""Administration of connections, `/admin/clients/{client_id}/connections` (contract.md 3.4, 6.1, 6.2).
+"""Administration of connections, `/admin/clients/{client_id}/connections` (rules CON-20 to CON-26).
 
-What the public methods do too is tried at theirs; here, that these call the same use cases, and the upsert.
+The public methods have the tests of the shared rules; here are the upsert, and tests that the same use cases run.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ async def row_of(db: Db, connection_id: UUID | str) -> dict[str, Any]:
 
 
 async def view_of(db: Db, connection_id: UUID | str) -> dict[str, Any]:
-    """The published fields, as the database has them."""
+    """Return the published fields from the database."""
     row = await row_of(db, connection_id)
     ids = {name: str(row[name]) for name in ("id", "client_id", "consumer_id")}
     return ids | {
@@ -78,18 +78,18 @@ async def put(
 
 
 async def pair(db: Db) -> tuple[UUID, UUID]:
-    """A client and a consumer that have no connection."""
+    """Add a client and a consumer without a connection."""
     return (await factories.client(db)).id, (await factories.client(db, client_type="MIS")).id
 
 
 async def linked(db: Db) -> factories.Connection:
-    """A connection of a client and another consumer."""
+    """Add a connection of a client and another consumer."""
     client_id, consumer_id = await pair(db)
     return await factories.connection(db, client_id=client_id, consumer_id=consumer_id)
 
 
 def reasons(response: httpx.Response) -> list[str]:
-    """Why an address is refused; fails unless it is the only thing that is wrong."""
+    """Return the reasons why a redirect URI is refused. Fails when anything else is invalid."""
     status, error = error_of(response)
     [entry] = error["invalid"]
     assert (status, entry["entry"], entry["entry_type"]) == (422, "$.redirect_uri", "json_data_property")
@@ -310,7 +310,7 @@ async def test_if_match_must_name_the_current_version(admin: httpx.AsyncClient, 
     assert error_of(wrong)[1]["type"] == "precondition_failed"
     assert (await row_of(db, connection.id))["redirect_uri"] == OLD
     data_of(await put(admin, connection.client_id, {"If-Match": '"1"'}, **fields))
-    # What is not there has no version at all.
+    # A connection that does not exist has no version.
     none = await put(admin, client_id, {"If-Match": '"1"'}, consumer_id=str(consumer_id), redirect_uri=NEW)
     assert error_of(none)[1]["type"] == "precondition_failed"
     assert await db.fetchval("SELECT count(*) FROM connections WHERE client_id = $1", client_id) == 0
@@ -423,7 +423,7 @@ async def test_an_api_key_of_another_consumer_refreshes_nothing(admin: httpx.Asy
         "access_denied",
         "invalid api-key header",
     )
-    # Its own secret belongs to the client, not to the consumer; another's to neither.
+    # Its own secret belongs to the client, not to the consumer; the other secret to neither.
     for secret in (connection.secret, other.secret):
         assert await refused(connection, api_key=secret) == (403, "forbidden", "Forbidden")
     assert await row_of(db, connection.id) == before

@@ -1,4 +1,4 @@
-"""Administration of second factors and one-time passwords (contract.md 3.10)."""
+"""Administration of second factors and one-time passwords (rules USR-18 to USR-22)."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def factor(db: Db, user_id: UUID, *, phone: str | None = PHONE, is_active:
 
 
 async def view_of(db: Db, factor_id: object, *, masked: str | None = MASKED) -> dict[str, Any]:
-    """The fields of the answers, as the database has them."""
+    """Return the fields of the answers from the database."""
     row = await db.fetchrow("SELECT * FROM authentication_factors WHERE id = $1", UUID(str(factor_id)))
     assert row is not None
     person = await db.fetchrow("SELECT * FROM users WHERE id = $1", row["user_id"])

@@ -1,4 +1,4 @@
-"""Administration of who has which role, in one client or everywhere (contract.md 3.9)."""
+"""Administration of user roles, in one client or global (rules USR-12 to USR-17)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ SOMEBODY = "7d3c1a52-0c11-4f4b-9a53-0a3f0c9d2b78"
 
 @dataclass(frozen=True)
 class Role:
-    """A role, with its name."""
+    """The id and the name of a role."""
 
     id: UUID
     name: str
@@ -56,7 +56,7 @@ async def given_globally(db: Db, *, user_id: UUID, role_id: UUID) -> UUID:
 
 
 async def view_of(db: Db, row_id: UUID) -> dict[str, Any]:
-    """The fields of lists, as the database has them."""
+    """Return the fields of lists from the database."""
     row = await db.fetchrow(
         "SELECT ur.*, r.name AS role_name, r.scope, c.name AS client_name FROM user_roles ur"
         " JOIN roles r ON r.id = role_id JOIN clients c ON c.id = client_id WHERE ur.id = $1",
@@ -118,7 +118,7 @@ async def test_roles_of_a_user_are_listed_and_paged(admin: httpx.AsyncClient, db
     }
     ids = [str(row) for row in rows]
     assert await listed(admin, of(client.user_id)) == ids
-    # The person of the path counts, whatever the query says.
+    # The user in the path counts, whatever the query says.
     assert await listed(admin, of(client.user_id), user_id=other.user_id) == ids
     assert await listed(admin, of(client.user_id), client_id=client.id) == [ids[0], ids[2]]
     assert await listed(admin, of(client.user_id), client_id=client.id, role_id=second.id) == [ids[2]]
@@ -179,12 +179,12 @@ async def test_a_malformed_id_in_the_path_is_400(admin: httpx.AsyncClient, verb:
     assert (status, error["type"]) == (400, "request_malformed")
 
 
-# In one client: give
+# In one client: grant
 
 
 async def test_a_role_is_granted_in_one_client(admin: httpx.AsyncClient, db: Db) -> None:
     client, a_role = await factories.client(db), await role(db)
-    # The person of the path may be repeated, in any letter case.
+    # The user id of the path may be repeated, in any letter case.
     fields = {"role_id": str(a_role.id), "client_id": str(client.id)}
     body = {"user_role": fields | {"user_id": str(client.user_id).upper(), "id": str(uuid4())}}
     response = await admin.post(of(client.user_id), json=body)
@@ -245,12 +245,12 @@ async def test_a_role_is_granted_once(admin: httpx.AsyncClient, db: Db) -> None:
     data_of(await admin.post(of(client.user_id), json=body), 201)
 
 
-# In one client: take
+# In one client: revoke
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One person with two roles in two clients each, and another person with one of them."""
+    """A user with two roles in two clients each, and another user with one of them."""
 
     user_id: UUID
     clients: tuple[UUID, UUID]
@@ -344,7 +344,7 @@ async def test_a_user_role_is_revoked_by_its_id(admin: httpx.AsyncClient, db: Db
     assert [event["action"] for event in await events(db, rows.rows[0, 1])] == ["user_role.delete"]
 
 
-# Everywhere
+# Global roles
 
 
 async def test_a_global_role_is_granted(admin: httpx.AsyncClient, db: Db) -> None:
@@ -413,7 +413,7 @@ async def test_global_roles_are_listed_shown_and_revoked(admin: httpx.AsyncClien
     ]
 
 
-# What it changes
+# Effects
 
 
 async def test_a_changed_role_is_shown_with_the_user_of_a_token_at_once(admin: httpx.AsyncClient, db: Db) -> None:

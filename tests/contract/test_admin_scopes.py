@@ -1,4 +1,4 @@
-"""Administration of client types and roles: the same methods for both."""
+"""Administration of client types and roles, which have the same methods."""
 
 from typing import Any
 from uuid import UUID, uuid4

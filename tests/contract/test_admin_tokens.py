@@ -1,4 +1,4 @@
-"""Administration of tokens: `/admin/tokens`, a person's tokens, and a session for a person (contract.md 3.5)."""
+"""Administration of tokens: `/admin/tokens`, the tokens of a user, and session tokens (rules ADM-15 to ADM-19)."""
 
 import json
 import time
@@ -57,7 +57,7 @@ async def id_of(db: Db, value: str) -> str:
 
 
 async def view_of(db: Db, token_id: object) -> dict[str, Any]:
-    """The fields of the answers, as the database has them."""
+    """Return the fields of the answers from the database."""
     row = await db.fetchrow("SELECT * FROM tokens WHERE id = $1", UUID(str(token_id)))
     assert row is not None
     details = {"client_id": str(row["client_id"]), "scope": row["scope"]} | json.loads(row["details"])
@@ -71,7 +71,7 @@ async def view_of(db: Db, token_id: object) -> dict[str, Any]:
 
 
 async def fields(db: Db, **changes: Any) -> dict[str, Any]:
-    """What a new token needs."""
+    """Return the required fields of a new token."""
     client = await factories.client(db)
     return {
         "name": "access_token",
@@ -91,7 +91,7 @@ async def change(admin: httpx.AsyncClient, token_id: object, **given: Any) -> ht
 
 
 async def kept(db: Db, *values: str) -> list[bool]:
-    """Which of the tokens are still there."""
+    """Return the tokens that still exist."""
     digests = [security.digest(value) for value in values]
     rows = {row["digest"] for row in await db.fetch("SELECT digest FROM tokens WHERE digest = ANY ($1)", digests)}
     return [digest in rows for digest in digests]
@@ -360,7 +360,7 @@ async def test_no_tokens_are_deleted_unless_users_are_named(
     assert await is_good(admin, value)
 
 
-# A session for a person
+# A session token for a user
 
 
 async def session(admin: httpx.AsyncClient, user_id: object, **given: Any) -> httpx.Response:
@@ -450,7 +450,7 @@ async def test_no_value_and_no_digest_is_in_log_audit_or_other_answers(admin: ht
 async def test_a_deletion_waits_for_a_code_exchange(http: httpx.AsyncClient, admin: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db)
     code = await oauth_world.code_of(http, db, world)
-    # At the code the exchange stops, with person and approval held.
+    # The exchange waits at the code, with the rows of user and approval locked.
     async with db.transaction():
         await db.execute("SELECT FROM tokens WHERE digest = $1 FOR UPDATE", security.digest(code))
         exchanging = await racing.sent(db, oauth_world.exchange(http, world, code), waiting=1)

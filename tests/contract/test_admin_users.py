@@ -1,4 +1,4 @@
-"""Administration of people, `/admin/users` (contract.md 3.8)."""
+"""Administration of users, `/admin/users` (rules USR-1 to USR-11)."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ TOO_SHORT: dict[str, Any] = {
 TOO_SIMPLE: dict[str, Any] = {
     "rule": "format",
     "description": "Password does not meet complexity requirements",
-    "params": ["~r/^(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇIЄҐ])(?=.*\\d)/"],  # noqa: RUF001 -- as the original says it
+    "params": ["~r/^(?=.*[a-zа-яёїієґ])(?=.*[A-ZА-ЯЁЇIЄҐ])(?=.*\\d)/"],  # noqa: RUF001 -- the text of the original
 }
 USED: dict[str, Any] = {
     "rule": "password_used",
@@ -68,7 +68,7 @@ MISMATCH: dict[str, Any] = {
 
 @pytest.fixture
 def single_factor(postgres: str) -> Iterator[Server]:
-    """A server that gives nobody a second factor unless it is told to."""
+    """A server that creates a second factor only when it is asked for."""
     with fresh_database(postgres) as url, running_server(database_url=url, user_2fa_enabled=False) as running:
         yield running
 
@@ -90,7 +90,7 @@ async def person(db: Db, *, password: str | None = PASSWORD, is_blocked: bool = 
 
 
 async def view_of(db: Db, user_id: object) -> dict[str, Any]:
-    """The fields of the answers, as the database has them."""
+    """Return the fields of the answers from the database."""
     row = await db.fetchrow("SELECT * FROM users WHERE id = $1", UUID(str(user_id)))
     assert row is not None
     shown = {name: row[name] for name in SHOWN} | {"id": str(row["id"]), "settings": json.loads(row["settings"])}
@@ -108,7 +108,7 @@ async def hash_of(db: Db, user_id: object) -> str:
 
 
 async def tokens_of(db: Db, user_id: UUID) -> list[str]:
-    """Two living tokens, with two clients."""
+    """Add two active tokens with two clients."""
     return [
         await factories.token(db, client=await factories.client(db), user_id=user_id),
         await factories.token(db, client=await factories.client(db), user_id=user_id, name="refresh_token"),
@@ -314,7 +314,7 @@ async def test_of_simultaneous_users_with_one_email_one_is_created(admin: httpx.
     email = new_email()
     answers = await asyncio.gather(*(create(admin, email=email) for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 422, 422, 422]
-    # What was refused leaves nothing, no second factor and no line in the trail.
+    # A refusal leaves no user, no second factor and no audit row.
     assert await db.fetchval("SELECT count(*) FROM audit_events WHERE new ->> 'email' = $1", email) == 1
 
 
@@ -487,7 +487,7 @@ async def test_unblocking_resets_failures_and_restores_no_token(admin: httpx.Asy
     email = (await view_of(db, user_id))["email"]
     counters = [f"login:{email}", f"otp-send:{user_id}", f"login:x{email}"]
     await db.executemany("INSERT INTO attempts (key, count) VALUES ($1, 10)", [(key,) for key in counters])
-    # As an administrator may give them to whoever is blocked.
+    # An administrator may add tokens of a blocked user.
     token, _ = await tokens_of(db, user_id)
     if way == "action":
         unblocked = data_of(await act(admin, user_id, "unblock", block_reason="is honest"))
@@ -518,7 +518,7 @@ async def test_a_block_waits_for_a_code_exchange_and_revokes_its_tokens(
 ) -> None:
     world = await oauth_world.make(db)
     code = await oauth_world.code_of(http, db, world)
-    # At the code the exchange stops, with person and approval held.
+    # The exchange waits at the code, with the rows of user and approval locked.
     async with db.transaction():
         await db.execute("SELECT FROM tokens WHERE digest = $1 FOR UPDATE", security.digest(code))
         exchanging = await racing.sent(db, oauth_world.exchange(http, world, code), waiting=1)

@@ -1,4 +1,4 @@
-"""Request bodies: what is read, what is refused, and how the answer says so."""
+"""Request bodies: which are accepted, which are refused, and the errors."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Slow, silent, greedy callers: a limit and a time-out on every phase, a quick 503 beyond, and then all is well."""
+"""Slow, silent and greedy callers: every phase has a limit and a time-out, and beyond it there is a quick 503."""
 
 import asyncio
 import contextlib

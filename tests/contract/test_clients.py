@@ -1,6 +1,6 @@
 """API-009-001-006-0335 and -0336, Get clients and Get client details, and the caller's roles.
 
-What every list has in common, its pages and its query string, is tried here on the list of clients.
+The rules of every list, for pages and query strings, are tested here on the list of clients.
 """
 
 import json
@@ -27,13 +27,13 @@ OTHER_SCOPES = "client:write connection:read client:readx xclient:read CLIENT:RE
 
 
 async def caller(db: Db, client: factories.Client, *, scope: str | None = "client:read") -> dict[str, str]:
-    """The headers of somebody who acts through that client."""
+    """The headers of a caller who acts through that client."""
     return bearer(await factories.token(db, client=client, scope=scope))
 
 
 @pytest.fixture
 async def nhs(server: Server, db: Db) -> AsyncIterator[httpx.AsyncClient]:
-    """An administrator at the public listener."""
+    """A client of the public listener that acts for an administrator."""
     headers = await caller(db, await factories.client(db, client_type="NHS"))
     async with httpx.AsyncClient(base_url=server.url, headers=headers, verify=False) as client:
         yield client
@@ -41,12 +41,12 @@ async def nhs(server: Server, db: Db) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def person(db: Db) -> UUID:
-    """An owner: with the filter `user_id`, the clients of one test only."""
+    """An owner of clients; the filter `user_id` selects the clients of one test."""
     return await factories.user(db)
 
 
 async def named(db: Db, name: str, *, user_id: UUID, **client: Any) -> str:
-    """The id of a client of that name."""
+    """Add a client with that name, and return its id."""
     made = await factories.client(db, user_id=user_id, **client)
     await db.execute("UPDATE clients SET name = $2 WHERE id = $1", made.id, name)
     return str(made.id)
@@ -59,7 +59,7 @@ async def listed(http: httpx.AsyncClient, headers: dict[str, str] | None = None,
 
 
 async def get(http: httpx.AsyncClient, target: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    """Asks for a target as it is written, which httpx would else put in order."""
+    """Request a target exactly as it is written, which httpx would otherwise normalise."""
     return await http.get("/", headers=headers, extensions={"target": target.encode()})
 
 
@@ -80,7 +80,7 @@ TOO_SMALL = {
 
 
 async def view_of(db: Db, client_id: UUID) -> dict[str, Any]:
-    """The published fields, as the database has them."""
+    """Return the published fields from the database."""
     row = await db.fetchrow("SELECT * FROM clients WHERE id = $1", client_id)
     assert row is not None
     return {
@@ -103,7 +103,7 @@ def meta(response: httpx.Response, path: str, kind: str) -> dict[str, Any]:
     }
 
 
-# What they show
+# The fields
 
 
 async def test_the_list_has_the_published_fields_and_paging(http: httpx.AsyncClient, db: Db) -> None:
@@ -146,7 +146,7 @@ async def test_priv_settings_are_never_shown(http: httpx.AsyncClient, db: Db) ->
         assert not [word for word in ("priv_settings", "access_type", "DIRECT", "a-private") if word in text]
 
 
-# Who sees which
+# Access
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
@@ -473,11 +473,11 @@ async def test_a_number_beyond_64_bits_is_refused(nhs: httpx.AsyncClient, digits
         assert response.json()["error"] == refusal(parameter, cast("integer"))
 
 
-# Their order, and how many there are
+# Order and counting
 
 
 async def walked(http: httpx.AsyncClient, *, page_size: int, **query: Any) -> list[str]:
-    """All pages, one after the other, until one is empty."""
+    """Read all pages, one after the other, until one is empty."""
     found: list[str] = []
     for number in range(1, 1_000):
         page = await listed(http, page=number, page_size=page_size, **query)
@@ -536,7 +536,7 @@ async def test_below_the_counting_limit_the_total_is_exact(
 
 
 async def role(db: Db, user_id: UUID, *, client_id: UUID, scope: str = "client:read") -> dict[str, Any]:
-    """A fresh role, given to that person in that client, as the answer should show it."""
+    """Grant a new role to that user in that client, and return it as the answer should show it."""
     name = f"ROLE {uuid4()}"
     role_id = await db.fetchval("INSERT INTO roles (name, scope) VALUES ($1, $2) RETURNING id", name, scope)
     row = await db.fetchrow(

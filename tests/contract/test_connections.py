@@ -1,6 +1,6 @@
 """API-009-001-006-0337, -0338 and -0341: a client's connections listed, shown and deleted; history and check.
 
-Pages and query strings are tried on the list of clients; here only that these lists have the same.
+Pages and query strings are tested on the list of clients; here only that these lists have them too.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ SCOPES = ["connection:read", "connection:write", "connection:refresh_secret", "c
 
 
 class Method(NamedTuple):
-    """One method of this file: verb, what follows the path of the connection, scope."""
+    """One method of this file: the verb, the end of the path, and the scope."""
 
     verb: str
     suffix: str
@@ -55,12 +55,12 @@ METHODS = [LIST, SHOW, HISTORY, DELETE]
 
 
 async def caller(db: Db, client: factories.Client, *, scope: str | None = " ".join(SCOPES)) -> dict[str, str]:
-    """The headers of somebody who acts through that client."""
+    """The headers of a caller who acts through that client."""
     return bearer(await factories.token(db, client=client, scope=scope))
 
 
 async def own(db: Db, **client: Any) -> tuple[factories.Connection, dict[str, str]]:
-    """A connection of a fresh client, and the headers of a caller who may do everything to it."""
+    """Add a connection of a new client, and return it with the headers of a caller with all scopes."""
     owner = await factories.client(db, **client)
     return await factories.connection(db, client_id=owner.id), await caller(db, owner)
 
@@ -71,7 +71,7 @@ async def nhs(db: Db) -> dict[str, str]:
 
 
 async def several(db: Db, count: int) -> tuple[list[factories.Connection], dict[str, str]]:
-    """So many connections of one fresh client, each to another consumer, and a caller's headers."""
+    """Add so many connections of one new client, each to another consumer, and return a caller's headers too."""
     owner = await factories.client(db)
     consumers = [(await factories.client(db, client_type="MIS")).id for _ in range(count)]
     made = [await factories.connection(db, client_id=owner.id, consumer_id=consumer) for consumer in consumers]
@@ -88,7 +88,7 @@ def wire(moment: datetime) -> str:
 
 
 async def view_of(db: Db, connection: factories.Connection) -> dict[str, Any]:
-    """The fields of a list and of the details, as the database has them."""
+    """Return the fields of lists and details from the database."""
     row = await row_of(db, connection.id)
     assert row is not None
     until = row["previous_secret_expires_at"]
@@ -117,7 +117,7 @@ FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
 NOT_FOUND = (404, {"type": "not_found"})
 
 
-# Who may what
+# Access
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
@@ -219,7 +219,7 @@ async def test_identifiers_compare_by_value_not_by_letter_case(http: httpx.Async
         assert (await http.request(method.verb, path, headers=headers)).status_code == 200
 
 
-# Under another client's id nobody learns which connections there are
+# Another client's id reveals no connection
 
 REFRESH = "/actions/refresh_secret"
 QUESTIONS: list[tuple[str, str, Any]] = [
@@ -231,7 +231,7 @@ QUESTIONS: list[tuple[str, str, Any]] = [
 
 
 async def told(http: httpx.AsyncClient, question: tuple[str, str, Any], path: str, headers: dict[str, str]) -> Any:
-    """All that an answer tells, but for what the caller said and what differs in every answer."""
+    """Return everything that an answer says, without the caller's own values and those that always differ."""
     verb, suffix, body = question
     response = await http.request(verb, path + suffix, json=body, headers=headers)
     answer = response.json()
@@ -634,7 +634,7 @@ async def test_history_shows_a_change_with_its_actor(http: httpx.AsyncClient, db
 async def a_life(
     http: httpx.AsyncClient, connection: factories.Connection, headers: dict[str, str]
 ) -> list[httpx.Response]:
-    """Everything that can happen to a connection, once."""
+    """Make every possible change to a connection, once."""
     answers = [
         await http.patch(connection.path, json=NEW, headers=headers),
         await http.patch(connection.path + REFRESH, headers=headers),
@@ -707,7 +707,7 @@ async def test_history_shows_no_secrets(http: httpx.AsyncClient, db: Db) -> None
 
 
 async def imported(db: Db, client_id: UUID, secret: str) -> None:
-    """Brings that client's own connection to that secret, as an operator does it with a file."""
+    """Import a secret for the client's own connection, as an operator does with a file."""
     connection = {"client_id": str(client_id), "consumer_id": str(client_id), "redirect_uri": NEW["redirect_uri"]}
     snapshot = snapshots.read(json.dumps({"connections": [connection | {"secret": secret}]}).encode())
     await snapshots.import_snapshot(db, snapshot, actor=Actor(request_id="an import"), policy=Policy())
@@ -775,7 +775,7 @@ async def test_history_has_only_events_of_connections(http: httpx.AsyncClient, d
     assert "priv_settings" not in response.text
 
 
-# The check of an address
+# The check of a redirect URI
 
 
 async def check(http: httpx.AsyncClient, db: Db, uri: str) -> dict[str, Any]:

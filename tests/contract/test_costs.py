@@ -1,4 +1,4 @@
-"""What a request costs, counted rather than timed: a count is the same on a busy machine as on a quiet one."""
+"""The cost of a request as a count of statements and calls, which does not depend on the load of the machine."""
 
 import functools
 import inspect
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def statements() -> list[str]:
-    """What the server has asked the database since the list was last emptied."""
+    """The statements that the server has run since the list was last emptied."""
     return []
 
 
 @pytest.fixture(scope="module")
 def server(postgres: str, statements: list[str]) -> Iterator[Server]:
-    """A server whose database connections note each statement, `BEGIN` and `COMMIT` included."""
+    """A server whose database connections record each statement, with `BEGIN` and `COMMIT`."""
 
     async def listen(connection: Any) -> None:
         connection.add_query_logger(lambda asked: statements.append(asked.query))
@@ -54,7 +54,7 @@ async def internal(server: Server) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def brokered(db: Db) -> tuple[factories.Connection, str, str]:
-    """A connection, a token and an API-key with which it may be changed."""
+    """A connection, and a token and an API-key that may change it."""
     mis = await factories.client(db, client_type="MIS", broker_scope="connection:write")
     key = await factories.connection(db, client_id=mis.id)
     clinic = await factories.client(db, access_type="BROKER")
@@ -63,13 +63,13 @@ async def brokered(db: Db) -> tuple[factories.Connection, str, str]:
 
 
 async def all_noted(client: httpx.AsyncClient) -> None:
-    """asyncpg tells who listens one turn of the loop later, by when the answer may have come; this one comes after."""
+    """Wait one turn of the loop longer than asyncpg, which reports statements one turn late."""
     assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_an_update_takes_two_statements(http: httpx.AsyncClient, db: Db, statements: list[str]) -> None:
     connection, token, key = await brokered(db)
-    for number in range(2):  # a new database connection first asks for the types that it does not know
+    for number in range(2):  # a new database connection first reads the types that it does not know
         statements.clear()
         body = {"redirect_uri": f"https://new.example.com/callback/{number}"}
         response = await http.patch(connection.path, json=body, headers=bearer(token, api_key=key))
@@ -91,7 +91,7 @@ async def test_verifying_takes_one_statement(internal: httpx.AsyncClient, db: Db
 async def test_an_exchange_takes_eleven_statements(
     http: httpx.AsyncClient, db: Db, server: Server, statements: list[str]
 ) -> None:
-    """Who calls (2), and in one transaction (2): connection, code, person, approval, its use, two new tokens."""
+    """The caller (2), and a transaction (2) with connection, code, user, approval, consumption, two new tokens."""
     party = await granting.party(db)
     code = await granting.code(server, party)
     await all_noted(http)
@@ -126,7 +126,7 @@ class Calls:
 
 @contextmanager
 def counted() -> Iterator[Calls]:
-    """Counts in this thread; the event loop's own doings, which depend on time, are not counted."""
+    """Count in this thread, without the event loop's own calls, which depend on time."""
     calls, before = Calls(), sys.getprofile()
     sys.setprofile(calls.note)
     try:
@@ -138,7 +138,7 @@ def counted() -> Iterator[Calls]:
 async def calls_of_request(
     server: Server, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, port: int
 ) -> int:
-    """Sends the request past the sockets, twice, and counts for the second: the first also connects."""
+    """Send the request without sockets, twice, and count the second time: the first also opens connections."""
     settings = msgspec.structs.replace(server.settings, log_level="info")
     app = create_app(settings)
     scope = {

@@ -1,4 +1,4 @@
-"""A connection is deleted while something is being issued through it: each answer is that of one order or the other."""
+"""A connection is deleted while something is issued through it: the answers fit one of the two orders."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -21,14 +21,14 @@ WRONG_ADDRESS = (401, "access_denied", "The redirection URI provided does not ma
 
 @asynccontextmanager
 async def held(db: Db, statement: str, *arguments: object) -> AsyncIterator[None]:
-    """What the statement does is not over before the block ends."""
+    """Keep the effect of a statement uncommitted until the block ends."""
     async with db.transaction():
         await db.execute(statement, *arguments)
         yield
 
 
 async def waiting(db: Db, request: Coroutine[Any, Any, httpx.Response], *, count: int = 1) -> Any:
-    """Sends the request; returns once so many wait in the database."""
+    """Send the request, and return when so many sessions wait in the database."""
     sent = asyncio.create_task(request)
     while await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < count:
         assert not sent.done(), sent.result().text
@@ -39,7 +39,7 @@ async def waiting(db: Db, request: Coroutine[Any, Any, httpx.Response], *, count
 async def during_deletion(
     db: Db, connection: factories.Connection, request: Coroutine[Any, Any, httpx.Response]
 ) -> httpx.Response:
-    """The answer to a request that comes while a deletion is not yet over."""
+    """Return the answer to a request that arrives during a deletion."""
     async with held(db, "DELETE FROM connections WHERE id = $1", connection.id):
         sent = await waiting(db, request)
     answer: httpx.Response = await sent
@@ -83,7 +83,7 @@ async def test_a_deletion_waits_for_a_code_exchange_and_revokes_its_tokens(http:
     world = await oauth_world.make(db, is_brokered=False)
     code = await oauth_world.code_of(http, db, world)
     headers = bearer(await factories.token(db, client=world.clinic, scope="connection:delete"))
-    # What the exchange inserts refers to the client: there it stops, with the code already consumed.
+    # The rows of the exchange refer to the client, so it waits there, with the code already consumed.
     async with held(db, "SELECT FROM clients WHERE id = $1 FOR UPDATE", world.clinic.id):
         exchanging = await waiting(db, exchange(http, world, code))
         deleting = await waiting(db, http.delete(world.link.path, headers=headers), count=2)

@@ -1,4 +1,4 @@
-"""The description: it is valid, it is complete, its examples hold, and so do the answers of a real server."""
+"""The API description: valid, complete, with correct examples, and true for the answers of a real server."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ UPDATE = OPERATIONS["updateClientConnection"]
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
-    """What a `$ref` names; the node itself where it is none."""
+    """Return the node that a `$ref` names, or the node itself when it is not a reference."""
     if "$ref" not in node:
         return node
     found: Any = DOCUMENT
@@ -62,7 +62,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def validator(schema: Any) -> Any:
-    """A validator of one schema of the document; formats count, and references lead into the document."""
+    """Return a validator of one schema of the document. It checks formats and resolves references in the document."""
     root = {"allOf": [schema], "components": DOCUMENT["components"]}
     return jsonschema_rs.Draft202012Validator(root, validate_formats=True)
 
@@ -78,7 +78,7 @@ def responses(operation: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]
     return ((int(status), resolved(response)) for status, response in operation["responses"].items())
 
 
-# It is valid
+# Validity
 
 
 def test_it_is_openapi_3_1() -> None:
@@ -120,16 +120,16 @@ def test_every_component_of_the_files_is_in_one_of_the_documents() -> None:
     assert written == names(document.load()) | names(document.load_internal())
 
 
-# It is complete
+# Completeness
 
 
 def described(routes: Sequence[BaseRoute]) -> set[tuple[str, str]]:
-    """Method and path of each route; that GET answers to HEAD is said by RFC 9110 and not here."""
+    """Return method and path of each route, without HEAD, which RFC 9110 defines for every GET."""
     return {(m, r.path) for r in routes if isinstance(r, Route) for m in (r.methods or set()) - {"HEAD"}}
 
 
 def test_every_public_route_is_described_and_every_described_operation_has_a_route() -> None:
-    for_browsers = described(pages_routes.ROUTES)  # two pages for people: the introduction speaks of them
+    for_browsers = described(pages_routes.ROUTES)  # two pages for browsers, which the introduction describes
     assert {(method, path) for method, path, _ in operations()} == described(app.PUBLIC) - for_browsers
     assert all(path in DOCUMENT["info"]["description"] for path in ("/sign-in", "/oauth2/authorize"))
 
@@ -220,7 +220,7 @@ def test_every_paged_list_takes_the_parameters_of_pages() -> None:
         assert (parameters & set(PAGING) == set(PAGING)) == (name in PAGED), name
 
 
-# Its examples hold
+# Examples
 
 
 def examples(media: dict[str, Any]) -> list[Any]:
@@ -251,11 +251,11 @@ def test_the_examples_of_a_check_are_what_the_rules_say() -> None:
     } == {name: example["value"]["data"] for name, example in answered.items()}
 
 
-# The answers of a server hold
+# The answers of a server
 
 
 def assert_described(response: httpx.Response, operation: dict[str, Any]) -> None:
-    """Fails unless the description foresees this status with these headers and this body."""
+    """Fail unless the description has this status with these headers and this body."""
     answers = dict(responses(operation))
     assert response.status_code in answers, response.text
     answer = answers[response.status_code]
@@ -305,7 +305,7 @@ async def test_the_usual_answers_of_an_update_are_described(http: httpx.AsyncCli
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends requests, which must be answered as described, and returns the status codes."""
+    """Sends requests, checks the answers against the description, and returns the status codes."""
 
     http: httpx.AsyncClient
     names: dict[str, str]
@@ -322,7 +322,7 @@ class Sender:
 
 @dataclass(frozen=True)
 class People:
-    """A clinic that works through a MIS, and who else may ask."""
+    """A clinic that works through a MIS, and other callers."""
 
     sender: Sender
     owner: dict[str, str]
@@ -334,7 +334,7 @@ class People:
 
 @pytest.fixture
 async def people(http: httpx.AsyncClient, db: Db) -> People:
-    """Their headers, and a connection of the clinic with the MIS."""
+    """Return the headers of the callers, and a connection of the clinic with the MIS."""
     broker = await factories.client(db, client_type="MIS", broker_scope=ALL_SCOPES)
     clinic = await factories.client(db, access_type="BROKER")
     admin = await factories.client(db, client_type="NHS")
@@ -480,7 +480,7 @@ async def test_the_usual_answers_of_a_check_are_described(people: People) -> Non
 
 
 def exchange(server: Server, request: bytes) -> httpx.Response:
-    """What the server answers to these bytes before it closes the connection."""
+    """Send these bytes, and return the answer that comes before the connection is closed."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(request)
@@ -497,7 +497,7 @@ def test_input_that_is_not_http_is_described(server: Server) -> None:
 
 
 async def new_caller(database_url: str) -> tuple[str, str]:
-    """A path that the caller may name, and the caller's token."""
+    """Return a path that the caller may name, and the caller's token."""
     db = await asyncpg.connect(database_url)
     owner = await factories.client(db)
     token = await factories.token(db, client=owner)
@@ -538,7 +538,7 @@ async def test_the_other_answers_are_described(http: httpx.AsyncClient) -> None:
             assert_described(response, operation)
 
 
-# How it is served
+# Serving
 
 
 async def test_the_description_is_served_as_json_with_its_own_server(http: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""What every answer has in common: envelope, request id, headers, unknown paths, the two listeners."""
+"""Common to all answers: envelope, request id, headers, unknown paths, the two listeners."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Who is refused too often is not tried any more: 429, for the caller alone, and whatever worker is asked."""
+"""A caller with too many refusals gets 429, on every worker, and other callers do not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ LIMITS: dict[str, Any] = {"max_failures": 3, "max_failures_per_address": 6, "tru
 
 @pytest.fixture
 def servers(postgres: str) -> Iterator[tuple[Server, Server]]:
-    """Two nodes of one service."""
+    """Two servers on one database."""
     with (
         fresh_database(postgres) as url,
         running_server(database_url=url, **LIMITS) as one,
@@ -51,12 +51,12 @@ async def other(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClie
 
 
 def at(address: str) -> dict[str, str]:
-    """The headers of a caller at that address."""
+    """The headers of a caller with that IP address."""
     return {"X-Forwarded-For": address}
 
 
 async def guess(http: httpx.AsyncClient, client_id: object, **headers: str) -> httpx.Response:
-    """A token request with a wrong secret."""
+    """Send a token request with a wrong secret."""
     credentials = {"client_id": str(client_id), "client_secret": str(uuid4())}
     data = {"grant_type": "authorization_code", **credentials}
     return await http.post("/oauth2/token", data=data, headers=headers)
@@ -89,7 +89,7 @@ async def test_beyond_the_quota_a_correct_secret_is_refused_until_the_window_end
     for _ in range(3):
         assert (await guess(http, world.clinic.id)).status_code == 401
     assert (await oauth_world.exchange(http, world, code)).status_code == 429
-    throttling._over.clear()  # as if the time were over for the worker, which does not ask the database
+    throttling._over.clear()  # as if the window were over for the worker, which does not read the database
     assert (await oauth_world.exchange(http, world, code)).status_code == 201
 
 

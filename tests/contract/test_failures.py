@@ -1,4 +1,4 @@
-"""What goes wrong on our side: the caller learns that it did, the log why, and nobody learns a secret."""
+"""Failures of the server: a neutral answer, the reason in the log, and no secret in either."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Hosts that are not ours, bodies that are not what they say, SQL wherever text goes in."""
+"""Foreign hosts, wrong bodies, and SQL in every text."""
 
 import gzip
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ HEADERS = ("Authorization", "API-key", "X-Request-ID", "If-Match", "X-Forwarded-
 def operations() -> Iterator[tuple[str, str]]:
     for path, item in openapi_document.load()["paths"].items():
         if path == "/auth/logout":
-            continue  # it would end the token, and all that follows would be 401
+            continue  # it would revoke the token, and every later request would be 401
         for method in item:
             if method in {"get", "post", "put", "patch", "delete"}:
                 yield method, path
@@ -73,7 +73,7 @@ async def _state(db: Db) -> list[Any]:
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "a@evil.example", "evil.example/path", "[::1"])
 async def test_a_forged_host_is_in_no_url_when_the_public_url_is_set(public_server: Server, host: str) -> None:
-    """With MITHRIL_PUBLIC_URL nothing that is shown comes from the request."""
+    """With MITHRIL_PUBLIC_URL no URL in an answer comes from the request."""
     headers = {
         "Host": host,
         "X-Forwarded-Host": "evil.example",

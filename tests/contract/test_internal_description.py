@@ -1,6 +1,6 @@
-"""The description of the internal listener: it is valid, it is complete, its examples hold.
+"""The description of the internal listener: valid, complete, with correct examples.
 
-That its answers hold is checked wherever a test asks that listener: see the fixture `internal`.
+Every test with the fixture `internal` checks its answers against this description.
 """
 
 import json

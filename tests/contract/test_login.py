@@ -1,4 +1,4 @@
-"""POST /auth/login: what a right password gives, each refusal in its order, and what stops a guesser."""
+"""POST /auth/login: the answer to a correct password, each refusal in its order, and the limits on guessing."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ PER_ADDRESS = 25
 
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
-    """A server whose limit for one address is within a test's reach."""
+    """A server whose limit for one IP address is low enough for a test."""
     with (
         fresh_database(postgres) as url,
         running_server(database_url=url, max_failed_logins_per_address=PER_ADDRESS) as running,
@@ -38,7 +38,7 @@ def server(postgres: str) -> Iterator[Server]:
 
 @pytest.fixture
 async def world(db: Db) -> World:
-    await db.execute("DELETE FROM attempts")  # all tests come from one address
+    await db.execute("DELETE FROM attempts")  # all tests share one IP address
     return await oauth_world.make(db)
 
 
@@ -47,7 +47,7 @@ async def fail(http: httpx.AsyncClient, world: World, times: int) -> None:
         assert refusal(await login(http, world, password="wrong")) == WRONG
 
 
-# What it gives
+# A correct password
 
 
 async def test_a_right_password_gives_a_session(http: httpx.AsyncClient, world: World) -> None:
@@ -154,7 +154,7 @@ async def test_unknown_user_wrong_password_and_blocked_user_get_the_same_answer(
 async def test_with_a_correct_password_each_refusal_is_named_in_its_order(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
-    """Every step is wrong in all that comes after it as well."""
+    """At each step everything that is checked later is wrong too."""
     wrong = {"scope": "no:such"}
     cabinet = await factories.client(db, client_type="CABINET")
     await oauth_world.set_settings(db, cabinet.id, allowed_grant_types=["password"])
@@ -176,7 +176,7 @@ async def test_with_a_correct_password_each_refusal_is_named_in_its_order(
     assert await db.fetchval("SELECT count(*) FROM tokens WHERE user_id = $1", world.user_id) == 0
 
 
-# What stops a guesser
+# Limits on guessing
 
 
 async def test_the_eleventh_attempt_is_refused_even_with_the_correct_password(
@@ -226,7 +226,7 @@ async def test_simultaneous_attempts_are_all_counted(http: httpx.AsyncClient, db
     told = [refusal(answer) for answer in answers]
     assert (told.count(WRONG), told.count(TOO_MANY)) == (ATTEMPTS, ATTEMPTS)
     counted = await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}")
-    assert ATTEMPTS <= counted <= 2 * ATTEMPTS  # what comes once there are too many is refused without counting
+    assert ATTEMPTS <= counted <= 2 * ATTEMPTS  # beyond the limit an attempt is refused without counting
 
 
 async def test_simultaneous_correct_passwords_are_not_counted_as_failures(
@@ -242,7 +242,7 @@ async def test_simultaneous_correct_passwords_are_not_counted_as_failures(
 async def test_a_correct_guess_among_too_many_simultaneous_ones_is_refused(
     http: httpx.AsyncClient, db: Db, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The right one is on its way before the first wrong one, and judged after the last."""
+    """It is sent before the first wrong one, and checked after the last."""
     is_there, may_go_on = threading.Event(), threading.Event()
     judge = users._is_password
 
@@ -264,7 +264,7 @@ async def test_a_correct_guess_among_too_many_simultaneous_ones_is_refused(
 async def test_an_unknown_user_costs_the_same_time_as_a_wrong_password(
     http: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told by the hashes that are compared with, as a clock would tell of the machine's other work."""
+    """Checked by the compared hashes, because a clock would measure other work of the machine."""
     compared: list[str] = []
     compare = security.is_password
 

@@ -1,4 +1,4 @@
-"""GET /metrics: what was answered, for Prometheus; no label is a caller's to choose."""
+"""GET /metrics: answered requests, for Prometheus, without labels that a caller chooses."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +18,7 @@ COUNT = "http_server_request_duration_seconds_count"
 
 
 async def counted(internal: httpx.AsyncClient) -> dict[tuple[str, str, str, str], float]:
-    """How often: (listener, method, route, status) -> number."""
+    """Return the counts: (listener, method, route, status) -> number."""
     response = await internal.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")

@@ -1,4 +1,4 @@
-"""The whole flow of the ESOZ routes through real HTTP, and each refusal of each route in its order."""
+"""The whole flow of the ESOZ routes over real HTTP, and each refusal of each route in its order."""
 
 import asyncio
 import time
@@ -181,7 +181,7 @@ async def test_the_user_id_of_the_body_is_ignored(http: httpx.AsyncClient, db: D
 
 
 async def test_each_refusal_of_an_approval_in_its_order(http: httpx.AsyncClient, db: Db, world: World) -> None:
-    """Every step is wrong in all that comes after it as well."""
+    """At each step everything that is checked later is wrong too."""
     blocked = await factories.client(db, is_blocked=True)
     session = await oauth_world.session_of(db, world)
     reader = await oauth_world.session_of(db, world, scope="client:read")
@@ -265,7 +265,7 @@ def test_a_trusted_client_may_omit_the_scope(postgres: str) -> None:
 
 
 async def made(url: str) -> tuple[World, str]:
-    """A world in another database, and a session in it."""
+    """Add a world in another database, and a session in it."""
     db = await asyncpg.connect(url)
     world = await oauth_world.make(db)
     session = await oauth_world.session_of(db, world)
@@ -332,7 +332,7 @@ async def test_a_code_gives_an_access_and_a_refresh_token(http: httpx.AsyncClien
 
 
 async def test_each_refusal_of_a_code_in_its_order(http: httpx.AsyncClient, db: Db, world: World) -> None:
-    """Every step is wrong in all that comes after it as well."""
+    """At each step everything that is checked later is wrong too."""
     other = await oauth_world.make(db)
     code = await oauth_world.code_of(http, db, world)
     foreign, old = await oauth_world.code_of(http, db, other), await oauth_world.code_of(http, db, world)
@@ -369,7 +369,7 @@ async def test_no_other_kind_of_token_is_accepted_as_a_code(http: httpx.AsyncCli
 async def test_the_secret_of_another_connection_does_not_redeem_the_code(
     http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
-    """Both belong to the client; the code was sent to the address of one of them."""
+    """Both connections belong to the client; the code was sent to the redirect URI of one of them."""
     own = await factories.connection(db, client_id=world.clinic.id, redirect_uri="https://other.example/callback")
     code = await oauth_world.code_of(http, db, world)
     response = await exchange(http, world, code, client_secret=own.secret)
@@ -421,7 +421,7 @@ async def test_reuse_of_a_code_revokes_its_tokens(http: httpx.AsyncClient, db: D
     assert await may_read(http, world, bystander)
 
 
-# The address change bites
+# Effects of a changed redirect URI
 
 
 async def test_a_code_for_a_changed_redirect_uri_is_refused(http: httpx.AsyncClient, db: Db, world: World) -> None:

@@ -1,7 +1,7 @@
-"""Authlib and requests-oauthlib as they come, led by nothing but the metadata document.
+"""Authlib and requests-oauthlib, unchanged, configured only by the metadata document.
 
-The person's part, between the address that a library makes for the browser and the one to which the browser comes
-back, goes through the pages as a browser without scripts would.
+The user's part, from the authorization URL of the library to the redirect back, goes through the pages like a browser
+without scripts.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def metadata(server: Server) -> dict[str, Any]:
 
 
 def make(server: Server, *, is_public: bool = False) -> Party:
-    """A client and a person, from a test that is not asynchronous."""
+    """Add a client and a user, for a test that is not asynchronous."""
 
     async def inserted() -> Party:
         connection = await asyncpg.connect(server.database_url)
@@ -46,7 +46,7 @@ def make(server: Server, *, is_public: bool = False) -> Party:
 
 
 def consent(server: Server, party: Party, address: str) -> str:
-    """Where the browser comes back to, once the person has signed in and consented at `address`."""
+    """Sign in and consent at the URL, and return the URL to which the browser is redirected."""
     assert address.startswith(f"{metadata(server)['authorization_endpoint']}?")
     with httpx.Client(follow_redirects=True) as browser:
         page = browser.get(address)
@@ -63,20 +63,20 @@ def consent(server: Server, party: Party, address: str) -> str:
 
 
 def hidden(page: httpx.Response, name: str) -> str:
-    """The value of a hidden field of the page's form."""
+    """Return the value of a hidden field of the page's form."""
     found = re.search(rf'<input type="hidden" name="{name}" value="([^"]+)">', page.text)
     assert found is not None, page.text
     return found[1]
 
 
 def accepts(server: Server, party: Party, token: dict[str, Any]) -> bool:
-    """Whether the API takes the access token."""
+    """Return whether the API accepts the access token."""
     path = f"{server.url}/api/clients/{party.client_id}/connections"
     return httpx.get(path, headers=bearer(token["access_token"])).status_code == 200
 
 
 def walk_with_authlib(client: Any, server: Server, party: Party, verifier: str) -> None:
-    """Authorization, exchange, call, refresh, introspection and revocation, with one of Authlib's sessions."""
+    """Authorize, exchange, call, refresh, introspect and revoke with a session of Authlib."""
     where = metadata(server)
     address, state = client.create_authorization_url(where["authorization_endpoint"], code_verifier=verifier)
     back = consent(server, party, address)
@@ -106,7 +106,7 @@ def walk_with_authlib(client: Any, server: Server, party: Party, verifier: str) 
 
 def test_the_metadata_are_valid_to_authlib(server: Server) -> None:
     document = AuthorizationServerMetadata(metadata(server))
-    # That they are at an https address is for the operator; here it is the loopback.
+    # In production the URLs are https; here they are on loopback.
     for rule in AuthorizationServerMetadata.REGISTRY_KEYS:
         if not rule.endswith("_endpoint") and rule != "issuer":
             getattr(document, f"validate_{rule}")()
@@ -181,7 +181,7 @@ def test_authlib_reports_the_error(server: Server) -> None:
 
 @pytest.fixture
 def _loopback_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library wants https; the tests' server has none."""
+    """Allow http: the library requires https, and the test server has none."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
 
 
@@ -219,7 +219,7 @@ def test_requests_oauthlib_as_a_public_client(server: Server, names_itself_in: s
     ) as client:
         address, _ = client.authorization_url(where["authorization_endpoint"])
         back = consent(server, party, address)
-        # By itself the library sends Basic with an empty password.
+        # The library sends Basic with an empty password by default.
         in_body = True if names_itself_in == "body" else None
         first = client.fetch_token(where["token_endpoint"], authorization_response=back, include_client_id=in_body)
         second = client.refresh_token(where["token_endpoint"], client_id=str(party.client_id))

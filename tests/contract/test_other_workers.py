@@ -1,4 +1,4 @@
-"""A change through one worker is what another says on the very next call: no worker remembers who was good."""
+"""A change by one worker takes effect in another worker with the next request: no worker caches tokens."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 
-# What is asked of one worker, about the ids of `World`; afterwards the token, or the API-key, is good no more.
+# Requests to one worker, about the ids of `World`; after each the token, or the API-key, is no longer accepted.
 ENDINGS: list[tuple[str, str, Any]] = [
     ("PATCH", "/admin/clients/{clinic}", {"client": {"is_blocked": True}}),
     ("PATCH", "/admin/clients/{clinic}/actions/deactivate_tokens", None),
@@ -31,7 +31,7 @@ ENDINGS: list[tuple[str, str, Any]] = [
 
 
 class World:
-    """A person's token in a clinic that works through a MIS, and the ids of all that it hangs on."""
+    """A user's token in a clinic that works through a MIS, and the ids of all rows that it depends on."""
 
     def __init__(self, value: str, api_key: str, ids: dict[str, Any]) -> None:
         self.value, self.api_key, self.ids = value, api_key, ids
@@ -54,7 +54,7 @@ async def world(db: Db) -> World:
 
 @pytest.fixture(scope="module")
 def other(server: Server) -> Iterator[Server]:
-    """Another server on the same database, as another worker or another machine is."""
+    """Another server on the same database, like another worker or another machine."""
     with running_server(database_url=server.database_url) as running:
         yield running
 
@@ -64,7 +64,10 @@ async def test_a_change_on_one_worker_stops_tokens_on_the_other_at_once(
     internal: httpx.AsyncClient, other: Server, world: World, ending: tuple[str, str, Any]
 ) -> None:
     method, path, body = ending
-    headers = {**administering.HEADERS, "X-Consumer-Id": str(world.ids["person"])}  # approvals are their person's own
+    headers = {
+        **administering.HEADERS,
+        "X-Consumer-Id": str(world.ids["person"]),
+    }  # a user sees only their own approvals
     async with httpx.AsyncClient(base_url=other.internal_url) as elsewhere:
         assert await is_good(elsewhere, world)
         changed = await internal.request(method, path.format(**world.ids), json=body, headers=headers)

@@ -1,4 +1,4 @@
-"""A new password: its rules, its history, and what ends with the old one."""
+"""A new password: its rules, its history, and the tokens that it revokes."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ USED = {
 
 
 async def person(db: Db) -> tuple[factories.Client, str]:
-    """A client through which somebody with a password logs in, and their token for changing it."""
+    """Add a client and a user with a password, and return their token for changing it."""
     client = await factories.client(db, client_type="Front end")
     await db.execute("UPDATE users SET password_hash = $2 WHERE id = $1", client.user_id, OLD_HASH)
     await db.execute("INSERT INTO password_hstr (user_id, password_hash) VALUES ($1, $2)", client.user_id, OLD_HASH)
@@ -72,7 +72,7 @@ def rules_of(response: httpx.Response) -> list[dict[str, Any]]:
     return rules
 
 
-# What it does
+# Effects
 
 
 async def test_the_password_is_changed_and_the_user_is_returned(http: httpx.AsyncClient, db: Db) -> None:

@@ -1,4 +1,4 @@
-"""API-009-001-006-0340, Refresh client secret: the new secret, whose key it takes, and the time of two secrets."""
+"""API-009-001-006-0340, Refresh client secret: the new secret, the required API-key, and the overlap of two secrets."""
 
 import asyncio
 import json
@@ -28,12 +28,12 @@ def path_of(connection: factories.Connection) -> str:
 
 
 async def caller(db: Db, client: factories.Client, *, scope: str | None = SCOPE) -> dict[str, str]:
-    """The headers of somebody who acts through that client."""
+    """The headers of a caller who acts through that client."""
     return bearer(await factories.token(db, client=client, scope=scope))
 
 
 async def own(db: Db, *, scope: str = SCOPE, **client: Any) -> tuple[factories.Connection, dict[str, str]]:
-    """A fresh client's connection to itself, which takes no API-key, and the headers of a caller."""
+    """Add a new client's connection to itself, which needs no API-key, and return a caller's headers too."""
     owner = await factories.client(db, **client)
     return await factories.connection(db, client_id=owner.id), await caller(db, owner, scope=scope)
 
@@ -41,7 +41,7 @@ async def own(db: Db, *, scope: str = SCOPE, **client: Any) -> tuple[factories.C
 async def refreshed(
     http: httpx.AsyncClient, connection: factories.Connection, headers: dict[str, str], body: Any = None
 ) -> dict[str, Any]:
-    """The data of a refresh that succeeds."""
+    """Return the data of a refresh that succeeds."""
     response = await http.patch(path_of(connection), json=body, headers=headers)
     assert response.status_code == 200, response.text
     data: dict[str, Any] = response.json()["data"]
@@ -55,7 +55,7 @@ async def row_of(db: Db, connection_id: UUID) -> dict[str, Any]:
 
 
 async def audit_of(db: Db, connection_id: UUID) -> list[dict[str, Any]]:
-    """The audit rows, with `old` and `new` as documents."""
+    """Return the audit rows, with `old` and `new` as parsed JSON."""
     rows = await db.fetch("SELECT * FROM audit_events WHERE subject_id = $1 ORDER BY id", connection_id)
     return [dict(row) | {name: json.loads(row[name]) for name in ("old", "new")} for row in rows]
 
@@ -80,7 +80,7 @@ FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
 NOT_FOUND = (404, {"type": "not_found"})
 
 
-# What it does
+# Effects
 
 
 async def test_the_connection_is_returned_with_its_new_secret(http: httpx.AsyncClient, db: Db) -> None:
@@ -191,7 +191,7 @@ async def test_if_match_names_the_version(http: httpx.AsyncClient, db: Db, if_ma
         assert await audit_of(db, connection.id) == []
 
 
-# Who may
+# Access
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
@@ -235,7 +235,7 @@ async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: D
         assert error_of(await http.patch(path, headers=admin)) == NOT_FOUND
 
 
-# Whose key: a connection that a MIS uses is rotated with a key of that MIS
+# The API-key: a connection that a MIS consumes is refreshed with an API-key of that MIS
 
 
 class Clinic:
@@ -485,11 +485,11 @@ async def test_a_body_that_is_sent_must_be_valid(
     assert "a-chosen-one" not in response.text
 
 
-# Two secrets for a time
+# The overlap of two secrets
 
 
 async def is_key(http: httpx.AsyncClient, case: Clinic, secret: str) -> bool:
-    """Whether the MIS can still be reached with that secret: a clinic behind it reads its connections."""
+    """Return whether the secret is an API-key of the MIS: a clinic behind it lists its connections."""
     response = await http.get(f"/api/clients/{case.clinic.id}/connections", headers=case.reading | {"API-key": secret})
     assert response.status_code in (200, 401)
     return response.status_code == 200
@@ -497,7 +497,7 @@ async def is_key(http: httpx.AsyncClient, case: Clinic, secret: str) -> bool:
 
 @pytest.fixture
 async def mis(db: Db) -> Clinic:
-    """A MIS that can rotate its own secret, and a clinic behind it that shows which secret works."""
+    """A MIS that can refresh its own secret, and a clinic behind it that shows which secret works."""
     case = await Clinic(db).make(access_type="BROKER", broker_scope="connection:read")
     case.headers = await caller(db, case.mis)
     return case
@@ -508,7 +508,7 @@ async def keys(http: httpx.AsyncClient, case: Clinic, *secrets: str) -> list[boo
 
 
 async def end_overlap(db: Db, connection_id: UUID) -> None:
-    """Moves the clock to the end of the previous secret's time."""
+    """Move the end of the overlap into the past."""
     await db.execute("UPDATE connections SET previous_secret_expires_at = now() WHERE id = $1", connection_id)
 
 
@@ -658,7 +658,7 @@ async def test_the_audit_trail_shows_no_secrets(http: httpx.AsyncClient, db: Db)
         assert security.digest(secret).hex() not in trail
 
 
-# At the same moment
+# Races
 
 
 async def test_a_simultaneous_refresh_and_update_are_both_kept_in_one_order(http: httpx.AsyncClient, db: Db) -> None:

@@ -1,6 +1,6 @@
-"""The server against its own description: schemathesis makes up requests, and all of its checks must be quiet.
+"""The server against its own description: schemathesis generates requests, and all of its checks must pass.
 
-It is run as anybody would run it against `mithril serve --demo`, in a process of its own.
+It runs in its own process, as a user would run it against `mithril serve --demo`.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ OWNER = [
     "API-key: uXhEczJ56adsfh3Ri9SUkc4en",
 ]
 UPDATE = ["--include-operation-id", "updateClientConnection"]
-STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would end the token, and all that follows would be 401
+STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would revoke the token, and every later request would be 401
 
 INTERNAL_KEY = "a-key-for-the-internal-listener"
 BEHIND_THE_KEY = ["-H", f"X-Mithril-Key: {INTERNAL_KEY}"]
-# What a caller sends may be as described and yet name what is not there, or break rules beyond the schema (422).
-# A body that is too long for a field may be too long at all (413). Below `/admin/tokens`, whatever is not described
-# of `verify` means the token of that identifier, which is no UUID (400).
+# A request may match the description and still name an unknown row, or violate rules beyond the schema (422). A body
+# with a too long field may be too long as a whole (413). Below `/admin/tokens` an undescribed method of `verify` names
+# the token with that id, which is not a UUID (400).
 INTERNAL_CHECKS = """
 [checks]
 positive_data_acceptance.enabled = false
@@ -55,7 +55,7 @@ checks.allow_header_conformance.enabled = false
 
 @pytest.fixture
 def demo(postgres: str) -> Iterator[Server]:
-    """A server as `mithril serve --demo` starts it: a fresh one for each test, since connections are deleted."""
+    """A new server as `mithril serve --demo` starts it, for each test, because connections are deleted."""
     with fresh_database(postgres) as url:
         asyncio.run(import_demo(url))
         with running_server(database_url=url, demo=True, internal_key=INTERNAL_KEY) as running:
@@ -70,12 +70,12 @@ async def import_demo(url: str) -> None:
 
 
 def answers(server: Server, folder: Path, *options: str) -> Answers:
-    """Runs schemathesis, which must find nothing; returns how often which operation was answered with which status."""
+    """Run schemathesis, which must find nothing, and return how often each operation gave each status."""
     return _answers(folder, f"{server.url}/openapi.json", *options)
 
 
 def internal_answers(server: Server, folder: Path, *options: str) -> Answers:
-    """The same over the internal listener."""
+    """Do the same on the internal listener."""
     (folder / "schemathesis.toml").write_text(INTERNAL_CHECKS)
     return _answers(folder, f"{server.internal_url}/openapi.json", *options)
 
@@ -136,7 +136,7 @@ def test_nothing_is_found_without_a_token(demo: Server, tmp_path: Path) -> None:
 def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
     demo: Server, tmp_path: Path, caller: list[str]
 ) -> None:
-    """What one answer names is put into the next request; each is sent again without, and with wrong, credentials."""
+    """Values of one answer go into the next request; each is sent again without, and with wrong, credentials."""
     checks = "ignored_auth,use_after_free,ensure_resource_availability,not_a_server_error,response_schema_conformance"
     options = ["--phases", "stateful", "--checks", checks, "--max-examples", "15"]
     seen = answers(demo, tmp_path, *caller, *STAYING_IN, *options)
@@ -148,7 +148,7 @@ def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
 def test_nothing_is_found_on_the_internal_listener_and_every_operation_was_called(demo: Server, tmp_path: Path) -> None:
     seen = internal_answers(demo, tmp_path, *BEHIND_THE_KEY, "--max-examples", "3")
     assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 415, 422} <= statuses(seen)
-    # Where it has the description from, schemathesis leaves out.
+    # schemathesis omits the operation from which it read the description.
     described = {(method, path) for method, path, _ in operations() if path != "/openapi.json"}
     assert described <= {operation for operation, _ in seen}
     reading = {(method, path) for method, path in described if method == "GET" and "{" not in path}

@@ -1,4 +1,4 @@
-"""The second factor: messages, one-time passwords, and the sessions that they open; each refusal in its order."""
+"""The second factor: messages, one-time passwords and session tokens; each refusal in its order."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ ATTEMPTS, ERRORS, SENDS = 3, 5, 3
 
 @dataclass
 class SmsService:
-    """A stand-in for the SMS service; `status` is what it answers, `is_slow` makes it answer too late."""
+    """A stand-in for the SMS service. `status`: of its answers; `is_slow`: it answers too late."""
 
     url: str = ""
     status: int = 200
@@ -57,7 +57,7 @@ class SmsService:
     ending: threading.Event = field(default_factory=threading.Event)
 
     def code_for(self, phone: str) -> str:
-        """The code in the last message to that phone."""
+        """Return the code in the last message to that phone."""
         text = [document["body"] for _, document in self.requests if document["phone_number"] == phone][-1]
         (code,) = re.findall(r"\d+", text)
         return str(code)
@@ -79,7 +79,7 @@ def sms_service() -> Iterator[SmsService]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Write no log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
         service.url = f"http://127.0.0.1:{listener.server_address[1]}"
@@ -99,7 +99,7 @@ def sms() -> Iterator[SmsService]:
 
 @pytest.fixture(scope="module")
 def server(postgres: str, sms: SmsService) -> Iterator[Server]:
-    """Five refused codes block a person, not three: else nobody would see that one code allows three tries."""
+    """Five wrong codes block a user here, not three, to show that one code allows three attempts."""
     with (
         fresh_database(postgres) as url,
         running_server(database_url=url, otp_endpoint=sms.url + "/", user_otp_error_max=ERRORS) as running,
@@ -115,7 +115,7 @@ def working_service(sms: SmsService) -> None:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a second factor, and the client through which they log in."""
+    """A user with a second factor, and the client through which they log in."""
 
     id: UUID
     email: str
@@ -151,7 +151,7 @@ async def log_in(
 
 
 async def started(http: httpx.AsyncClient, who: Person, **changes: str) -> str:
-    """The value of the two-factor token that a right password gives."""
+    """Return the two-factor token that a correct password gives."""
     response = await log_in(http, who, **changes)
     assert response.status_code == 201, response.text
     value: str = response.json()["data"]["value"]
@@ -206,7 +206,7 @@ async def everything(db: Db) -> dict[str, list[Any]]:
 
 @asynccontextmanager
 async def another_server(postgres: str, **settings: object) -> AsyncIterator[tuple[httpx.AsyncClient, Db]]:
-    """A server with other settings, on a database of its own."""
+    """Run a server with other settings on its own database."""
     database = fresh_database(postgres)
     url = await asyncio.to_thread(database.__enter__)
     running = running_server(database_url=url, **settings)
@@ -219,7 +219,7 @@ async def another_server(postgres: str, **settings: object) -> AsyncIterator[tup
     await asyncio.to_thread(database.__exit__, None, None, None)
 
 
-# What a right password gives
+# A correct password
 
 
 async def test_a_user_with_a_phone_gets_a_message_and_a_token_without_access(
@@ -269,7 +269,7 @@ async def test_the_code_and_the_token_are_stored_as_digests(http: httpx.AsyncCli
     row, code = await code_row(db, token), sms.code_for(who.phone)
     stored = row["code_digest"].decode()
     assert stored.startswith("$argon2id$")
-    assert not security.is_password(code, stored)  # the code alone, as one would try out of a dump, opens nothing
+    assert not security.is_password(code, stored)  # the code alone, tried against a dump, does not match
     assert security.is_password(f"{token}:{code}", stored)
     assert (row["status"], row["attempts_count"], row["active"]) == ("NEW", 0, True)
     assert row["key"] == f"{(await row_of(db, token))['id']}==={who.phone}"
@@ -748,7 +748,7 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
     assert refused(await approve(http, token, 1)) == (404, {"type": "not_found"})
 
 
-# Messages that do not go out
+# Failed messages
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What two parsers could read in two ways is read in none: one answer, then the connection ends."""
+"""A request that two parsers could read differently is refused with one answer, and the connection is closed."""
 
 import contextlib
 import socket
@@ -112,7 +112,7 @@ async def test_two_host_headers_are_refused_or_answered_once(server: Server) -> 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Injected: 1", "a%0d%0aX-Injected: 1", "a\u010a\u010dX-Injected: 1"])
 async def test_no_request_value_becomes_a_header_of_the_answer(server: Server, db: Db, value: str) -> None:
-    """Request ids, hosts, paths and queries come back; line breaks in them do not."""
+    """Request ids, hosts, paths and queries are repeated, but not line breaks in them."""
     owner = await factories.client(db)
     token = await factories.token(db, client=owner)
     raw = value.encode()

@@ -1,4 +1,4 @@
-"""What no HTTP library would send: half requests, endless ones, and things that are not HTTP at all."""
+"""Requests that no HTTP library would send: incomplete ones, endless ones, and input that is not HTTP."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The routes of every OAuth library, over real HTTP: what each answers, and each refusal with its RFC 6749 code."""
+"""The standard OAuth routes over real HTTP: the answers, and each refusal with its RFC 6749 code."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:
-    """Status and code of a refusal, whose shape is that of RFC 6749 section 5.2 and not the envelope."""
+    """Return status and code of a refusal in the format of RFC 6749 section 5.2, without the envelope."""
     body: dict[str, str] = response.json()
     assert set(body) == {"error", "error_description"}
     assert body["error_description"].isascii()
@@ -37,7 +37,7 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
 
 
 async def exchange(http: httpx.AsyncClient, party: Party, code: str, **changes: str | None) -> httpx.Response:
-    """The code for tokens, with the secret in the header; a change of None leaves the parameter out."""
+    """Exchange the code for tokens, with the secret in the header; a change of None omits the parameter."""
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **changes}
     return await http.post(TOKEN, data=_given(form), auth=party.basic)
 
@@ -65,7 +65,7 @@ async def refresh_publicly(http: httpx.AsyncClient, party: Party, token: str, **
 
 
 async def tokens(http: httpx.AsyncClient, server: Server, party: Party) -> dict[str, Any]:
-    """The tokens of a confidential client."""
+    """Return the tokens of a confidential client."""
     response = await exchange(http, party, await granting.code(server, party))
     assert response.status_code == 200, response.text
     return dict(response.json())
@@ -85,14 +85,14 @@ async def introspected(http: httpx.AsyncClient, party: Party, token: str) -> dic
 
 
 async def is_accepted(http: httpx.AsyncClient, party: Party, access_token: str) -> bool:
-    """Whether the API takes it."""
+    """Return whether the API accepts the token."""
     response = await http.get(f"/api/clients/{party.client_id}/connections", headers=bearer(access_token))
     assert response.status_code in (200, 401)
     return response.status_code == 200
 
 
 async def living(db: Db, party: Party) -> int:
-    """How many tokens of the client are good."""
+    """Return how many tokens of the client are active."""
     statement = "SELECT count(*) FROM tokens WHERE client_id = $1 AND expires_at > now() AND used_at IS NULL"
     return int(await db.fetchval(statement, party.client_id))
 
@@ -460,8 +460,8 @@ async def test_of_simultaneous_refreshes_of_a_public_client_one_succeeds_and_the
 async def test_revoking_a_family_revokes_every_token_of_it(
     http: httpx.AsyncClient, server: Server, spa: Party, db: Db
 ) -> None:
-    """Reuse of the old token and use of the new one meet: whatever the order, all is over afterwards."""
-    for _ in range(4):  # refused ones are failures, of which a caller has few
+    """Reuse of the old token meets use of the new one: in any order, no token is active afterwards."""
+    for _ in range(4):  # refusals count as failures, which are limited
         first = await public_tokens(http, server, spa)
         second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
         pair = [second["refresh_token"], first["refresh_token"]] * 3
@@ -520,7 +520,7 @@ async def test_a_refresh_token_of_another_client_is_refused_and_stays_active(
     assert (await refresh(http, app, issued["refresh_token"])).status_code == 200
 
 
-# Who is calling
+# Client authentication
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
@@ -978,7 +978,7 @@ def test_the_issuer_is_the_public_url_when_one_is_set(postgres: str) -> None:
     assert shown["token_endpoint"] == "https://id.example.com/oauth2/token"
 
 
-# Failures of ours
+# Failures of the server
 
 
 def test_a_failure_of_the_database_has_the_same_format(postgres: str) -> None:

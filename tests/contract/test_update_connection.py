@@ -43,13 +43,13 @@ async def audit_of(db: Db, connection_id: UUID) -> list[dict[str, Any]]:
 
 
 async def own(db: Db, **client: Any) -> tuple[factories.Connection, str]:
-    """A connection of a fresh client, and a token that may change it."""
+    """Add a connection of a new client, and return it with a token that may change it."""
     owner = await factories.client(db, **client)
     connection = await factories.connection(db, client_id=owner.id)
     return connection, await factories.token(db, client=owner)
 
 
-# What it does
+# Effects
 
 
 async def test_the_redirect_uri_is_replaced_and_the_connection_is_returned(http: httpx.AsyncClient, db: Db) -> None:
@@ -145,7 +145,7 @@ async def test_identifiers_compare_by_value_not_by_letter_case(http: httpx.Async
     assert response.status_code == 200
 
 
-# Row 1: who is calling
+# Rules ACC-1 to ACC-6: who is calling
 
 
 async def test_without_a_token_the_challenge_names_only_the_scheme(http: httpx.AsyncClient, db: Db) -> None:
@@ -241,7 +241,7 @@ async def test_a_client_without_an_access_type_is_refused(http: httpx.AsyncClien
     assert response.status_code == 401
 
 
-# Row 1: the broker
+# Rules ACC-7 to ACC-9: the broker
 
 
 class Brokered:
@@ -335,7 +335,7 @@ async def test_the_previous_secret_is_an_api_key_until_it_expires(http: httpx.As
     assert [living.status_code, expired.status_code] == [200, 401]
 
 
-# Row 2: scope
+# Rule ACC-10: scope
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ async def test_the_broker_must_have_the_scope_too(http: httpx.AsyncClient, db: D
     assert 'scope="connection:write"' in response.headers["www-authenticate"]
 
 
-# Row 3: whose client
+# Rule ACC-11: whose client
 
 
 @pytest.mark.parametrize("client_type", TYPES_PINNED_TO_THEMSELVES)
@@ -395,7 +395,7 @@ async def test_a_malformed_client_id_is_forbidden_or_not_found(http: httpx.Async
     assert (await http.patch(path, json=NEW, headers=bearer(admin_token))).status_code == 404
 
 
-# Row 6: which connection
+# Rule CON-6: which connection
 
 
 async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: Db) -> None:
@@ -416,7 +416,7 @@ async def test_an_administrator_must_name_the_connections_own_client(http: httpx
     assert (await row_of(db, foreign.id))["version"] == 1
 
 
-# Row 7: which version
+# Rule CNV-38: which version
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ async def test_issued_tokens_stay_active(http: httpx.AsyncClient, db: Db) -> Non
     assert (await http.patch(connection.path, json=again, headers=bearer(token))).status_code == 200
 
 
-# The order of checks: a request that is wrong in several ways gets the first answer of the table
+# The order of checks: a request with several errors gets the answer to the first
 
 
 async def test_checks_come_in_the_order_of_the_contract(http: httpx.AsyncClient, db: Db) -> None:

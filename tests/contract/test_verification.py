@@ -1,4 +1,4 @@
-"""What gateways ask: token verify in its two forms, the person behind a token, API-keys, forward-auth."""
+"""The methods for gateways: token verify in two forms, the user of a token, API-keys, forward-auth."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ SCOPE = "connection:read connection:write"
 
 
 class Parties:
-    """A clinic that works through a MIS, a tool that does not, and the key of the MIS."""
+    """A clinic that works through a MIS, a tool that does not, and the API-key of the MIS."""
 
     def __init__(self, clinic: factories.Client, tool: factories.Client, mis: factories.Client, key: str) -> None:
         self.clinic, self.tool, self.mis, self.key = clinic, tool, mis, key
@@ -33,13 +33,13 @@ class Parties:
 async def parties(db: Db) -> Parties:
     mis = await factories.client(db, client_type="MIS", broker_scope="connection:read connection:write")
     own = await factories.connection(db, client_id=mis.id)
-    await factories.connection(db, client_id=(await factories.client(db)).id)  # nobody's business
+    await factories.connection(db, client_id=(await factories.client(db)).id)  # must not be shown
     clinic, tool = await factories.client(db, access_type="BROKER"), await factories.client(db)
     return Parties(clinic, tool, mis, own.secret)
 
 
 async def verify(internal: httpx.AsyncClient, token: str, api_key: str | None = None) -> httpx.Response:
-    """Asks in both ways, which must agree in all but the URL; returns the first answer."""
+    """Verify in both ways, which must agree in all but the URL, and return the first answer."""
     headers = {} if api_key is None else {"api-key": api_key}
     body = {"token": token} | ({} if api_key is None else {"api_key": api_key})
     asked = await internal.get(f"/admin/tokens/{token}/verify", headers=headers)
@@ -104,9 +104,9 @@ UNKNOWN = (404, "not_found", None)
 
 
 async def test_refusals_come_in_their_order(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
-    """Everything is wrong at first; each step mends what was named."""
+    """At first everything is wrong; each step corrects what the answer named."""
     clinic, mis = parties.clinic, parties.mis
-    foreign = await factories.connection(db, client_id=parties.tool.id)  # the key of somebody without broker scope
+    foreign = await factories.connection(db, client_id=parties.tool.id)  # the API-key of a client without broker scope
     issued = await factories.connection(db, client_id=clinic.id, consumer_id=mis.id)
     value = await factories.token(db, client=clinic, expires_in=-1, name="refresh_token", connection_id=issued.id)
     other = await factories.client(db, client_type="MIS", broker_scope="connection:read", is_blocked=True)
@@ -239,7 +239,7 @@ async def test_an_api_key_is_verified(internal: httpx.AsyncClient, db: Db, parti
 async def test_forward_auth_names_the_caller_in_headers(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     value = await factories.token(db, client=parties.clinic, scope=SCOPE)
     headers = bearer(value, api_key=parties.key) | {"x-request-id": "a-request-of-some-length"}
-    # The proxy's own scope comes before whatever the caller had in its query.
+    # The scope of the proxy comes before the query of its caller.
     proxied = "/api/clients/1?scope=connection:write&scope=x"
     for method, path in (("GET", ""), ("POST", proxied), ("DELETE", "/"), ("OPTIONS", "/%2F?a=b")):
         response = await internal.request(method, f"/admin/forward-auth{path}", headers=headers)
@@ -299,7 +299,7 @@ async def test_the_key_of_the_internal_listener_is_required(server: Server, db: 
 async def test_a_blocked_or_revoked_token_is_refused_at_once(
     server: Server, internal: httpx.AsyncClient, db: Db, parties: Parties
 ) -> None:
-    """Another process changes, this one is asked: there is no cache in between."""
+    """The change is made by another process, so this one cannot have cached anything."""
     value = await factories.token(db, client=parties.tool)
     assert (await verify(internal, value)).status_code == 200
     other = await asyncpg.connect(server.database_url)
@@ -309,7 +309,7 @@ async def test_a_blocked_or_revoked_token_is_refused_at_once(
 
 
 async def test_simultaneous_verifications_get_their_own_answers(internal: httpx.AsyncClient, db: Db) -> None:
-    """Good tokens and bad ones of many clients, each asked about twice."""
+    """Valid and invalid tokens of many clients, each verified twice."""
     owners = [await factories.client(db, is_blocked=number % 3 == 0) for number in range(30)]
     values = [await factories.token(db, client=owner) for owner in owners]
     asking = [verify(internal, value) for value in [*values, "unknown", *reversed(values)]]
@@ -325,7 +325,7 @@ async def test_simultaneous_verifications_get_their_own_answers(internal: httpx.
 
 
 async def test_verification_is_one_statement(server: Server, monkeypatch: pytest.MonkeyPatch, db: Db) -> None:
-    """The statement knows everything: nothing else is asked of the database."""
+    """The one statement reads everything that verify needs."""
     asked: list[str] = []
     fetchrow = Database.fetchrow
 
