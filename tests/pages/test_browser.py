@@ -1,6 +1,6 @@
-"""The pages in a real browser: the whole way by keyboard, on a telephone and on a desk, and what the policy allows.
+"""The pages in a real browser: by keyboard, on a phone and a desktop, and under the content security policy.
 
-Skipped, with a word, where the machine has no Chromium.
+Skipped with a reason when the machine has no Chromium.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ PATIENCE = 100_000  # milliseconds
 
 @dataclass
 class Callback:
-    """The client's own server: where the browser must end, and what it came with."""
+    """The client's own server, to which the browser must return."""
 
     origin: str
     moved_to: str = ""
@@ -48,7 +48,7 @@ class Callback:
         return f"{self.origin}/callback"
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A browser may also open a connection in advance and never use it."""
+        """Answer a connection of the browser; it may also open one in advance and never use it."""
         with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.seen.append(head.split(" ")[1])
@@ -60,19 +60,19 @@ class Callback:
 
     @property
     def answers(self) -> list[dict[str, list[str]]]:
-        """The queries with which the browser came."""
+        """The queries with which the browser returned."""
         return [parse_qs(urlsplit(target).query) for target in self.seen if target.startswith("/callback")]
 
 
 @asynccontextmanager
 async def listening(callback: Callback) -> AsyncIterator[str]:
-    """The origin at which it answers."""
+    """Listen, and yield the origin."""
     listener = await asyncio.start_server(callback.answer, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
-        # Until Python 3.12 a connection is lost, and said to be, that was taken in just before the end: so take in no
-        # more, and let those that were become what they are to be.
+        # Until Python 3.12 a connection that is accepted just before the end is lost with a warning: so accept no
+        # more, and let the accepted ones be handled.
         for taking_in in listener.sockets:
             asyncio.get_running_loop().remove_reader(taking_in.fileno())
         await asyncio.sleep(0)
@@ -97,7 +97,7 @@ async def add_demo(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """For the whole file, so that its tests share one browser."""
+    """The backend of the whole file, so that its tests share one browser."""
     return "asyncio"
 
 
@@ -122,7 +122,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def callback(server: Server) -> AsyncIterator[Callback]:
-    """A server at the clinic's registered address, and the clinic's approval as the demo data has it."""
+    """A server at the registered redirect URI of the clinic, and the clinic's approval as in the demo data."""
     made = Callback("")
     connection = await asyncpg.connect(server.database_url)
     await connection.execute("UPDATE apps SET scope = 'legal_entity:read client:read' WHERE client_id = $1", CLINIC)
@@ -134,7 +134,7 @@ async def callback(server: Server) -> AsyncIterator[Callback]:
 
 @pytest.fixture
 async def page(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterator[Page]:
-    """A page, 360 pixels wide unless the test says otherwise; what the browser complains about fails the test."""
+    """A page, 360 pixels wide unless the test sets another width. An error in the browser's console fails the test."""
     width = getattr(request, "param", WIDTHS[0])
     opened = await browser.new_page(viewport={"width": width, "height": 740}, locale="uk-UA")
     opened.set_default_timeout(PATIENCE)
@@ -158,7 +158,7 @@ def address(server: Server, callback: Callback, entrance: str, **changes: str) -
 
 
 async def look(page: Page, folder: Path, name: str) -> None:
-    """Keeps a screenshot, and holds the page to its width and the buttons to their words."""
+    """Keep a screenshot, and check the width of the page and the words on the buttons."""
     await page.screenshot(path=folder / f"{name}.png", full_page=True)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
     one_line = "[...document.querySelectorAll('button')].every(b => b.offsetHeight < 60)"
@@ -166,7 +166,7 @@ async def look(page: Page, folder: Path, name: str) -> None:
 
 
 async def send(page: Page) -> None:
-    """Sends the form by the Enter key, and waits until the page that this leads to has been loaded whole."""
+    """Send the form with the Enter key, and wait until the next page has been loaded completely."""
     async with page.expect_navigation():
         await page.keyboard.press("Enter")
 
@@ -251,7 +251,7 @@ async def test_without_new_scopes_the_browser_returns_at_once(page: Page, server
 
 
 async def test_a_callback_may_redirect_to_another_host(page: Page, server: Server, callback: Callback) -> None:
-    """Chromium holds the whole chain after a form against `form-action`."""
+    """Chromium applies `form-action` to all redirects after a form."""
     home = Callback("")
     async with listening(home) as home.origin:
         callback.moved_to = f"{home.origin}/home"

@@ -1,4 +1,4 @@
-"""What the pages are up against: forged forms, hostile texts, curious neighbours."""
+"""The pages against forged forms, hostile texts and other origins."""
 
 import html
 import re
@@ -22,7 +22,7 @@ from support.servers import Server, running_server
 pytestmark = pytest.mark.anyio
 
 
-# Forged, doubled, oversized forms
+# Forged, repeated, oversized forms
 
 
 @pytest.mark.parametrize("token", ["", "x" * 32, None])
@@ -103,7 +103,7 @@ async def test_nothing_of_the_query_reaches_the_page_unescaped(
     response = await http.get(f"{entrance}?{case.changed(**{name: HOSTILE})}")
     assert "<script" not in response.text
     assert ">49<" not in response.text
-    # As raw as a browser may send it.
+    # Unescaped, as a browser may send it.
     raw = f"{entrance}?{case.changed()}&x=\"><script>'".encode()
     response = await http.get(httpx.URL(str(http.base_url)).copy_with(raw_path=raw))
     assert "<script" not in response.text

@@ -1,4 +1,4 @@
-"""The two entrances through plain HTTP: the way to a code, and what is refused where."""
+"""The two authorization endpoints over plain HTTP: the way to a code, and each refusal."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from support.servers import Server
 pytestmark = pytest.mark.anyio
 
 
-# The way through
+# Sign-in and approval
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
@@ -213,7 +213,7 @@ async def test_the_cookie_of_a_login_session_is_not_an_access_token(http: httpx.
     assert response.status_code == 401
 
 
-# Client and address: never redirected to
+# Client and redirect URI: errors that never redirect
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
@@ -295,7 +295,7 @@ async def test_the_page_without_a_request_explains_how_to_open_it(http: httpx.As
     assert "opened by an information system" in response.text
 
 
-# Later errors go back to the client
+# Later errors are returned to the client
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who gets past the sign-in form: passwords, and the second factor."""
+"""The sign-in form: passwords, and the second factor."""
 
 import asyncio
 import re
@@ -87,7 +87,7 @@ async def test_the_email_of_the_query_is_filled_in(http: httpx.AsyncClient, case
 
 @pytest.fixture
 async def phone(db: Db, case: Case) -> AsyncIterator[list[str]]:
-    """The texts that reach the phone of the person, who now has an active factor."""
+    """The messages to the phone of the user, who now has an active factor."""
     received: list[str] = []
 
     async def send(_: messenger.ConsoleMessenger, phone: str, text: str) -> None:
@@ -107,7 +107,7 @@ async def factor(db: Db, case: Case, phone: str | None) -> None:
 
 @pytest.fixture
 async def demo(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """The same database behind a server with --demo, whose messages go to the console."""
+    """A server with --demo on the same database, which prints its messages to the console."""
     with running_server(database_url=server.database_url, demo=True) as running:
         async with httpx.AsyncClient(base_url=running.url) as client:
             yield client
