@@ -1,7 +1,7 @@
-"""The clock set back and forth by an hour, under both the service and PostgreSQL, while writes go on.
+"""The clock of service and PostgreSQL is set back and forward by an hour during writes.
 
-A small library that is loaded before all others shifts the wall clock of the processes that load it. It leaves the
-monotonic clock alone, as setting a real clock does.
+A small preloaded library shifts the wall clock of a process. It does not change the monotonic clock, and neither does
+setting a real clock.
 """
 
 import shutil
@@ -67,7 +67,7 @@ time_t time(time_t *moment) {
 
 
 class Clock:
-    """The wall clock of whoever has `environment`."""
+    """The wall clock of the processes that run with `environment`."""
 
     def __init__(self, folder: Path) -> None:
         self.offset = folder / "offset"
@@ -83,7 +83,7 @@ class Clock:
         self.environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(self.offset)}
 
     def set(self, seconds: int) -> None:
-        """How far from the true time it is."""
+        """Set the difference from the true time."""
         with self.offset.open("r+b" if self.offset.exists() else "w+b", buffering=0) as file:
             file.write(struct.pack("=q", seconds))
 

@@ -1,4 +1,4 @@
-"""What breaks while writes go on: afterwards every acknowledged one is there, once, with its audit row.
+"""Faults during writes: afterwards every acknowledged write is stored once, with its audit row.
 
 Each test prints what it measured; `docs/reliability.md` has the figures of one run.
 """
@@ -33,7 +33,7 @@ def migrate(url: str) -> None:
 
 
 async def in_thread(work: Callable[[], object]) -> None:
-    """So that the stream goes on meanwhile."""
+    """Run in a thread, so that the stream continues."""
     await asyncio.to_thread(work)
 
 
@@ -67,7 +67,7 @@ async def test_the_whole_server_is_killed(cluster: Cluster) -> None:
 
 
 async def test_the_server_stops_on_sigterm_under_load(cluster: Cluster) -> None:
-    """What was accepted is answered; what was not answered was not done either."""
+    """Every accepted request is answered, and an unanswered one changed nothing."""
     with serving(*WORKERS, "--database-url", cluster.url) as process:
         async with writing(process.public, cluster.url) as stream:
             await stream.more(200)
@@ -88,7 +88,7 @@ async def test_the_server_stops_on_sigterm_under_load(cluster: Cluster) -> None:
 
 
 async def test_on_sigterm_every_accepted_request_is_answered(cluster: Cluster) -> None:
-    """Callers that keep their connections get answers until one says `Connection: close`."""
+    """Callers with persistent connections get answers until one says `Connection: close`."""
 
     async def ask_until_the_last(http: httpx.AsyncClient) -> int:
         async with http:
@@ -145,7 +145,7 @@ async def test_postgresql_is_restarted(cluster: Cluster) -> None:
 
 
 async def test_a_process_of_the_embedded_postgresql_is_killed() -> None:
-    """Then PostgreSQL ends all of its own processes and recovers by itself."""
+    """PostgreSQL then stops all its processes and recovers by itself."""
     with folders() as folder, serving(*WORKERS, "--home", str(folder)) as process:
         url = f"postgresql://postgres@/mithril?port=5432&host={folder / 'postgres'}"
         async with writing(process.public, url) as stream:
@@ -161,7 +161,7 @@ async def test_a_process_of_the_embedded_postgresql_is_killed() -> None:
 
 
 async def test_the_embedded_postgresql_is_killed() -> None:
-    """It is started again together with the server."""
+    """It starts again together with the server."""
     with folders() as folder:
         url = f"postgresql://postgres@/mithril?port=5432&host={folder / 'postgres'}"
         with serving(*WORKERS, "--home", str(folder)) as process:
@@ -211,7 +211,7 @@ async def test_postgresql_is_out_of_connections(cluster: Cluster) -> None:
 
 
 async def _take_all_connections(cluster: Cluster) -> list[Connection]:
-    """Ends those of the service, and holds every place that there is."""
+    """Close the connections of the service, and open all that PostgreSQL allows."""
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mithril'"
     hog = [await asyncpg.connect(cluster.url)]
     while True:
@@ -251,7 +251,7 @@ async def test_the_disk_of_postgresql_is_full() -> None:
             migrate(cluster.url)
             with served(cluster) as process:
                 async with writing(process.public, cluster.url) as stream:
-                    while stream.failures < 20:  # what a crash gives back is filled again
+                    while stream.failures < 20:  # fill the space that a crash freed
                         _fill(disk)
                         await asyncio.sleep(0.05)
                     (disk / "filling").unlink()
@@ -286,7 +286,7 @@ def _fill(disk: Path) -> None:
 
 
 async def test_a_standby_is_promoted() -> None:
-    """The primary is lost for good. It answered nothing that its standby had not: synchronous replication."""
+    """The primary is lost. With synchronous replication it acknowledged only what the standby has."""
     with folders() as folder:
         primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
         primary.initialise()

@@ -1,4 +1,4 @@
-"""A thousand callers at once, most of them slow on purpose: the others are served, memory is bounded, and it passes."""
+"""A thousand callers at once, most of them slow: others are served, memory is bounded, and the server recovers."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ MEASURED_SECONDS = 4
 
 
 def megabytes(process: Process) -> float:
-    """The memory of the largest worker."""
+    """Return the memory of the largest worker."""
     sizes = []
     for pid in workers_of(process):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -34,7 +34,7 @@ def megabytes(process: Process) -> float:
 
 
 async def slow_caller(url: str, number: int, statuses: Counter[str]) -> None:
-    """One of: a head, or a body, a byte at a time; a connection kept open; a pipeline whose answers nobody reads."""
+    """Send a head or a body a byte at a time, keep a connection open, or pipeline without reading the answers."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     kind = ("head", "body", "idle", "pipeline")[number % 4]

@@ -1,4 +1,4 @@
-"""A migration that fails or is killed half-way leaves the schema as it was, and the next one succeeds."""
+"""A migration that fails or is killed leaves the schema as it was, and the next one succeeds."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ def migrations(folder: Path, last: str) -> Iterator[str]:
 
 
 def schema(cluster: Cluster) -> str:
-    """All of it, as pg_dump writes it down."""
+    """Return the schema as pg_dump prints it."""
     dumped = cluster.run("pg_dump", "--schema-only", "-h", str(cluster.folder), "-U", "postgres", "mithril")
     return "\n".join(line for line in dumped.splitlines() if not line.startswith(("--", "\\restrict", "\\unrestrict")))
 
@@ -74,7 +74,7 @@ async def test_a_migration_that_is_killed_changes_nothing(cluster: Cluster, tmp_
             assert running.poll() is None
         os.kill(running.pid, signal.SIGKILL)
         running.wait()
-    while await db.fetchval(asleep):  # the statement does not notice that nobody waits for it
+    while await db.fetchval(asleep):  # the statement runs on after its client is killed
         pass
     await db.close()
     assert run("migrate", "--database-url", cluster.url).returncode == 0

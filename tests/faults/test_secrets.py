@@ -1,8 +1,8 @@
-"""One long day of a real server, at its most talkative: afterwards no secret is anywhere but where it was asked for.
+"""A long run of a real server with the most detailed log: no secret appears outside the answers that issue it.
 
-Everything that is secret on the way is collected: passwords, tokens, codes, one-time passwords, client secrets,
-API-keys, the server's own. Then all that others may read is searched: the log, the audit trail and every other table,
-PostgreSQL's log, the bodies of all refusals, and the lists.
+The test collects every secret that it uses: passwords, tokens, codes, one-time passwords, client secrets, API-keys,
+the keys of the server. Then it searches the log, the audit trail and every other table, the log of PostgreSQL, the
+bodies of all refusals, and the lists.
 """
 
 import base64
@@ -40,7 +40,7 @@ INTERNAL_KEY = "a-secret-key-of-the-internal-listener"
 
 @contextmanager
 def sms_service(messages: list[str]) -> Iterator[str]:
-    """Where one-time passwords are sent; `messages` gets the bodies."""
+    """Run a stand-in for the SMS service; `messages` gets the bodies."""
 
     class Service(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -59,7 +59,7 @@ def sms_service(messages: list[str]) -> Iterator[str]:
 
 
 class Day:
-    """What happens, and what is secret about it."""
+    """The requests of the run, and the secrets in them."""
 
     def __init__(self, http: httpx.AsyncClient, db: Db, messages: list[str]) -> None:
         self.http, self.db, self.messages = http, db, messages
@@ -77,7 +77,7 @@ class Day:
         await self.break_things(world)
 
     def keep(self, response: httpx.Response) -> Any:
-        """The body; what it refuses is searched later, what it issues is secret from now on."""
+        """Return the body. A refusal is searched later; a value that an answer issues is a secret from then on."""
         if response.status_code >= 400:
             self.refusals.append(response.text + str(response.headers))
         return response.json() if response.content else None
@@ -147,7 +147,7 @@ class Day:
     def _code(self) -> str:
         found = re.search(r"(?<!\d)\d{6}(?!\d)", self.messages[-1])
         assert found, self.messages
-        self.secrets.add(f" {found[0]}")  # six digits alone are part of many a number
+        self.secrets.add(f" {found[0]}")  # six digits alone are part of many numbers
         self.secrets.add(f'"{found[0]}"')
         return found[0]
 
@@ -179,7 +179,7 @@ class Day:
         assert (await self.http.delete(world.link.path, headers=headers)).status_code == 200
 
     async def break_things(self, world: World) -> None:
-        """Failures of the database, whose messages may repeat what was sent."""
+        """Cause failures of the database, whose messages may repeat what was sent."""
         await self.db.execute("ALTER TABLE tokens RENAME TO tokens_away")
         self.keep(await oauth_world.login(self.http, world, password=NEW_PASSWORD))
         headers = bearer(WRONG["token"], api_key=WRONG["secret"])
@@ -226,7 +226,7 @@ async def test_no_secret_is_in_logs_tables_metrics_or_refusals() -> None:
     assert len(secrets) > 20
     assert log.count("request_id") > 30
     found = {place: sorted(s for s in secrets if _is_in(s, text)) for place, text in places.items()}
-    # Somebody who types a password in place of an e-mail has it counted as one.
+    # A password that a user types into the e-mail field is counted as an e-mail.
     found["a table"] = [s for s in found["a table"] if s != WRONG["password"]]
     assert not any(found.values()), found
     size = sum(len(text) for text in places.values())
