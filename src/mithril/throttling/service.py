@@ -66,7 +66,7 @@ async def limited(
 
 
 def subscriber_of(network_address: str | None) -> str:
-    """Return the IPv4 address, or the IPv6 network of one subscriber."""
+    """Return the IP address, or for IPv6 the network of one subscriber."""
     try:
         address = ipaddress.ip_address(network_address or "")
     except ValueError:

@@ -1,0 +1,91 @@
+"""The prose of docstrings, comments and documents uses plain words, and one term for each thing."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import repository
+
+# Folders and files whose prose is held to these rules.
+CLEAN = [
+    "src/mithril/access.py",
+    "src/mithril/app.py",
+    "src/mithril/audit",
+    "src/mithril/cleanup",
+    "src/mithril/database",
+    "src/mithril/gateway",
+    "src/mithril/health",
+    "src/mithril/identifiers.py",
+    "src/mithril/logs.py",
+    "src/mithril/metrics.py",
+    "src/mithril/security.py",
+    "src/mithril/server",
+    "src/mithril/sms",
+    "src/mithril/throttling",
+    "src/mithril/web",
+    "benchmarks",
+    "tests",
+    "docs/decisions",
+    "docs/gateways.md",
+    "docs/operations.md",
+    "docs/redirect-uris.md",
+    "docs/reliability.md",
+    "README.md",
+    "SECURITY.md",
+]
+# Each pattern with the words to use instead.
+AVOIDED = {
+    r"as good as": "counts as, like",
+    r"anew": "again",
+    r"who(so)?ever": "any caller, the user",
+    r"(some|no)body('?s)?": "a caller, no user",
+    r"for who is|what is over": "a noun",
+    r"(?<!IP[ \n])(?<!e-mail[ \n])address(es)?": "redirect URI, IP address, e-mail address, URL",
+    r"sweep(s|ing)?|housekeeping": "cleanup, clean up",
+    r"living|lives on|(dead|revive) (token|code|secret|session)s?": "active, expired, revoked",
+    r"visit(s|ed|or)?": "login session",
+    r"persons?|people": "user",
+    r"you(rs?|rself)?": "the operator, the caller",
+    r"dearer|lest|whence": "a plain word",
+}
+# A quoted message of the API, a setting, a path or a piece of code keeps its own words.
+QUOTED = re.compile(r"```.*?```|`[^`\n]*`|\]\([^)]*\)|^\| `[a-z0-9_]+` \| [^\n]*$", re.DOTALL | re.MULTILINE)
+NOT_PROSE = re.compile(r"# (?:noqa|type:|fmt:).*")
+
+
+def files() -> Iterator[Path]:
+    for name in CLEAN:
+        path = repository() / name
+        found = [path] if path.is_file() else (p for p in path.rglob("*") if p.suffix in {".py", ".md", ".mako"})
+        yield from sorted(p for p in found if not {".venv", "node_modules"} & set(p.parts) and p != Path(__file__))
+
+
+def prose_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Docstrings and comments with their line numbers; a document is prose from its first line on."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        yield 1, text
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], NOT_PROSE.sub("", token.string)
+
+
+@pytest.mark.parametrize("path", list(files()), ids=lambda path: str(path.relative_to(repository())))
+def test_prose_uses_plain_words_and_the_projects_terms(path: Path) -> None:
+    found = []
+    for first, text in prose_of(path):
+        plain = QUOTED.sub(lambda quoted: "\n" * quoted[0].count("\n"), text)
+        for avoided, instead in AVOIDED.items():
+            for match in re.finditer(rf"\b(?:{avoided})\b", plain, re.IGNORECASE):
+                line = first + plain.count("\n", 0, match.start())
+                found.append(f"line {line}: {match[0]!r}; instead: {instead}")
+    assert not found, "\n".join(found)
