@@ -73,7 +73,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of the embedded PostgreSQL; `mithril_template` in it has the schema and no rows."""
+    """The URL of the embedded PostgreSQL. Its database `mithril_template` has the schema and no rows."""
     with tempfile.TemporaryDirectory(prefix="mithril-tests-") as home, embedded.running(Path(home)) as url:
         # This PostgreSQL is temporary, and no test is about a power failure.
         asyncio.run(execute(url, "ALTER SYSTEM SET fsync = off"))

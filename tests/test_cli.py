@@ -125,7 +125,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert printed == {f"{mithril.__version__}\n"} == {f"{importlib.metadata.version('mithril')}\n"}
 
 
-def test_a_mistake_in_the_environment_is_named() -> None:
+def test_an_invalid_environment_variable_is_named() -> None:
     refused = run("migrate", MITHRIL_WORKERS="many")
     assert refused.returncode == 1
     assert "MITHRIL_WORKERS" in refused.stderr

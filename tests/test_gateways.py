@@ -49,7 +49,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def gateway(server: Server, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """nginx before the echo, and a client of it."""
+    """nginx in front of the echo service, and a client of it."""
     if NGINX is None:
         pytest.skip("no nginx on this machine: apt-get install nginx")
     listener = await asyncio.start_server(echo, "127.0.0.1", 0)

@@ -92,7 +92,7 @@ async def test_a_caller_that_does_not_read_the_answers_is_cut_off(impatient: Ser
                 await asyncio.sleep(0.01)
 
 
-async def test_idle_connections_make_room_and_silent_ones_do_not(small: Server) -> None:
+async def test_at_the_limit_idle_connections_are_closed_and_silent_ones_are_not(small: Server) -> None:
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(small)) for _ in range(20)]
         for connection in idle:

@@ -104,7 +104,7 @@ async def test_an_exchange_takes_eleven_statements(
 
 
 class Calls:
-    """How many Python functions were called, in our files and in those of the edge.
+    """How often Python functions were called, or resumed, in the files of the service and of the HTTP edge.
 
     A function that waits and goes on counts once, however often it waits. The files are those of the packages
     themselves, not those whose path has such a name in it: the folder of a clone may be called mithril too.
@@ -169,7 +169,7 @@ async def calls_of_request(
 
 
 async def test_an_update_takes_few_calls(db: Db, server: Server) -> None:
-    """At most a quarter above what it is (148, and 66 below); at least so many that something was counted."""
+    """At most a quarter above the first measurement (199, and 87 below); at least enough to show that it counts."""
     connection, token, key = await brokered(db)
     headers = bearer(token, api_key=key, content_type="application/json")
     body = json.dumps({"redirect_uri": "https://new.example.com/callback"}).encode()
@@ -178,7 +178,7 @@ async def test_an_update_takes_few_calls(db: Db, server: Server) -> None:
 
 
 async def test_verifying_takes_few_calls(db: Db, server: Server) -> None:
-    """The bounds follow the same rule."""
+    """The limits are set as for an update."""
     _connection, token, key = await brokered(db)
     path, headers = f"/admin/tokens/{token}/verify", {"api-key": key}
     calls = await calls_of_request(server, "GET", path, headers, port=server.settings.internal_port)

@@ -36,7 +36,7 @@ def operations() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("payload", SQL)
 async def test_sql_in_any_parameter_is_only_text(http: httpx.AsyncClient, db: Db, payload: str) -> None:
-    """In the path, the query, the body and the headers of every method: no 5xx, nothing changes.
+    """In the path, query, body and headers of every method: no 5xx, no change, no delay.
 
     A server that did what the text says would sleep for longer than it gives a statement, and answer 503.
     """

@@ -50,7 +50,7 @@ async def fail(http: httpx.AsyncClient, world: World, times: int) -> None:
 # A correct password
 
 
-async def test_a_right_password_gives_a_session(http: httpx.AsyncClient, world: World) -> None:
+async def test_a_correct_password_issues_a_session_token(http: httpx.AsyncClient, world: World) -> None:
     began = int(time.time())
     response = await login(http, world, unknown="ignored")
     body = response.json()

@@ -310,7 +310,9 @@ async def test_the_public_listener_ignores_the_user_header(http: httpx.AsyncClie
 # POST /oauth/tokens, authorization_code
 
 
-async def test_a_code_gives_an_access_and_a_refresh_token(http: httpx.AsyncClient, db: Db, world: World) -> None:
+async def test_a_code_is_exchanged_for_an_access_and_a_refresh_token(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
     began = int(time.time())
     response = await exchange(http, world, await oauth_world.code_of(http, db, world), scope="ignored", unknown=1)
     data = response.json()["data"]

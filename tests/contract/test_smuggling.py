@@ -19,7 +19,7 @@ CHUNKED_HIDDEN = b"0\r\n\r\n" + HIDDEN
 
 
 def speak(server: Server, sent: bytes, *, least: int = 1) -> list[int]:
-    """The statuses of all answers until the server has had enough or falls silent; not before there are `least`."""
+    """Return the statuses of all answers until the server closes or falls silent."""
     parts = urlsplit(server.url)
     received = b""
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE_SECONDS) as connection:
@@ -101,7 +101,7 @@ async def test_an_ambiguous_request_hides_no_second_one(server: Server, sent: by
         ),
     ],
 )
-async def test_a_clear_request_gets_its_answer(server: Server, sent: bytes, statuses: list[int]) -> None:
+async def test_an_unambiguous_request_gets_its_answer(server: Server, sent: bytes, statuses: list[int]) -> None:
     assert speak(server, sent, least=len(statuses)) == statuses
 
 

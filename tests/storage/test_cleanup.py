@@ -258,7 +258,7 @@ async def test_every_batch_uses_an_index(db: Db) -> None:
 async def test_a_canceled_cleanup_stops_at_once(db: Db, database: Database) -> None:
     async with db.transaction():
         await db.execute("LOCK TABLE users")
-        sweeping = asyncio.create_task(service.keep_sweeping(database, Settings(sweep_interval=0.001)))
+        sweeping = asyncio.create_task(service.clean_up_regularly(database, Settings(sweep_interval=0.001)))
         while not await db.fetchval(WAITS):  # noqa: ASYNC110 -- a lock, no event
             await asyncio.sleep(0.02)
         sweeping.cancel()
@@ -292,7 +292,7 @@ async def until_swept(db: Db, *, left: int) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_the_server_sweeps_by_itself_and_again_after_a_failure(
+async def test_the_server_cleans_up_regularly_and_again_after_a_failure(
     sweeping_server: Server, swept: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = CapturingLogger()

@@ -76,7 +76,7 @@ async def test_connections_never_exceed_the_size_and_are_reused(database_url: st
     assert len(seen) <= 3
 
 
-async def test_waiting_ends_in_time_and_takes_no_place_along(database_url: str) -> None:
+async def test_a_wait_times_out_and_frees_its_place(database_url: str) -> None:
     async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
         pool._wait_seconds = 0.1  # not before there is a connection, which may take longer
@@ -148,7 +148,7 @@ async def test_a_connection_with_an_error_is_discarded_and_its_place_is_free(dat
         waiter = asyncio.create_task(pool.acquire())
         with pytest.raises(TimeoutError):
             await lease.connection.fetchval("SELECT pg_sleep(60)", timeout=0.1)
-        await pool.give_up(lease)
+        await pool.discard(lease)
         another = await waiter
         assert await another.connection.fetchval("SELECT 1") == 1
         pool.release(another)

@@ -83,7 +83,7 @@ def _password_hash() -> str:
 
 @asynccontextmanager
 async def database_of(server: Server) -> AsyncIterator[Database]:
-    """The service's own way to the server's database."""
+    """Open the service's own pool on the database of the server."""
     async with Database(server.database_url, size=2, wait_seconds=60, statement_seconds=60) as database:
         yield database
 

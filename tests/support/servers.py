@@ -40,7 +40,7 @@ def fresh_database(postgres: str, *, template: str = TEMPLATE) -> Iterator[str]:
 
 @contextmanager
 def running_server(**changes: object) -> Iterator[Server]:
-    """A server in a thread of this process, on free ports; `changes` are settings. Its time limits are long."""
+    """Run a server in a thread of this process, on free ports. `changes`: settings."""
     settings = msgspec.convert({"log_level": "error", "log_format": "json", **PATIENT, **changes}, Settings)
     sockets = [supervisor.bind("127.0.0.1", 0), supervisor.bind("127.0.0.1", 0)]
     public, internal = (listener.getsockname()[1] for listener in sockets)

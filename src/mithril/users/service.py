@@ -106,5 +106,5 @@ def check_password_age(user: User, settings: Settings) -> None:
 
 def _is_password(password: str, known_hash: str | None) -> bool:
     """Compare with some hash even for an unknown user, so that the time is that of a wrong password."""
-    is_right = security.is_password(password, known_hash or security.nobodys_hash())
+    is_right = security.is_password(password, known_hash or security.random_hash())
     return is_right and known_hash is not None
