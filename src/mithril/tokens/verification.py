@@ -107,14 +107,13 @@ async def find_key_client(database: Database, api_key: str) -> UUID | None:
 def details_of(found: Presented) -> dict[str, object]:
     """Return what a good token says about itself (rule VER-12), without the value of any other token."""
     noted = Details.decoded(found.details)
-    said = {
-        "grant_type": noted.grant_type,
-        "client_id": found.client_id,
-        "scope": found.scope or "",
-        "redirect_uri": noted.redirect_uri,
-        "broker_scope": found.broker_scope if found.access_type == "BROKER" else None,
-    }
-    return {name: value for name, value in said.items() if value is not None}
+    said: dict[str, object] = {} if noted.grant_type is None else {"grant_type": noted.grant_type}
+    said["client_id"], said["scope"] = found.client_id, found.scope or ""
+    if noted.redirect_uri is not None:
+        said["redirect_uri"] = noted.redirect_uri
+    if found.access_type == "BROKER" and found.broker_scope is not None:
+        said["broker_scope"] = found.broker_scope
+    return said
 
 
 def _fault_of_token(found: Presented) -> Fault | None:
