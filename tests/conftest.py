@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import functools
-import hashlib
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ from httpx._transports import default as httpx_transports
 
 from mithril import security
 from mithril.database import database, embedded
-from support import processes, repository
+from support import processes
 from support.servers import TEMPLATE, Server, execute, fresh_database, running_server, url_of
 
 # No test uses TLS, and a context for each client would take longer than most tests.
@@ -45,13 +44,6 @@ security._PASSWORDS = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallel
 MEMORY = "/dev/shm"
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
-
-# When pytest begins as root, it closes the folder below which all runs of that user have theirs, also to PostgreSQL's
-# user. So each checkout has a folder of its own: tests that run in another one do not break these.
-CHECKOUT = hashlib.sha256(str(repository()).encode()).hexdigest()[:8]
-ROOT = Path(tempfile.gettempdir()) / f"mithril-{CHECKOUT}"
-ROOT.mkdir(exist_ok=True)
-os.environ["PYTEST_DEBUG_TEMPROOT"] = str(ROOT)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -117,7 +117,7 @@ def server_pid(home: Path) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether a process has ended, also when nobody has read its exit status yet."""
+    """Return whether a process has ended, also before its exit status is read."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         ps = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
