@@ -3,15 +3,14 @@
 from typing import Annotated
 from uuid import UUID
 
-import msgspec
 import typer
 
 from mithril.cli import clients, output, session
-from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, Demo, PageNumber, PageSize, Yes, page
+from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, PageNumber, PageSize, Yes, page
 from mithril.connections import fields, service, view
 from mithril.connections.store import Connection
 from mithril.database.database import Database
-from mithril.settings import Settings
+from mithril.settings import Option, Settings
 
 app = typer.Typer(help="Connections: a client, its consumer, a redirect URI and a secret.", no_args_is_help=True)
 COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
@@ -50,7 +49,7 @@ async def show(
     output.print_one(view.detailed_view(await find(opened, client_id, connection_id)), as_json=as_json)
 
 
-@session.command(app, "create")
+@session.command(app, "create", Option.DEMO)
 async def create(
     opened: Database,
     chosen: Settings,
@@ -61,14 +60,13 @@ async def create(
         UUID | None,
         typer.Option(metavar="CLIENT", help="The consumer; by default the client itself."),
     ] = None,
-    demo: Demo = None,
     as_json: AsJson = False,
 ) -> None:
     """Connect a client and a consumer. The secret is printed now, and never again."""
     await clients.find(opened, client_id)
     connection, secret = await service.put_connection(
         opened,
-        _with_demo(chosen, demo=demo),
+        chosen,
         client_id,
         {"consumer_id": consumer or client_id, "redirect_uri": redirect_uri},
         expected_versions=None,
@@ -79,7 +77,7 @@ async def create(
     _print_with_secret(connection, secret, as_json=as_json)
 
 
-@session.command(app, "change")
+@session.command(app, "change", Option.DEMO)
 async def change(
     opened: Database,
     chosen: Settings,
@@ -87,12 +85,11 @@ async def change(
     connection_id: ConnectionId,
     *,
     redirect_uri: RedirectUri,
-    demo: Demo = None,
     as_json: AsJson = False,
 ) -> None:
     """Change the redirect URI. Codes issued for the old one end at once; tokens stay active."""
     await find(opened, client_id, connection_id)
-    fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, _with_demo(chosen, demo=demo))
+    fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, chosen)
     with output.named(NOUN, connection_id):
         connection = await service.change_redirect_uri(
             opened,
@@ -171,8 +168,3 @@ async def find(opened: Database, client_id: UUID, connection_id: UUID) -> Connec
 def _print_with_secret(connection: Connection, secret: str, *, as_json: bool) -> None:
     output.print_one(view.detailed_view(connection) | {"secret": secret}, as_json=as_json)
     output.note("Keep the secret: it is not shown again.")
-
-
-def _with_demo(chosen: Settings, *, demo: bool | None) -> Settings:
-    """Return the settings by which a redirect URI is checked."""
-    return chosen if demo is None else msgspec.structs.replace(chosen, demo=demo)

@@ -24,10 +24,6 @@ SECONDS_BY_UNIT = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST_AGE_DAYS = 36_500
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-Demo = Annotated[
-    bool | None,
-    typer.Option("--demo", envvar="MITHRIL_DEMO", help="Accept redirect URIs that a server with demo data accepts."),
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 PageNumber = Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")]
 PageSize = Annotated[int, typer.Option("--page-size", min=1, max=LARGEST_SIZE, help="Rows of a page.")]

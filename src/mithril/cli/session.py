@@ -22,11 +22,11 @@ Command = Callable[..., Awaitable[None]]
 STATEMENT_SECONDS = 600.0
 
 
-def command(group: typer.Typer, name: str, **details: Any) -> Callable[[Command], Command]:  # noqa: ANN401 -- Typer's
-    """Makes an asynchronous function a command of a group.
+def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Callable[[Command], Command]:  # noqa: ANN401 -- Typer's
+    """Make an asynchronous function a command of a group.
 
-    Its first two parameters are the database and the settings; the options that say which database follow the
-    function's own.
+    Its first two parameters are the database and the settings. After its own options follow those that say which
+    database it works on, and those of the settings marked with one of `more`.
     """
 
     def register(work: Command) -> Command:
@@ -34,7 +34,7 @@ def command(group: typer.Typer, name: str, **details: Any) -> Callable[[Command]
         def run(chosen: Settings, **given: Any) -> None:  # noqa: ANN401 -- its own
             with_database(chosen, lambda opened: work(opened, chosen, **given))
 
-        group.command(name, **details)(from_settings(Option.DATABASE)(run))
+        group.command(name, **details)(from_settings(*more, Option.DATABASE)(run))
         return work
 
     return register
