@@ -152,9 +152,9 @@ async def test_a_process_of_the_embedded_postgresql_is_killed() -> None:
             db = await asyncpg.connect(url)
             backend = await db.fetchval("SELECT pid FROM pg_stat_activity WHERE application_name = 'mithril' LIMIT 1")
             os.kill(backend, signal.SIGKILL)
-            await stream.refusals()
+            # Its other processes end too, this connection's among them. On a busy machine no write may fall into that.
+            await stream.until(db.is_closed)
             resumed = await stream.more(200)
-            db.terminate()
         await prove_nothing_is_lost(stream, url)
     assert resumed < 10
     report("a process of the embedded PostgreSQL killed", stream, resumed_after=resumed)
