@@ -11,10 +11,11 @@ from mithril.approvals import fields, store
 from mithril.approvals.store import Approval
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
+from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database, Listed, Page
 from mithril.oauth.store import APPROVAL_ROWS
 from mithril.tokens import store as token_store
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 
@@ -77,6 +78,6 @@ async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | Non
         await token_store.revoke_all(transaction, user_id, client_id=client_id)
 
 
-def _check_own(user_id: UUID, columns: Document) -> None:
+def _check_own(user_id: UUID, columns: Columns) -> None:
     if UUID(columns.get("user_id", str(user_id))) != user_id:
         raise errors.Forbidden(detail="an approval for another user than X-Consumer-Id names")

@@ -1,8 +1,8 @@
 """Changes of rows with their audit rows. The statement that makes a change also writes its audit row.
 
 `insert`, `update` and `delete` work for every audited table; a store whose changes need more has its own statements.
-The values of a row are passed as one JSON document, which PostgreSQL turns into a row (`jsonb_populate_record`). A
-column that the document omits keeps its value, or gets the default in a new row. In the statements `t` is the row
+The columns of a row are passed as one JSON object, which PostgreSQL turns into a row (`jsonb_populate_record`). A
+column that is not given keeps its value, or gets the default in a new row. In the statements `t` is the row
 before a change and `w` the row after it. A statement names `ACTOR_COLUMNS` and gets `Actor.arguments`.
 """
 
@@ -22,9 +22,9 @@ from mithril.database.database import (
     violations,
 )
 
-Document = dict[str, Any]
+Columns = dict[str, Any]
 Transaction: TypeAlias = "Connection | PooledConnection"
-UNSEEN = ("id", "inserted_at", "updated_at")  # the trail has columns of its own for these
+HIDDEN = ("id", "inserted_at", "updated_at")  # the trail has columns of its own for these
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -36,7 +36,7 @@ class AuditedTable(NamedTuple):
     """The resource's name in the actions `<noun>.create`, `.update` and `.delete`."""
     verb: str = "update"
     """The second part of the action of an update."""
-    unseen: tuple[str, ...] = UNSEEN
+    hidden: tuple[str, ...] = HIDDEN
     """Columns that the trail must not show."""
     client: str = "NULL::uuid"
     """SQL for the client of an audit row."""
@@ -46,16 +46,16 @@ class AuditedTable(NamedTuple):
     is_audited: bool = True
 
 
-async def insert(transaction: Transaction, table: AuditedTable, document: Document, *, actor: Actor) -> UUID:
+async def insert(transaction: Transaction, table: AuditedTable, columns: Columns, *, actor: Actor) -> UUID:
     """Insert a row with its audit row, and return its id. Raises Violation."""
     arguments = actor.arguments if table.is_audited else ()
     with violations():
-        added: UUID = await transaction.fetchval(_insert(table, tuple(sorted(document))), encoded(document), *arguments)
+        added: UUID = await transaction.fetchval(_insert(table, tuple(sorted(columns))), encoded(columns), *arguments)
     return added
 
 
 async def insert_first(
-    transaction: Transaction, table: AuditedTable, document: Document, *, key: str, actor: Actor
+    transaction: Transaction, table: AuditedTable, columns: Columns, *, key: str, actor: Actor
 ) -> UUID | None:
     """Insert as `insert` does, or return None when another row has the same key; the transaction goes on.
 
@@ -63,7 +63,7 @@ async def insert_first(
     """
     try:
         async with transaction.transaction():
-            return await insert(transaction, table, document, actor=actor)
+            return await insert(transaction, table, columns, actor=actor)
     except Violation as violation:
         if violation.constraint != key:
             raise
@@ -71,15 +71,15 @@ async def insert_first(
 
 
 async def update(
-    transaction: Transaction, table: AuditedTable, document: Document, *, row_id: UUID | str, actor: Actor
+    transaction: Transaction, table: AuditedTable, columns: Columns, *, row_id: UUID | str, actor: Actor
 ) -> bool:
-    """Update a row to the values of the document, and return whether anything changed. Raises Violation."""
+    """Update a row to these values, and return whether anything changed. Raises Violation."""
     arguments = actor.arguments if table.is_audited else ()
-    columns = tuple(sorted(document.keys() - {"id"}))
-    if not columns:
+    names = tuple(sorted(columns.keys() - {"id"}))
+    if not names:
         return False
     with violations():
-        changed: int = await transaction.fetchval(_update(table, columns), row_id, encoded(document), *arguments)
+        changed: int = await transaction.fetchval(_update(table, names), row_id, encoded(columns), *arguments)
     return changed > 0
 
 
@@ -100,7 +100,7 @@ def encoded(value: object) -> str:
 
 
 def bytea(value: bytes) -> str:
-    """Return bytes as PostgreSQL reads them from the JSON of a document."""
+    """Return bytes as PostgreSQL reads them from the JSON of a row."""
     return f"\\x{value.hex()}"
 
 
@@ -115,7 +115,7 @@ def _insert(table: AuditedTable, columns: tuple[str, ...]) -> str:
     recorded = f"""
 , recorded AS (
     INSERT INTO audit_events (action, subject_id, client_id, new, {ACTOR_COLUMNS})
-    SELECT '{table.noun}.create', w.id, {table.client}, to_jsonb(w) - {_array(table.unseen)}, $2, $3, $4, $5, $6
+    SELECT '{table.noun}.create', w.id, {table.client}, to_jsonb(w) - {_array(table.hidden)}, $2, $3, $4, $5, $6
       FROM w
 )
 """
@@ -142,7 +142,7 @@ def _update(table: AuditedTable, columns: tuple[str, ...]) -> str:
            $3, $4, $5, $6, $7
       FROM changed, found, LATERAL (
         SELECT jsonb_object_agg(o.key, o.value) AS old, jsonb_object_agg(o.key, n.value) AS new
-          FROM jsonb_each(to_jsonb(found.t) - {_array(table.unseen)}) o JOIN jsonb_each(to_jsonb(found.w)) n USING (key)
+          FROM jsonb_each(to_jsonb(found.t) - {_array(table.hidden)}) o JOIN jsonb_each(to_jsonb(found.w)) n USING (key)
          WHERE o.value <> n.value OR {table.also_seen}
       ) difference
 )
@@ -167,7 +167,7 @@ def _delete(table: AuditedTable, fragments: tuple[str, ...]) -> str:
     recorded = f"""
 , recorded AS (
     INSERT INTO audit_events (action, subject_id, client_id, old, {ACTOR_COLUMNS})
-    SELECT '{table.noun}.delete', w.id, {table.client}, to_jsonb(w) - {_array(table.unseen)}, {actor} FROM w
+    SELECT '{table.noun}.delete', w.id, {table.client}, to_jsonb(w) - {_array(table.hidden)}, {actor} FROM w
 )
 """
     return f"""

@@ -6,7 +6,6 @@ from uuid import UUID
 from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
 from mithril.clients import fields, store
 from mithril.clients.store import Client, FullClient
 from mithril.connections import store as connections
@@ -14,6 +13,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 from mithril.oauth import store as approvals
 from mithril.tokens import store as tokens
 from mithril.user_roles import store as user_roles
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 # What is deleted with a client and has audit rows of its own. Tokens are deleted by their foreign key.

@@ -6,6 +6,7 @@ What a redirect URI must meet beyond JSON Schema is in `redirect_uris`.
 import re
 from typing import Any
 
+from mithril.audit.rows import Columns
 from mithril.connections import redirect_uris
 from mithril.errors import Rule
 from mithril.settings import Settings
@@ -37,7 +38,7 @@ REDIRECT_URI_CHECK = Body("mithril.connections", "redirect_uri_check.json")
 CONNECTION_PUT = Fields("mithril.connections", "connection_put.json")
 
 
-def columns(given: Document, settings: Settings, *, is_new: bool) -> Document:
+def columns(given: Document, settings: Settings, *, is_new: bool) -> Columns:
     """Return the columns of a new connection or of a changed one beside its pair of clients.
 
     Raises ValidationFailed: for what breaks the schema or, where nothing does, the rules of redirect URIs.

@@ -6,12 +6,12 @@ from uuid import UUID
 from mithril import errors, refusals, security
 from mithril.audit import events, rows
 from mithril.audit.events import Actor, Event
-from mithril.audit.rows import Document
 from mithril.connections import fields, store
 from mithril.connections.store import Connection
 from mithril.database.database import Database, Listed, Page, Source
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 

@@ -9,7 +9,7 @@ import msgspec
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.audit.rows import Document
+from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
 
 
@@ -37,7 +37,7 @@ class Replaced(msgspec.Struct, frozen=True):
 ROWS = rows.AuditedTable(
     "connections",
     "connection",
-    unseen=(*rows.UNSEEN, "version", "secret_digest", "previous_secret_digest", "previous_secret_expires_at"),
+    hidden=(*rows.HIDDEN, "version", "secret_digest", "previous_secret_digest", "previous_secret_expires_at"),
     client="w.client_id",
     # Another secret may well end in the same four characters.
     also_seen="o.key = 'secret_tail' AND (found.t).secret_digest <> (found.w).secret_digest",
@@ -192,22 +192,18 @@ async def lock_pair(transaction: PooledConnection, *, client_id: UUID, consumer_
     return await find_one(transaction, Connection, statement, client_id, consumer_id)
 
 
-def secret_columns(secret: str) -> Document:
+def secret_columns(secret: str) -> Columns:
     """Return what is kept of a secret. Of a short one nothing is readable: its tail would reveal too much."""
     tail = security.tail(secret) if len(secret) >= SHORTEST_SECRET_WITH_TAIL else ""
     return {"secret_digest": rows.bytea(security.digest(secret)), "secret_tail": tail}
 
 
 async def add_pair(
-    transaction: PooledConnection, columns: Document, secret: str, *, client_id: UUID, consumer_id: UUID, actor: Actor
+    transaction: PooledConnection, columns: Columns, secret: str, *, client_id: UUID, consumer_id: UUID, actor: Actor
 ) -> UUID | None:
     """Add the connection of the two; return its id, or None when another request was faster. Raises Violation."""
-    document = columns | {
-        "client_id": client_id,
-        "consumer_id": consumer_id,
-        **secret_columns(secret),
-    }
-    return await rows.insert_first(transaction, ROWS, document, key=PAIR, actor=actor)
+    pair = {"client_id": client_id, "consumer_id": consumer_id, **secret_columns(secret)}
+    return await rows.insert_first(transaction, ROWS, columns | pair, key=PAIR, actor=actor)
 
 
 async def replace_secret(

@@ -13,17 +13,17 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-Document = dict[str, Any]
+Description = dict[str, Any]  # an API description, or a part of one
 
 REQUEST_ID: Final = "0c7a1be2f5d84e63a9d1c0b4"
 # Stands in the URL of an example for a secret, and for an identifier that the example does not tell.
 MASK: Final = "***"
 
 
-def merged(document: Document, parts: list[Document]) -> Document:
+def merged(document: Description, parts: list[Description]) -> Description:
     """Return the document with the paths and components of its parts. No two parts may describe the same."""
-    paths: Document = {}
-    components: Document = {}
+    paths: Description = {}
+    components: Description = {}
     for part in [document, *parts]:
         for path, item in part.get("paths", {}).items():
             _add(paths, {path: {method: {"tags": [part["tag"]]} | each for method, each in item.items()}})
@@ -33,7 +33,7 @@ def merged(document: Document, parts: list[Document]) -> Document:
     return document | {"paths": paths, "components": components}
 
 
-def completed(document: Document) -> Document:
+def completed(document: Description) -> Description:
     """Return the document with everything that was left out. Changes its operations and responses in place."""
     common, origin = document.pop("x-common"), document.pop("x-origin")
     for path, item in document["paths"].items():
@@ -49,7 +49,7 @@ def completed(document: Document) -> Document:
     return document
 
 
-def without_unused(document: Document) -> Document:
+def without_unused(document: Description) -> Description:
     """Return the document without the components that nothing refers to, directly or through others."""
     components = document["components"]
     wanted, used = list(references(document["paths"])), set()
@@ -80,26 +80,26 @@ def references(node: Any) -> Iterator[str]:  # noqa: ANN401 -- JSON may be anyth
             yield from references(child)
 
 
-def _add(known: Document, more: Document) -> None:
+def _add(known: Description, more: Description) -> None:
     twice = known.keys() & more.keys()
     assert not twice, f"described twice: {', '.join(sorted(twice))}"
     known |= more
 
 
-def _component(kind: str, node: str | Document) -> Document:
+def _component(kind: str, node: str | Description) -> Description:
     return {"$ref": f"#/components/{kind}/{node}"} if isinstance(node, str) else node
 
 
-def _resolved(node: Document, document: Document) -> Document:
+def _resolved(node: Description, document: Description) -> Description:
     """Return the component that a `$ref` names, or the node itself if it is none."""
     if "$ref" not in node:
         return node
     kind, name = node["$ref"].removeprefix("#/components/").split("/")
-    component: Document = document["components"][kind][name]
+    component: Description = document["components"][kind][name]
     return component
 
 
-def _parameter(node: str | Document) -> Document:
+def _parameter(node: str | Description) -> Description:
     parameter = _component("parameters", node)
     if "$ref" in parameter:
         return parameter
@@ -107,15 +107,15 @@ def _parameter(node: str | Document) -> Document:
     return defaults | parameter | {"schema": _component("schemas", parameter["schema"])}
 
 
-def _spell_out_content(node: Document) -> None:
+def _spell_out_content(node: Description) -> None:
     """Put the schema and the examples of a body or a response where OpenAPI wants them."""
     if "schema" in node:
-        content: Document = {"schema": _component("schemas", node.pop("schema"))}
+        content: Description = {"schema": _component("schemas", node.pop("schema"))}
         content |= {key: node.pop(key) for key in ("example", "examples") if key in node}
         node["content"] = {"application/json": content}
 
 
-def _complete_operation(operation: Document, common: Document, document: Document) -> None:
+def _complete_operation(operation: Description, common: Description, document: Description) -> None:
     """Add what `x-common` says about each trait of the operation; what the operation says itself goes first."""
     for key in ("parameters", "x-conditional-parameters"):
         if key in operation:
@@ -136,7 +136,7 @@ def _complete_operation(operation: Document, common: Document, document: Documen
     operation["responses"] = {status: _component("responses", node) for status, node in responses.items()}
 
 
-def _traits(operation: Document, document: Document) -> Iterator[str]:
+def _traits(operation: Description, document: Description) -> Iterator[str]:
     """Yield the keys of `x-common` that may apply; what it says about a later key overrides an earlier one."""
     yield "every"
     if operation.get("security", document["security"]):
@@ -148,13 +148,13 @@ def _traits(operation: Document, document: Document) -> Iterator[str]:
     yield from operation.get("requestBody", {}).get("content", {})
 
 
-def _identifiers(operation: Document, document: Document) -> Document:
+def _identifiers(operation: Description, document: Description) -> Description:
     """Return the examples of the parameters that are UUIDs. Others may be secrets, which no URL of an example shows."""
     parameters = [_resolved(parameter, document) for parameter in operation["parameters"]]
     return {p["name"]: p["example"] for p in parameters if p["schema"].get("format") == "uuid" and "example" in p}
 
 
-def _complete_response(response: Document, *, meta: Document, identifiers: Document) -> None:
+def _complete_response(response: Description, *, meta: Description, identifiers: Description) -> None:
     headers = {name: _component("headers", node) for name, node in response.get("headers", {}).items()}
     if "X-Request-ID" in headers:
         return  # a shared one, which is complete already
@@ -165,7 +165,7 @@ def _complete_response(response: Document, *, meta: Document, identifiers: Docum
             example["value"] = _in_envelope(example["value"], meta, identifiers)
 
 
-def _in_envelope(value: Document, meta: Document, identifiers: Document) -> Document:
+def _in_envelope(value: Description, meta: Description, identifiers: Description) -> Description:
     """Return the example with its whole `meta`. The URL has the identifiers that are in its data."""
     data = value.get("data")
     row = data[0] if isinstance(data, list) and data else data
@@ -176,14 +176,14 @@ def _in_envelope(value: Document, meta: Document, identifiers: Document) -> Docu
     return {"meta": given} | {name: part for name, part in value.items() if name != "meta"}
 
 
-def _object(rest: Document) -> Document:
+def _object(rest: Description) -> Description:
     """Return the schema of an object that has each of its properties, but for the optional ones, and no others."""
     optional = rest.pop("optional", ())
     required = [name for name in rest["properties"] if name not in optional]
     return {"type": "object", "required": required, "additionalProperties": False} | rest
 
 
-def _answer(parts: str | Document) -> Document:
+def _answer(parts: str | Description) -> Description:
     """Return the envelope of what its parts name, or of objects with the properties that they list."""
     parts = {"data": parts} if isinstance(parts, str) else parts
     inside = {name: part if isinstance(part, str) else _object({"properties": part}) for name, part in parts.items()}
@@ -191,18 +191,18 @@ def _answer(parts: str | Document) -> Document:
     return _object({"properties": properties})
 
 
-def _list(name: str) -> Document:
+def _list(name: str) -> Description:
     data = {"type": "array", "items": _component("schemas", name)}
     return _object({"properties": {"meta": _component("schemas", "ListMeta"), "data": data}})
 
 
-def _page(name: str) -> Document:
+def _page(name: str) -> Description:
     data = {"type": "array", "maxItems": 500, "items": _component("schemas", name)}
     paging = _component("schemas", "Paging")
     return _object({"properties": {"meta": _component("schemas", "ListMeta"), "data": data, "paging": paging}})
 
 
-def _refusal(rule: Document) -> Document:
+def _refusal(rule: Description) -> Description:
     """Return the schema of a refusal from its status, its types, and what else its `error` must have."""
     types, required = rule["types"], {"required": rule["required"]} if "required" in rule else {}
     error = required | {"properties": {"type": {"enum": types} if isinstance(types, list) else {"const": types}}}
@@ -210,7 +210,7 @@ def _refusal(rule: Document) -> Document:
     return {"allOf": [_component("schemas", "Refusal"), {"properties": properties}]}
 
 
-def _oauth_response(response: Document) -> Document:
+def _oauth_response(response: Description) -> Description:
     """Return the response with the schema of RFC 6749 section 5.2 for the `error` of its example."""
     properties = {"error": {"enum": [response["example"]["error"]]}, "error_description": {"type": "string"}}
     return response | {"schema": _object({"properties": properties})}

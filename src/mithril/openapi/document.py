@@ -43,7 +43,7 @@ BODIES: Final = {
 }
 FOLDER: Final = package_files.files("mithril.openapi")
 SHARED: Final = ("components/headers", "components/parameters", "components/responses", "components/schemas", "service")
-Document = dict[str, Any]
+Description = dict[str, Any]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where PyYAML was built with it
 
@@ -64,37 +64,37 @@ def render_internal() -> files.File:
     return files.file(msgspec.json.encode(load_internal() | {"servers": [{"url": "/"}]}), "application/json")
 
 
-def load() -> Document:
+def load() -> Description:
     """Return the public document without its servers."""
     return _load("public")
 
 
-def load_internal() -> Document:
+def load_internal() -> Description:
     """Return the internal document without its servers."""
     return _load("internal")
 
 
-def merged(listener: str) -> Document:
+def merged(listener: str) -> Description:
     """Return the files of the document of `public` or `internal` as one document, before anything is completed."""
     own = sorted(file.name.removesuffix(".yaml") for file in FOLDER.joinpath(listener).iterdir())
     names = (*(f"{listener}/{name}" for name in own), *SHARED)
     return completion.merged(_read(listener), [_read(name) for name in names])
 
 
-def _load(listener: str) -> Document:
+def _load(listener: str) -> Description:
     return completion.without_unused(completion.completed(merged(listener)))
 
 
-def _read(name: str) -> Document:
+def _read(name: str) -> Description:
     """Return a fresh copy of one file, which completion may change."""
-    document: Document = _filled(_parsed(name), _sources())
+    document: Description = _filled(_parsed(name), _sources())
     return document
 
 
 @functools.cache
-def _parsed(name: str) -> Document:
+def _parsed(name: str) -> Description:
     text = FOLDER.joinpath(f"{name}.yaml").read_bytes()
-    written: Document = yaml.load(text, Loader=_LOADER)  # noqa: S506 -- a safe loader, whichever of the two it is
+    written: Description = yaml.load(text, Loader=_LOADER)  # noqa: S506 -- a safe loader, whichever of the two it is
     return written
 
 
@@ -114,13 +114,13 @@ def _sources() -> dict[str, object]:
     }
 
 
-def _of_new(schema: Document) -> Document:
+def _of_new(schema: Description) -> Description:
     """Return the schema for callers: they may leave out what has a default, though the server requires it then."""
     required = [name for name in schema.get("required", ()) if "default" not in schema["properties"][name]]
     return schema | ({"required": required} if required else {})
 
 
-def _of_changes(schema: Document) -> Document:
+def _of_changes(schema: Description) -> Description:
     """Return the schema of a change: what is left out stays as it is, so nothing is required or has a default."""
     properties = {
         name: {keyword: value for keyword, value in each.items() if keyword != "default"}

@@ -8,12 +8,12 @@ import msgspec
 from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
 from mithril.database.database import Database, Listed, Page, Source
 from mithril.otp import fields, store
 from mithril.otp.store import CodeRecord, FactorRecord
 from mithril.users import store as user_store
 from mithril.users.store import FACTOR_ROWS, UserRecord
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 

@@ -6,10 +6,11 @@ from uuid import UUID
 from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import AuditedTable, Document
+from mithril.audit.rows import AuditedTable
 from mithril.database.database import Condition, Database, Listed, Page, Violation
 from mithril.scope_sets import fields, store
 from mithril.scope_sets.store import NamedScope
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 
-from mithril.snapshots.sections import SECTIONS
+from mithril.snapshots.sections import SECTIONS, Row
 from mithril.validation import bodies
-from mithril.validation.bodies import Document
 
 NUL = "\0"
 UNSTORABLE = re.compile(f"[{NUL}\ud800-\udfff]")  # NUL and halves of surrogate pairs, which PostgreSQL cannot hold
@@ -86,7 +85,7 @@ def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
         raise SnapshotError(f"$: {TOO_DEEP}") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Document | _Unusable:
+def _object(pairs: list[tuple[str, Any]]) -> Row | _Unusable:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found

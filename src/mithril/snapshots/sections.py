@@ -7,10 +7,10 @@ secrets, passwords and token values as plain text, and names in place of the ids
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mithril.approvals.fields import APPROVAL
-from mithril.audit.rows import AuditedTable
+from mithril.audit.rows import AuditedTable, Columns
 from mithril.clients import store as clients
 from mithril.clients.fields import CLIENT
 from mithril.connections import store as connections
@@ -26,14 +26,15 @@ from mithril.user_roles import store as user_roles
 from mithril.user_roles.fields import GLOBAL_USER_ROLE, USER_ROLE
 from mithril.users import store as users
 from mithril.users.fields import USER
-from mithril.validation.bodies import Document
 from mithril.validation.fields import REQUIRED, Fields, is_blank
 
-UUID: Document = {"type": "string", "format": "uuid"}
-UUID_OR_NULL: Document = {"type": ["string", "null"], "format": "uuid"}
-SECRET: Document = {"type": "string", "minLength": 1}
-SHORT: Document = {"type": "string", "maxLength": 255}
-SECONDS: Document = {"type": "integer", "minimum": -10_000_000_000, "maximum": 10_000_000_000}  # three centuries
+Row = dict[str, Any]  # of the file
+Schema = dict[str, Any]
+UUID: Schema = {"type": "string", "format": "uuid"}
+UUID_OR_NULL: Schema = {"type": ["string", "null"], "format": "uuid"}
+SECRET: Schema = {"type": "string", "minLength": 1}
+SHORT: Schema = {"type": "string", "maxLength": 255}
+SECONDS: Schema = {"type": "integer", "minimum": -10_000_000_000, "maximum": 10_000_000_000}  # three centuries
 
 
 class Key(NamedTuple):
@@ -58,11 +59,11 @@ class Section:
     """The first is what a row is known by when the file has no id for it."""
     reference: str = ""
     """The key that holds the name or the id of a client type or role."""
-    also: Document = field(default_factory=dict)
+    also: Schema = field(default_factory=dict)
     """What a row has beside the fields of the API, or instead of them; what is a UUID it must have."""
     without: tuple[str, ...] = ()
     """Fields of the API that a row does not have, or need not have."""
-    columns: Callable[[Document], Document] = dict
+    columns: Callable[[Row], Columns] = dict
     """From a row to its columns, before the reference is looked up."""
     state: str = "NULL"
     """What else the rules need to know of an existing row, as text."""
@@ -73,7 +74,7 @@ class Section:
         return self.table.noun.replace("_", " ")
 
     @cached_property
-    def schema(self) -> Document:
+    def schema(self) -> Schema:
         """JSON Schema of a row."""
         also = self.also | ({self.reference: SECRET} if self.reference else {})
         apart = {*self.without, f"{self.reference}_id"}
@@ -86,7 +87,7 @@ class Section:
             "additionalProperties": False,
         }
 
-    def problems(self, row: Document) -> Iterator[tuple[str, Rule]]:
+    def problems(self, row: Row) -> Iterator[tuple[str, Rule]]:
         """List the rules that a row breaks beside the schema, by entry."""
         blank = {name for name, value in row.items() if is_blank(value)}
         yield from ((f"$.{name}", REQUIRED) for name in self.schema["required"] if name in blank)
@@ -99,17 +100,17 @@ class Section:
             yield "$.connection_id", Rule(None, "stands in details too", [])
 
 
-def _user(row: Document) -> Document:
+def _user(row: Row) -> Columns:
     # Whether the password differs shows only beside the stored hash.
     return {name: value for name, value in row.items() if name != "password"} | {"email": row["email"].lower()}
 
 
-def _connection(row: Document) -> Document:
+def _connection(row: Row) -> Columns:
     secret = connections.secret_columns(row["secret"]) if "secret" in row else {}
     return {name: value for name, value in row.items() if name != "secret"} | secret
 
 
-def _token(row: Document) -> Document:
+def _token(row: Row) -> Columns:
     details = dict(row["details"])
     connection = {"connection_id": details.pop("connection_id")} if "connection_id" in details else {}
     kept = {name: row[name] for name in ("id", "connection_id") if name in row}
@@ -121,9 +122,9 @@ ROLE_IN_CLIENT = Key("role", ("user_id", "role_id", "client_id"), "user_id, clie
 ROLE_EVERYWHERE = Key("role", ("user_id", "role_id"), "user_id and role")
 APPROVAL_OF_USER = Key("client_id", ("user_id", "client_id"), "user_id and client_id")
 FACTOR_OF_USER = Key("type", ("user_id", "type"), "user_id and type")
-OF_USER: Document = {"user_id": UUID}
-TOKEN_SCHEMA: Document = token_fields.TOKEN.schema["properties"]
-DETAILS: Document = TOKEN_SCHEMA["details"]["properties"] | {"connection_id": UUID_OR_NULL}
+OF_USER: Schema = {"user_id": UUID}
+TOKEN_SCHEMA: Schema = token_fields.TOKEN.schema["properties"]
+DETAILS: Schema = TOKEN_SCHEMA["details"]["properties"] | {"connection_id": UUID_OR_NULL}
 
 CLIENT_TYPES = Section("client_types", scope_sets.CLIENT_TYPES, NAMED_SCOPE, keys=(NAME,))
 ROLES = Section("roles", scope_sets.ROLES, NAMED_SCOPE, keys=(NAME,))

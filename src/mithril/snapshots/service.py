@@ -17,7 +17,7 @@ from uuid import uuid4
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
+from mithril.audit.rows import Columns
 from mithril.connections import redirect_uris
 from mithril.connections import store as connections
 from mithril.database.database import Connection, Violation
@@ -25,7 +25,7 @@ from mithril.identifiers import CANONICAL_UUID
 from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
 from mithril.snapshots.report import Counts, Report
-from mithril.snapshots.sections import CLIENT_TYPES, CONNECTIONS, ROLES, SECTIONS, TOKENS, USERS, Section
+from mithril.snapshots.sections import CLIENT_TYPES, CONNECTIONS, ROLES, SECTIONS, TOKENS, USERS, Row, Section
 from mithril.snapshots.store import Match
 from mithril.users import passwords
 from mithril.users import store as users
@@ -80,8 +80,8 @@ class _Entry:
     """One row of the file on its way: its key, what it says, its columns, and the row that is there already."""
 
     at: str
-    row: Document
-    columns: Document
+    row: Row
+    columns: Columns
     existing: Match | None = None
 
 
@@ -98,7 +98,7 @@ class _Import:
     names: dict[str, dict[str, str]] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
 
-    async def bring(self, section: Section, given: Sequence[Document]) -> None:
+    async def bring(self, section: Section, given: Sequence[Row]) -> None:
         """Import all rows of one section."""
         entries = [self._entry(section, row, f"$.{section.name}[{index}]") for index, row in enumerate(given)]
         if entries:
@@ -117,7 +117,7 @@ class _Import:
             in_file = {entry.columns["name"]: entry.existing.id for entry in entries if entry.existing}
             self.names[section.table.noun] = in_file | await store.names(self.connection, section)
 
-    def _entry(self, section: Section, row: Document, at: str) -> _Entry:
+    def _entry(self, section: Section, row: Row, at: str) -> _Entry:
         columns = section.columns(row)
         if section.reference:
             named = columns.pop(section.reference)
@@ -229,7 +229,7 @@ def _folded(text: Any) -> Any:  # noqa: ANN401
     return text.lower() if CANONICAL_UUID.fullmatch(text) else text
 
 
-def _blamed(section: Section, columns: Document, violation: Violation) -> str:
+def _blamed(section: Section, columns: Columns, violation: Violation) -> str:
     """Return which key is to blame for a violated constraint, and why."""
     constraint = violation.constraint or ""
     if violation.kind != "reference":

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mithril.audit import rows
-from mithril.audit.rows import Document
+from mithril.audit.rows import Columns
 from mithril.database.database import Connection
 from mithril.snapshots.sections import Key, Section
 
@@ -40,7 +40,7 @@ async def names(connection: Connection, section: Section) -> dict[str, str]:
     return {row["id"]: row["id"] for row in found} | {row["name"]: row["id"] for row in found}
 
 
-async def find(connection: Connection, section: Section, wanted: Sequence[Document]) -> list[tuple[int, Match]]:
+async def find(connection: Connection, section: Section, wanted: Sequence[Columns]) -> list[tuple[int, Match]]:
     """Find the existing rows that share the id or another key with a wanted row, each with that row's position."""
     keys = (ID, *section.keys)
     found = await connection.fetch(_find(section), rows.encoded(wanted))

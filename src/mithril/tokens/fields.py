@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from mithril import security
 from mithril.audit import rows
+from mithril.audit.rows import Columns
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields
 
@@ -17,15 +18,15 @@ CONSTRAINTS = {
 DETAIL_COLUMNS, NEVER_STORED = ("client_id", "scope"), ("refresh_token",)
 
 
-def columns(checked: Document) -> Document:
+def columns(checked: Document) -> Columns:
     """Return the columns for these fields, which `TOKEN` has checked: of the value only the digest."""
-    found: Document = {name: checked[name] for name in ("name", "user_id") if name in checked}
+    found: Columns = {name: checked[name] for name in ("name", "user_id") if name in checked}
     if "value" in checked:
         found["digest"] = rows.bytea(security.digest(checked["value"]))
     if "expires_at" in checked:
         found["expires_at"] = datetime.fromtimestamp(int(checked["expires_at"]), UTC)
     if "details" in checked:
-        details: Document = checked["details"]
+        details: dict[str, object] = checked["details"]
         found |= {name: details.get(name) for name in DETAIL_COLUMNS}
         apart = {*DETAIL_COLUMNS, *NEVER_STORED}
         found["details"] = {name: value for name, value in details.items() if name not in apart}

@@ -11,11 +11,11 @@ from uuid import UUID
 from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.tokens import fields, store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, Record
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 

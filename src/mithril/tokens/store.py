@@ -23,7 +23,7 @@ from mithril.database.database import (
 )
 from mithril.tokens.kinds import NO_DETAILS, STARTS_A_FAMILY, Details, TokenKind
 
-ROWS = rows.AuditedTable("tokens", "token", unseen=(*rows.UNSEEN, "digest"), client="w.client_id")
+ROWS = rows.AuditedTable("tokens", "token", hidden=(*rows.HIDDEN, "digest"), client="w.client_id")
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):

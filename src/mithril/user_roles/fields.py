@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from mithril.audit.rows import Columns
 from mithril.errors import Rule
 from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields, refuse
@@ -18,7 +19,7 @@ CONSTRAINTS = {
 }
 
 
-def columns(fields: Fields, given: Document, *, user_id: UUID) -> Document:
+def columns(fields: Fields, given: Document, *, user_id: UUID) -> Columns:
     """Return the columns of a new row of that user.
 
     Raises ValidationFailed, also where the fields name another user.

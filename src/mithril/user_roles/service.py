@@ -7,10 +7,10 @@ from uuid import UUID
 from mithril import errors
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
 from mithril.database.database import Database, Listed, Page, Source
 from mithril.user_roles import fields, store
 from mithril.user_roles.store import GlobalRole, UserRole
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 

@@ -12,13 +12,14 @@ from uuid import UUID
 from mithril import errors, refusals, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Document
+from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.errors import Rule
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
 from mithril.users import fields, passwords, service, store
 from mithril.users.store import User, UserRecord
+from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints, refuse
 
 MISMATCH = Rule("password", "password does not match password in field current_password", [])
@@ -156,7 +157,7 @@ async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: st
         await rows.update(transaction, store.FACTOR_ROWS, {"factor": phone}, row_id=factor_id, actor=actor)
 
 
-def _columns(checked: Document) -> Document:
+def _columns(checked: Document) -> Columns:
     """Return the columns of a user; the password and the second factor are not among them."""
     columns = {name: value for name, value in checked.items() if name not in NOT_COLUMNS}
     if "email" in columns:

@@ -36,7 +36,7 @@ class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-ROWS = rows.AuditedTable("users", "user", unseen=(*rows.UNSEEN, "password_hash", "otp_error_count"))
+ROWS = rows.AuditedTable("users", "user", hidden=(*rows.HIDDEN, "password_hash", "otp_error_count"))
 BLOCKED_ROWS, UNBLOCKED_ROWS = ROWS._replace(verb="block"), ROWS._replace(verb="unblock")
 FACTOR_ROWS = rows.AuditedTable("authentication_factors", "authentication_factor")
 COLUMNS = ", ".join(UserRecord.__struct_fields__)
