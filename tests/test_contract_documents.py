@@ -1,4 +1,4 @@
-"""The contract in docs/contract and everything that cites it: no number is given twice, no citation leads nowhere."""
+"""The rules in docs/contract have unique numbers, and every citation of a rule names one that exists."""
 
 import re
 from collections import Counter
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from starlette.routing import BaseRoute, Match, Route
 
-from conftest import repository
 from mithril import app
+from support import repository
 
 CONTRACT = repository() / "docs/contract"
 DOCUMENTS = {path.name: path.read_text() for path in sorted(CONTRACT.glob("*.md"))}
@@ -30,7 +30,7 @@ OURS = re.compile(rf"\b(?:{PREFIXES})-[0-9]+\b")
 
 
 def files() -> Iterator[Path]:
-    """Whatever may cite a rule."""
+    """Yield the files that may cite a rule."""
     for folder in ("src", "tests", "docs"):
         for path in sorted((repository() / folder).rglob("*")):
             if path.suffix in {".py", ".md", ".yaml", ".json", ".html"} and path != Path(__file__):
@@ -38,7 +38,7 @@ def files() -> Iterator[Path]:
 
 
 def cited(text: str) -> set[str]:
-    """Every number that is cited: behind the word, and, where the letters are ours, anywhere."""
+    """Return the numbers that are cited: after the word `rule`, and anywhere where the prefix is one of ours."""
     behind_the_word = {number for part in CITATION.findall(text) for number in re.findall(NUMBER, part)}
     return behind_the_word | set(OURS.findall(text))
 
@@ -48,18 +48,18 @@ def unresolved(text: str) -> set[str]:
 
 
 def rows(document: str) -> list[list[str]]:
-    """The cells of every row of every table."""
+    """Return the cells of every row of every table."""
     lines = [line for line in DOCUMENTS[document].splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
 
 
 def anonymous(path: str) -> str:
-    """The path without the names of its parameters."""
+    """Return the path without the names of its parameters."""
     return re.sub(r"\{[^}]*\}", "{}", path)
 
 
 def status_of(routes: list[BaseRoute], method: str, path: str) -> int:
-    """What a listener says to a method of a path, by its routes alone."""
+    """Return the status with which a listener answers a method of a path, as far as its routes decide."""
     scope = {"type": "http", "method": method, "path": re.sub(r"\{[^}]*\}", "x", path), "headers": []}
     found = {route.matches(scope)[0] for route in routes}
     if Match.FULL in found:
@@ -67,7 +67,7 @@ def status_of(routes: list[BaseRoute], method: str, path: str) -> int:
     return HTTPStatus.METHOD_NOT_ALLOWED if Match.PARTIAL in found else HTTPStatus.NOT_FOUND
 
 
-def test_a_number_is_given_once() -> None:
+def test_every_rule_has_its_own_number() -> None:
     assert [rule for rule, times in Counter(RULES).items() if times > 1] == []
 
 
@@ -76,11 +76,11 @@ def test_rules_of_one_prefix_are_in_one_document() -> None:
     assert set(Counter(prefix for found in prefixes for prefix in found).values()) == {1}
 
 
-def test_every_citation_leads_to_a_rule() -> None:
+def test_every_citation_names_a_rule_that_exists() -> None:
     assert {path: lost for path in files() if (lost := unresolved(path.read_text()))} == {}
 
 
-def test_nothing_is_cited_in_the_old_style() -> None:
+def test_rules_are_cited_by_number_only() -> None:
     assert {path: old for path in files() if (old := OLD_STYLE.findall(path.read_text()))} == {}
 
 
@@ -96,7 +96,7 @@ def test_nothing_is_cited_in_the_old_style() -> None:
         ("in UTF-8 by SHA-256", set()),
     ],
 )
-def test_a_citation_that_leads_nowhere_is_found(text: str, lost: set[str]) -> None:
+def test_a_citation_of_an_unknown_rule_is_found(text: str, lost: set[str]) -> None:
     assert unresolved(text) == lost
 
 

@@ -164,7 +164,7 @@ class OtpRefused(Unauthorized):
     """A one-time password opens nothing. `is_failure`: it may have been a guess, and counts against the user."""
 
     def __init__(self, *, is_failure: bool = True, detail: str = "") -> None:
-        """Source of the count: contract.md 3.2.3, row 9."""
+        """Source of the count: rules SGN-21, SGN-22."""
         super().__init__(detail=detail)
         self.is_failure = is_failure
 
@@ -227,7 +227,7 @@ class RequestTimeout(MithrilError):
 
 
 class Conflict(MithrilError):
-    """The state of the thing does not allow it (contract.md 2.2)."""
+    """The state of the thing does not allow it (rule CNV-12)."""
 
     status = 409
     type = "request_conflict"
@@ -298,7 +298,7 @@ class ValidationFailed(MithrilError):
 
 
 class Unprocessable(MithrilError):
-    """A rule of the business is broken; the message, always given, says which (contract.md 2.2)."""
+    """A rule of the business is broken; the message, always given, says which (rule CNV-24)."""
 
     status = 422
     type = "request_malformed"

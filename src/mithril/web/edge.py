@@ -19,7 +19,7 @@ from mithril import errors, logs, metrics, security
 from mithril.web import envelope, requests
 from mithril.web.requests import Resources
 
-# Bounds of a caller's own X-Request-ID (contract.md 2.1); anything else is replaced.
+# Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
 REQUEST_ID = re.compile(rb"[\x20-\x7e]{20,200}")
 # The parts of a path that are a token or an API-key; `meta.url` and the log mask them.
 # Anything that is not a UUID is masked, because a caller may send a token where an identifier belongs.
