@@ -131,7 +131,7 @@ class RequestMalformed(MithrilError):
 
 
 class AccessDenied(MithrilError):
-    """Nobody whom we know is calling (RFC 6750 section 3.1).
+    """The caller is unknown (RFC 6750 section 3.1).
 
     `error` is left out where no token was sent: the caller then learns only the scheme.
     """

@@ -331,7 +331,7 @@ async def test_a_code_issues_a_session_token_once(http: httpx.AsyncClient, db: D
     assert sorted(answer.status_code for answer in answers) == [201] + [401] * (4 * ERRORS - 1)
     assert refused(await authorize(http, token, code)) == (401, TOKEN_EXPIRED)
     (session,) = (answer.json()["data"]["value"] for answer in answers if answer.status_code == 201)
-    assert (await row_of(db, session))["is_living"], "whoever repeats a right code is no guesser"
+    assert (await row_of(db, session))["is_living"], "a user who repeats a right code is not guessing"
     assert await db.fetchval("SELECT otp_error_count FROM users WHERE id = $1", who.id) == 0
     row = await code_row(db, token)
     assert (row["status"], row["active"], row["attempts_count"]) == ("VERIFIED", False, 1)

@@ -1,4 +1,4 @@
-"""The fields of an approval, for whoever writes one: API and import (rules ADM-9 to ADM-14)."""
+"""The fields of an approval, for API and import (rules ADM-9 to ADM-14)."""
 
 from mithril.validation.fields import Fields
 

@@ -2,7 +2,7 @@
 and an exit status (see `output`).
 
     serve                      the server
-    data                       migrate, import, export, sweep
+    data                       `migrate`, `import`, `export`, `sweep`
     audit                      who changed what
     answers                    what needs no database: settings, check-redirect-uri, version, --version
     clients, connections ...   a group of commands a noun, with the words of the API

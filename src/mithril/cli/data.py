@@ -81,9 +81,9 @@ def export(
 
 
 async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) -> None:
-    """Delete what is over: expired tokens, one-time passwords, nonces. A server does the same by itself.
+    """Delete expired rows: tokens, one-time passwords, nonces. A server does the same by itself.
 
-    Takes turns with a server that is at it, and can be interrupted and run again at any time.
+    Takes turns with the cleanup of a server; it can be interrupted and run again at any time.
     """
     with output.progress() as bar:
         bars = {task.target.name: bar.add_task(task.target.name, total=None) for task in cleanup.tasks(chosen)}

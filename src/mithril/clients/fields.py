@@ -1,4 +1,4 @@
-"""The fields of a client, for whoever writes one: API, command line and import (rules CLI-9 to CLI-14)."""
+"""The fields of a client, for API, command line and import (rules CLI-9 to CLI-14)."""
 
 from collections.abc import Iterator
 

@@ -116,7 +116,7 @@ async def _change(transaction: PooledConnection, client_id: UUID, given: Documen
     columns = fields.CLIENT.changes(given)
     with constraints(fields.CONSTRAINTS):
         await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
-    # A statement of its own, after the lock: it must see the tokens of whoever was issuing some until now.
+    # A statement of its own, after the lock: it must see tokens that were being issued until now.
     if columns.get("is_blocked"):
         await tokens.revoke_all_of_client(transaction, client_id)
     return await get_full_client(transaction, client_id)

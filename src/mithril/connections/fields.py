@@ -1,4 +1,4 @@
-"""The fields of a connection, for whoever writes one: API, command line and import.
+"""The fields of a connection, for API, command line and import.
 
 What a redirect URI must meet beyond JSON Schema is in `redirect_uris`.
 """

@@ -14,8 +14,8 @@ import msgspec
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-# Top labels under which no address of the public internet can be registered, so that a code sent there stays
-# inside somebody's network or goes to whoever answers for the name in it.
+# Top labels under which no name of the public internet can be registered. A code sent there stays inside a private
+# network, or goes to the machine that answers for the name in it.
 NON_PUBLIC_TOP_LABELS: Final = frozenset(
     {
         # IANA's registry of special-use names: RFC 6761; 6762 (local); 7686 (onion); 9476 (alt); and all of
@@ -31,7 +31,7 @@ NON_PUBLIC_TOP_LABELS: Final = frozenset(
 
 _BRACKETED = re.compile(r"(\[[^\]]*\])(?::(.*))?")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-# What a browser reads as one number of an IPv4 address: decimal, octal or hexadecimal, of any size, and
+# What a browser reads as one number of an IPv4 host: decimal, octal or hexadecimal, of any size, and
 # "0x" alone, which is zero (WHATWG URL, "ends in a number" and "IPv4 number parser").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -127,7 +127,7 @@ def _is_name(labels: list[str]) -> bool:
     """Say whether these are letters, digits and inner hyphens, 1 to 63 a label, 253 in all (RFC 1123 2.1)."""
     if len(".".join(labels)) > _LONGEST_HOST or not all(map(_LABEL.fullmatch, labels)):
         return False
-    # The top label is alphabetic, lest a browser take the host for a number. One label alone is judged as
+    # The top label is alphabetic: a browser could read any other host as a number. One label alone is judged as
     # not public, and a top label in punycode by the rule for punycode: neither needs this code as well.
     return len(labels) == 1 or labels[-1].isalpha() or labels[-1].startswith("xn--")
 

@@ -48,7 +48,7 @@ async def exchange(
         if await grant.consume(transaction, redemption):
             return await grant.issue(transaction, settings, redemption)
         # The transaction is kept although the request is refused. One of the two who had the token may be a thief,
-        # and nobody can tell which, so an honest client that repeats a lost answer signs in again.
+        # and the server cannot tell which, so an honest client that repeats a lost answer signs in again.
         await token_store.revoke_family(transaction, redemption.token.family)
     raise refusals.TokenUsed
 

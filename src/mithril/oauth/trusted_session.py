@@ -1,6 +1,6 @@
 """A session that a trusted back end opens for a user: `POST /admin/users/{user_id}/tokens/access` (rule ADM-19).
 
-The user does not prove who they are: whoever reaches the internal listener may ask.
+The user does not prove who they are: every caller of the internal listener may ask.
 """
 
 from datetime import UTC, datetime, timedelta

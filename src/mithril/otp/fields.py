@@ -1,4 +1,4 @@
-"""The fields of a second factor, for whoever writes one: API and import (rules USR-18 to USR-21)."""
+"""The fields of a second factor, for API and import (rules USR-18 to USR-21)."""
 
 from mithril.users import fields
 from mithril.validation.fields import Fields

@@ -43,7 +43,7 @@ async def send(
     """Send a new code, which only works together with `holder`, the value of a token.
 
     A message is counted before it is sent, so that none gets past the limit, and the count is taken back when sending
-    fails. No database connection is held meanwhile, so that a slow SMS service stops nobody else.
+    fails. No database connection is held meanwhile, so that a slow SMS service stops no other request.
     Raises TooManyMessages, MessageNotSent (rules SGN-18, SGN-19).
     """
     key = users.message_counter(user_id)

@@ -1,4 +1,4 @@
-"""The fields of a client type or role, for whoever writes one: API, command line and import (rules ADM-5 to ADM-8)."""
+"""The fields of a client type or role, for API, command line and import (rules ADM-5 to ADM-8)."""
 
 from mithril.validation.fields import Fields
 

@@ -1,1 +1,1 @@
-"""Snapshots: clients, people and what joins them as one JSON file, for import, export and the demo."""
+"""Snapshots: clients, users and what connects them as one JSON file, for import, export and the demo."""

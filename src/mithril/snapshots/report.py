@@ -18,7 +18,7 @@ class Report(msgspec.Struct):
 
     kinds: dict[str, Counts] = {}
     without_secret: list[str] = []
-    """Ids of the new connections that came without a secret: each has one now, which nobody knows."""
+    """Ids of the new connections that came without a secret: each got one, which is shown to no user."""
 
     def __str__(self) -> str:
         """Return a line per section, and what is left to do."""

@@ -148,7 +148,7 @@ async def _follow(transaction: PooledConnection, before: User, *, is_blocked: bo
 
 
 async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: str | None, actor: Actor) -> None:
-    """Set the second factor of a user who is new or locked, so that nobody else sets it now."""
+    """Set the second factor of a user who is new or locked, so that no other request sets it now."""
     factor_id = await store.find_factor_id(transaction, user_id)
     if factor_id is None:
         columns = {"user_id": user_id, "type": "SMS", "factor": phone}

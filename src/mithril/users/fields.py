@@ -1,4 +1,4 @@
-"""The fields of a user, for whoever writes one: API, command line and import (rules USR-3, USR-8, USR-19)."""
+"""The fields of a user, for API, command line and import (rules USR-3, USR-8, USR-19)."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from mithril.validation.bodies import Document
 from mithril.validation.fields import Fields
 
 LONGEST_EMAIL = 255
-# What browsers accept as an e-mail address (HTML Living Standard), with at least one dot after the @.
+# What browsers accept as an e-mail address (WHATWG HTML), with at least one dot after the @.
 LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{LABEL}(?:\.{LABEL})+")
 NOT_AN_EMAIL = Rule("email", "is not a valid email", [f"~r/^{EMAIL.pattern}$/"])
