@@ -39,22 +39,15 @@ app.command("import", rich_help_panel=DATA)(data.import_)
 app.command("export", rich_help_panel=DATA)(data.export)
 session.command(app, "sweep", rich_help_panel=DATA)(data.sweep)
 session.command(app, "audit", rich_help_panel=ADMINISTRATION)(audit.audit)
-for name, group in {
-    "client": clients.app,
-    "connection": connections.app,
-    "user": users.app,
-    "token": tokens.app,
-    "role": scopes.roles,
-    "client-type": scopes.client_types,
-}.items():
-    app.add_typer(group, name=name, rich_help_panel=ADMINISTRATION)
+for group in (clients.app, connections.app, users.app, tokens.app, scopes.roles, scopes.client_types):
+    app.add_typer(group, rich_help_panel=ADMINISTRATION)
 app.command("check-redirect-uri", rich_help_panel=ANSWERS)(answers.check_redirect_uri)
 app.command("settings", rich_help_panel=ANSWERS)(answers.list_settings)
 app.command("version", rich_help_panel=ANSWERS)(answers.version)
 
 
 def main() -> None:
-    """The entry point; refusals become one line on standard error."""
+    """Run the command line; refusals become one line on standard error."""
     # Bytes of an argument that are no text could be neither stored nor printed again.
     sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
     try:

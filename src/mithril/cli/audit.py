@@ -14,7 +14,6 @@ from mithril.audit.events import Entry
 from mithril.cli import output
 from mithril.cli.options import moment, only_given
 from mithril.database.database import Database
-from mithril.settings import Settings
 
 COLUMNS = ("time", "action", "subject", "by", "change", "request")
 POLL_SECONDS = 1.0
@@ -25,7 +24,6 @@ MOST_AT_ONCE = 10_000
 
 async def audit(
     opened: Database,
-    _: Settings,
     *,
     subject: Annotated[UUID | None, typer.Option(help="Only what happened to the thing of this id.")] = None,
     client: Annotated[UUID | None, typer.Option(help="Only what happened to this client and what is its own.")] = None,
@@ -65,7 +63,7 @@ async def audit(
 
 
 async def following(opened: Database, filters: Mapping[str, Any], *, seen: set[int]) -> AsyncIterator[Sequence[Entry]]:
-    """What comes beside `seen`, as it comes."""
+    """Yield new events beside `seen`, as they come."""
     while True:
         await asyncio.sleep(POLL_SECONDS)
         after = max(seen, default=0) - LOOK_BACK
@@ -87,7 +85,7 @@ def _print(found: Sequence[Entry], *, as_json: bool, is_first: bool) -> None:
 
 
 def _view(entry: Entry) -> dict[str, object]:
-    """All fields, as of a row of the table; `old` and `new` are objects, or null."""
+    """Return all fields; `old` and `new` are objects, or null."""
     fields = {name: getattr(entry, name) for name in Entry.__struct_fields__}
     return fields | {name: _raw(fields[name]) for name in ("old", "new")}
 
@@ -105,7 +103,7 @@ def _row(entry: Entry) -> dict[str, object]:
 
 
 def _change(entry: Entry) -> str:
-    """`field: old → new`, by comma."""
+    """Return each changed field as `field: old → new`, separated by commas."""
     old, new = (msgspec.json.decode(text) if text else {} for text in (entry.old, entry.new))
     return ", ".join(
         f"{name}: {output.shown(old[name])} → {output.shown(new.get(name))}"

@@ -6,30 +6,19 @@ from uuid import UUID
 import msgspec
 import typer
 
+from mithril.audit.events import Actor
 from mithril.cli import output, scopes, session, users
-from mithril.cli.options import (
-    FIRST,
-    SIZE,
-    AsJson,
-    ClientId,
-    PageNumber,
-    PageSize,
-    Reason,
-    Yes,
-    changes,
-    document,
-    only_given,
-    page,
-)
+from mithril.cli.options import Blocked, ClientId, Reason, Yes, changes, document, only_given
+from mithril.cli.output import Done, Many, One
 from mithril.clients import service, view
 from mithril.clients.store import FullClient
-from mithril.database.database import Database
+from mithril.database.database import Database, Page
 from mithril.scope_sets.store import CLIENT_TYPES
-from mithril.settings import Settings
 
-app = typer.Typer(help="Clients: legal entities, medical information systems, and tools.", no_args_is_help=True)
+app = typer.Typer(
+    name="client", help="Clients: legal entities, medical information systems, and tools.", no_args_is_help=True
+)
 COLUMNS = ("id", "name", "client_type_name", "access_type", "is_blocked", "inserted_at")
-NOUN = "client"
 
 Name = Annotated[str | None, typer.Option("--name", help="Its name.")]
 Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")]
@@ -49,32 +38,29 @@ ClientSettings = Annotated[
 @session.command(app, "list")
 async def list_(
     opened: Database,
-    _: Settings,
     *,
     name: Annotated[str | None, typer.Option(help="Only those with this in their name, in any letter case.")] = None,
     owner: Owner = None,
-    blocked: Annotated[bool | None, typer.Option("--blocked/--not-blocked", help="Only those.")] = None,
-    number: PageNumber = FIRST,
-    size: PageSize = SIZE,
-    as_json: AsJson = False,
-) -> None:
+    blocked: Blocked = None,
+    page: Page,
+) -> Many:
     """List clients, the oldest first."""
     user_id = None if owner is None else (await users.find(opened, owner)).id
     filters = only_given(name=name, user_id=user_id, is_blocked=blocked)
-    found = await service.list_full_clients(opened, filters, page=page(number, size))
-    output.print_page(found, map(_row, found.rows), columns=COLUMNS, as_json=as_json)
+    found = await service.list_full_clients(opened, filters, page=page)
+    return Many([_row(client) for client in found.rows], COLUMNS, found)
 
 
 @session.command(app, "show")
-async def show(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
+async def show(opened: Database, client_id: ClientId) -> One:
     """Show one client with its settings."""
-    output.print_one(view.detailed_full_view(await find(opened, client_id)), as_json=as_json)
+    return One(view.detailed_full_view(await find(opened, client_id)))
 
 
 @session.command(app, "create")
 async def create(
     opened: Database,
-    _: Settings,
+    actor: Actor,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
     *,
     client_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Name or id of its client type.")],
@@ -83,8 +69,7 @@ async def create(
     broker_scope: BrokerScope = None,
     client_settings: ClientSettings = None,
     client_id: Annotated[UUID | None, typer.Option("--id", help="Its id, such as that of a legal entity.")] = None,
-    as_json: AsJson = False,
-) -> None:
+) -> One:
     """Add a client. It can do nothing without a connection: see `mithril connection create`."""
     fields = {
         "name": name,
@@ -93,14 +78,13 @@ async def create(
         "settings": client_settings or {},
         "priv_settings": _priv_settings({"access_type": "BROKER"}, access_type, broker_scope),
     }
-    added = await service.add_client(opened, fields, client_id=client_id, actor=session.actor("client create"))
-    output.print_one(view.detailed_full_view(added), as_json=as_json)
+    return One(view.detailed_full_view(await service.add_client(opened, fields, client_id=client_id, actor=actor)))
 
 
 @session.command(app, "change")
 async def change(
     opened: Database,
-    _: Settings,
+    actor: Actor,
     client_id: ClientId,
     *,
     name: Name = None,
@@ -109,12 +93,11 @@ async def change(
     access_type: AccessType = None,
     broker_scope: BrokerScope = None,
     client_settings: ClientSettings = None,
-    as_json: AsJson = False,
-) -> None:
+) -> One:
     """Change the named fields; the others stay as they are. With an empty broker scope it is no longer a broker."""
     changes(a=name, b=client_type, c=owner, d=access_type, e=broker_scope, f=client_settings)
     present = await find(opened, client_id)
-    fields: dict[str, Any] = {"name": name, "settings": client_settings}
+    fields = only_given(name=name, settings=client_settings)
     if client_type is not None:
         fields["client_type_id"] = str((await scopes.find(opened, CLIENT_TYPES, client_type)).id)
     if owner is not None:
@@ -122,60 +105,49 @@ async def change(
     if access_type is not None or broker_scope is not None:
         kept = msgspec.json.decode(present.priv_settings)
         fields["priv_settings"] = _priv_settings(kept, access_type, broker_scope)
-    await _change(opened, client_id, fields, what="change", as_json=as_json)
+    return await _change(opened, client_id, fields, actor=actor)
 
 
 @session.command(app, "block")
-async def block(
-    opened: Database, _: Settings, client_id: ClientId, *, reason: Reason = None, as_json: AsJson = False
-) -> None:
+async def block(opened: Database, actor: Actor, client_id: ClientId, *, reason: Reason = None) -> One:
     """Block a client, and revoke its tokens at once."""
-    fields = {"is_blocked": True, "block_reason": reason}
-    await _change(opened, client_id, fields, what="block", as_json=as_json)
+    fields = {"is_blocked": True} | only_given(block_reason=reason)
+    return await _change(opened, client_id, fields, actor=actor)
 
 
 @session.command(app, "unblock")
-async def unblock(opened: Database, _: Settings, client_id: ClientId, *, as_json: AsJson = False) -> None:
+async def unblock(opened: Database, actor: Actor, client_id: ClientId) -> One:
     """Unblock a client. Its revoked tokens stay revoked."""
-    fields = {"is_blocked": False, "block_reason": ""}
-    await _change(opened, client_id, fields, what="unblock", as_json=as_json)
+    return await _change(opened, client_id, {"is_blocked": False, "block_reason": ""}, actor=actor)
 
 
 @session.command(app, "deactivate-tokens")
-async def deactivate_tokens(
-    opened: Database, _: Settings, client_id: ClientId, *, yes: Yes = False, as_json: AsJson = False
-) -> None:
+async def deactivate_tokens(opened: Database, actor: Actor, client_id: ClientId, *, yes: Yes = False) -> Done:
     """Revoke every token of a client: its users sign in again."""
     client = await find(opened, client_id)
     output.confirm(f"Revoke all tokens of the client {client.name}?", yes=yes)
-    with output.named(NOUN, client_id):
-        await service.deactivate_tokens(opened, client_id, actor=session.actor("client deactivate-tokens"))
-    output.print_done(f"The tokens of the client {client.name} are revoked.", {"id": client_id}, as_json=as_json)
+    await service.deactivate_tokens(opened, client_id, actor=actor)
+    return Done(f"The tokens of the client {client.name} are revoked.", {"id": client_id})
 
 
 @session.command(app, "delete")
-async def delete(
-    opened: Database, _: Settings, client_id: ClientId, *, yes: Yes = False, as_json: AsJson = False
-) -> None:
+async def delete(opened: Database, actor: Actor, client_id: ClientId, *, yes: Yes = False) -> Done:
     """Delete a client with its connections, roles, approvals and tokens. It cannot be restored."""
     client = await find(opened, client_id)
     output.confirm(f"Delete the client {client.name} with its connections, roles, approvals and tokens?", yes=yes)
-    with output.named(NOUN, client_id):
-        await service.remove_client(opened, client_id, actor=session.actor("client delete"))
-    output.print_done(f"The client {client.name} is deleted.", {"id": client_id, "deleted": True}, as_json=as_json)
+    await service.remove_client(opened, client_id, actor=actor)
+    return Done(f"The client {client.name} is deleted.", {"id": client_id, "deleted": True})
 
 
 async def find(opened: Database, client_id: UUID) -> FullClient:
     """Return the client. Raises Missing."""
-    with output.named(NOUN, client_id):
+    with output.named("client", client_id):
         return await service.get_full_client(opened, client_id)
 
 
-async def _change(opened: Database, client_id: UUID, fields: dict[str, Any], *, what: str, as_json: bool) -> None:
-    given = only_given(**fields)
-    with output.named(NOUN, client_id):
-        changed = await service.change_client(opened, client_id, given, actor=session.actor(f"client {what}"))
-    output.print_one(view.detailed_full_view(changed), as_json=as_json)
+async def _change(opened: Database, client_id: UUID, given: dict[str, Any], *, actor: Actor) -> One:
+    with output.named("client", client_id):
+        return One(view.detailed_full_view(await service.change_client(opened, client_id, given, actor=actor)))
 
 
 def _priv_settings(present: dict[str, Any], access_type: str | None, broker_scope: str | None) -> dict[str, Any]:

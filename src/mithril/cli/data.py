@@ -11,6 +11,7 @@ from mithril.audit.events import Actor
 from mithril.cleanup import service as cleanup
 from mithril.cli import output, session
 from mithril.cli.options import AsJson, from_settings
+from mithril.cli.output import Done
 from mithril.connections import redirect_uris
 from mithril.database import database
 from mithril.database.database import Database
@@ -80,7 +81,7 @@ def export(
         output_file.write_bytes(content)
 
 
-async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) -> None:
+async def sweep(opened: Database, chosen: Settings) -> Done:
     """Delete expired rows: tokens, one-time passwords, nonces. A server does the same by itself.
 
     Takes turns with the cleanup of a server; it can be interrupted and run again at any time.
@@ -88,7 +89,4 @@ async def sweep(opened: Database, chosen: Settings, *, as_json: AsJson = False) 
     with output.progress() as bar:
         bars = {task.target.name: bar.add_task(task.target.name, total=None) for task in cleanup.tasks(chosen)}
         swept = await cleanup.clean_up(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
-    if as_json:
-        output.print_json(swept)
-    else:
-        typer.echo(", ".join(f"{name.replace('_', ' ')}: {rows}" for name, rows in swept.items()))
+    return Done(", ".join(f"{name.replace('_', ' ')}: {rows}" for name, rows in swept.items()), swept)

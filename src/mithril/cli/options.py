@@ -14,7 +14,6 @@ import msgspec
 import typer
 
 from mithril import settings
-from mithril.database.database import Database, Page
 from mithril.settings import Option, Setting, Settings
 from mithril.web.query_parameters import DEFAULT_SIZE, LARGEST_SIZE
 
@@ -25,8 +24,7 @@ LONGEST_AGE_DAYS = 36_500
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-PageNumber = Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")]
-PageSize = Annotated[int, typer.Option("--page-size", min=1, max=LARGEST_SIZE, help="Rows of a page.")]
+Blocked = Annotated[bool | None, typer.Option("--blocked/--not-blocked", help="Only those.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; it is stored with the block.")]
 PasswordFile = Annotated[
     str | None,
@@ -39,14 +37,26 @@ PasswordFile = Annotated[
 ClientId = Annotated[UUID, typer.Argument(metavar="CLIENT", help="The client's id.")]
 UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's id or e-mail address.")]
 
-FIRST, SIZE = 1, DEFAULT_SIZE
+
+def _option(name: str, annotation: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+PAGE = (
+    _option("page_number", Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")], 1),
+    _option(
+        "page_size",
+        Annotated[int, typer.Option("--page-size", min=1, max=LARGEST_SIZE, help="Rows of a page.")],
+        DEFAULT_SIZE,
+    ),
+)
+AS_JSON = _option("as_json", AsJson, default=False)
 
 
 def from_settings(*options: Option) -> Callable[[Command], Command]:
     """Give a command an option for each setting that is marked with one of `options`, after the command's own.
 
-    The command is called with the loaded Settings first. Its parameters of the types Settings and Database are no
-    options.
+    The command is called with the loaded Settings first; a parameter of that type is no option.
     """
     taken = [setting for setting in settings.all_settings() if setting.option in options]
 
@@ -57,7 +67,7 @@ def from_settings(*options: Option) -> Callable[[Command], Command]:
             command(chosen, **given)
 
         parameters = inspect.signature(command, eval_str=True).parameters.values()
-        own = [each for each in parameters if each.annotation not in (Settings, Database)]
+        own = [each for each in parameters if each.annotation is not Settings]
         signature = inspect.Signature(
             [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *map(_parameter, taken))]
         )
@@ -76,13 +86,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         help=f"{setting.description[0].upper()}{setting.description[1:]}.",
         rich_help_panel="Database" if setting.option is Option.DATABASE else None,
     )
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(setting.name, kind, default=option, annotation=setting.type | None)
-
-
-def page(number: int, size: int) -> Page:
-    """Return the page of a list."""
-    return Page(number, size)
+    return _option(setting.name, setting.type | None, option)
 
 
 def only_given(**options: object) -> dict[str, Any]:

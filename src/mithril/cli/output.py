@@ -6,14 +6,14 @@
     3  the thing that was named is not there
 
 Results go to standard output, everything else to standard error. Text from the database is printed without control
-characters: a name must not move the cursor of who reads it.
+characters: a name must not move the cursor of the reader.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 import typer
@@ -33,7 +33,7 @@ PIPE_WIDTH = 100_000
 
 
 class Missing(Exception):
-    """What the command names is not there."""
+    """What the command names does not exist."""
 
     def __init__(self, noun: str, name: object) -> None:
         """`noun`: what it should have been; `name`: as it was given."""
@@ -41,7 +41,7 @@ class Missing(Exception):
 
 
 def fail(message: str, *, status: int = REFUSED) -> NoReturn:
-    """One line on standard error, and the end. Raises SystemExit."""
+    """Print one line on standard error and exit with that status. Raises SystemExit."""
     typer.echo(f"mithril: {message}", err=True)
     raise SystemExit(status)
 
@@ -53,7 +53,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def named(noun: str, name: object) -> Iterator[None]:
-    """Name what is not found. Raises Missing."""
+    """Turn NotFound in the block into Missing, which names what is not found."""
     try:
         yield
     except errors.NotFound:
@@ -88,46 +88,78 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def print_json(value: object) -> None:
-    """A result for programs, indented."""
+    """Print a result for programs, indented."""
     typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
 
 
 def print_line(value: object) -> None:
-    """One of many results for programs, in one line."""
+    """Print one of many results for programs, in one line."""
     typer.echo(msgspec.json.encode(value).decode())
 
 
-def print_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing: a line a field."""
-    if as_json:
-        print_json(fields)
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(name, Text(shown(value)))
-    _print(table)
+class One(NamedTuple):
+    """One row, with a line for each field. `note`: what to add on standard error."""
+
+    fields: Mapping[str, Any]
+    note: str = ""
+
+    def print(self, *, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            print_json(self.fields)
+        else:
+            table = Table(box=None, show_header=False, pad_edge=False)
+            table.add_column(style="bold", no_wrap=True)
+            table.add_column(overflow="fold")
+            for name, value in self.fields.items():
+                table.add_row(name, Text(shown(value)))
+            _print(table)
+        if self.note:
+            note(self.note)
 
 
-def print_page(found: Listed[Any], rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], as_json: bool) -> None:
-    """One page of a list: of each row these columns, or for programs all of it; and how much more there is."""
-    rows = list(rows)
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(rows, columns=columns)
-    else:
-        note("none")
-    if rows and (found.page.number > 1 or found.total_entries > len(rows)):
-        more = found.page.offset + len(rows) < found.total_entries or found.is_bounded
-        total = f"{'at least ' if found.is_bounded else ''}{found.total_entries}"
-        hint = f"; --page {found.page.number + 1} shows more" if more else ""
-        note(f"{found.page.offset + 1} to {found.page.offset + len(rows)} of {total}{hint}")
+class Many(NamedTuple):
+    """Rows of a list: of each these columns, or as JSON all of it. `listed`: the page that they are."""
+
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[str]
+    listed: Listed[Any] | None = None
+
+    def print(self, *, as_json: bool) -> None:
+        """Print the rows, and how many more there are."""
+        rows, listed = self.rows, self.listed
+        if as_json:
+            print_json(rows)
+        elif rows:
+            print_table(rows, columns=self.columns)
+        else:
+            note("none")
+        if rows and listed and (listed.page.number > 1 or listed.total_entries > len(rows)):
+            more = listed.page.offset + len(rows) < listed.total_entries or listed.is_bounded
+            total = f"{'at least ' if listed.is_bounded else ''}{listed.total_entries}"
+            hint = f"; --page {listed.page.number + 1} shows more" if more else ""
+            note(f"{listed.page.offset + 1} to {listed.page.offset + len(rows)} of {total}{hint}")
+
+
+class Done(NamedTuple):
+    """What was done, where there is no row left to show: a sentence, or as JSON the result."""
+
+    sentence: str
+    result: Mapping[str, Any]
+
+    def print(self, *, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            print_json(self.result)
+        else:
+            typer.echo(printable(self.sentence))
+
+
+Output: TypeAlias = One | Many | Done
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], has_header: bool = True) -> None:
-    """A line a row."""
+    """Print a table with a line for each row."""
     box = SIMPLE_HEAD if has_header and sys.stdout.isatty() else None
     table = Table(box=box, pad_edge=False, show_header=has_header)
     for column in columns:
@@ -136,14 +168,6 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], ha
     for row in rows:
         table.add_row(*(Text(shown(row.get(column))) for column in columns))
     _print(table)
-
-
-def print_done(sentence: str, result: Mapping[str, Any], *, as_json: bool) -> None:
-    """What was done, where there is nothing left to show."""
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(printable(sentence))
 
 
 def shown(value: object) -> str:

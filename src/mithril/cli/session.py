@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import os
 import pwd
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,38 +12,63 @@ from typing import Any, TypeVar
 import typer
 
 from mithril.audit.events import Actor
-from mithril.cli.options import from_settings
+from mithril.cli.options import AS_JSON, PAGE, from_settings
+from mithril.cli.output import Output
 from mithril.database import database, embedded
-from mithril.database.database import CONNECT_TIMEOUT_SECONDS, Connection, Database
+from mithril.database.database import CONNECT_TIMEOUT_SECONDS, Connection, Database, Page
 from mithril.settings import Option, Settings
 
 Result = TypeVar("Result")
-Command = Callable[..., Awaitable[None]]
+Command = Callable[..., Awaitable[Output | None]]
 # A command is in no hurry, and a list of everything may take its time.
 STATEMENT_SECONDS = 600.0
 
 
 def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Callable[[Command], Command]:  # noqa: ANN401 -- Typer's
-    """Make an asynchronous function a command of a group.
+    """Make an asynchronous function a command of a group, and print what it returns.
 
-    Its first two parameters are the database and the settings. After its own options follow those that say which
-    database it works on, and those of the settings marked with one of `more`.
+    Its parameters of the types Database, Settings and Actor are no options: it gets the open database, the settings,
+    and this command as the actor. A parameter `page` becomes two options. After its own options follow `--json`, those
+    that say which database it works on, and those of the settings marked with one of `more`.
     """
+    title = name if group.info.name == "mithril" else f"{group.info.name} {name}"
 
     def register(work: Command) -> Command:
+        parameters = inspect.signature(work, eval_str=True).parameters
+        provided = {key: each.annotation for key, each in parameters.items() if each.annotation in PROVIDED}
+
         @functools.wraps(work)
         def run(chosen: Settings, **given: Any) -> None:  # noqa: ANN401 -- its own
-            with_database(chosen, lambda opened: work(opened, chosen, **given))
+            as_json = given["as_json"] if "as_json" in parameters else given.pop("as_json")
+            if "page" in parameters:
+                given["page"] = Page(given.pop("page_number"), given.pop("page_size"))
 
+            async def execute(opened: Database) -> Output | None:
+                values: dict[type, Any] = {Database: opened, Settings: chosen, Actor: _actor(title)}
+                return await work(**given, **{key: values[kind] for key, kind in provided.items()})
+
+            if result := with_database(chosen, execute):
+                result.print(as_json=as_json)
+
+        own = [each for key, each in parameters.items() if key not in {*provided, "page"}]
+        added = [*(PAGE if "page" in parameters else ()), *(() if "as_json" in parameters else (AS_JSON,))]
+        run.__signature__ = inspect.Signature([_by_keyword(each) for each in (*own, *added)])  # type: ignore[attr-defined]
         group.command(name, **details)(from_settings(*more, Option.DATABASE)(run))
         return work
 
     return register
 
 
+PROVIDED = (Database, Settings, Actor)
+
+
+def _by_keyword(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
 @contextmanager
 def database_url(chosen: Settings) -> Iterator[str]:
-    """The URL of the database; the embedded one runs as long as the block."""
+    """Yield the URL of the database; the embedded one runs as long as the block."""
     if chosen.database_url:
         yield chosen.database_url
     else:
@@ -51,7 +77,7 @@ def database_url(chosen: Settings) -> Iterator[str]:
 
 
 def with_database(chosen: Settings, work: Callable[[Database], Awaitable[Result]]) -> Result:
-    """Does `work` with a database whose schema is current, as the use cases take it."""
+    """Do `work` with a database whose schema is current, as the use cases take it."""
 
     async def run(url: str) -> Result:
         opened = Database(url, size=2, wait_seconds=CONNECT_TIMEOUT_SECONDS, statement_seconds=STATEMENT_SECONDS)
@@ -65,13 +91,13 @@ def with_database(chosen: Settings, work: Callable[[Database], Awaitable[Result]
 
 
 def with_connection(chosen: Settings, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Does `work` with one connection to a database whose schema is current."""
+    """Do `work` with one connection to a database whose schema is current."""
     with database_url(chosen) as url:
         return asyncio.run(connected(url, chosen, work))
 
 
 async def connected(url: str, chosen: Settings, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Does `work` with one connection to that database, once its schema is current."""
+    """Do `work` with one connection to that database, once its schema is current."""
     connection = await database.connect(url)
     try:
         if not database.is_current(await database.schema_version(connection)):
@@ -82,15 +108,15 @@ async def connected(url: str, chosen: Settings, work: Callable[[Connection], Awa
 
 
 async def _bring_up_to_date(url: str, chosen: Settings) -> None:
-    """The embedded database is migrated; another one must be already, since others may be using it."""
+    """Migrate the embedded database; another one must be current already, since others may be using it."""
     if chosen.database_url:
         raise database.SchemaError("the database has no or an old schema: run `mithril migrate` first")
     await database.migrate(url)
 
 
-def actor(what: str) -> Actor:
-    """Who the audit trail will say it was: this command, and the account of the system that ran it."""
-    return Actor(request_id=f"mithril {what}, by {_account()}")
+def _actor(title: str) -> Actor:
+    """Return the actor for the audit trail: this command, and the account of the system that ran it."""
+    return Actor(request_id=f"mithril {title}, by {_account()}")
 
 
 def _account() -> str:

@@ -6,9 +6,11 @@ from uuid import UUID
 
 import typer
 
+from mithril.audit.events import Actor
 from mithril.cli import clients, output, session, users
-from mithril.cli.options import FIRST, SIZE, AsJson, ClientId, PageNumber, PageSize, UserName, Yes, only_given, page
-from mithril.database.database import Database
+from mithril.cli.options import AsJson, ClientId, UserName, Yes, only_given
+from mithril.cli.output import Done, Many, One
+from mithril.database.database import Database, Page
 from mithril.oauth import trusted_session
 from mithril.settings import Settings
 from mithril.tokens import records
@@ -16,48 +18,47 @@ from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Record
 from mithril.tokens.view import view
 
-app = typer.Typer(help="Tokens of users.", no_args_is_help=True)
+app = typer.Typer(name="token", help="Tokens of users.", no_args_is_help=True)
 COLUMNS = ("id", "name", "user_id", "client_id", "scope", "expires_at")
-NOUN = "token"
 
 TokenId = Annotated[UUID, typer.Argument(metavar="TOKEN", help="The token's id, not its value.")]
+OfClient = Annotated[UUID | None, typer.Option("--client", help="Only those of this client.")]
 
 
 @session.command(app, "list")
 async def list_(
     opened: Database,
-    _: Settings,
     *,
     user: Annotated[str | None, typer.Option(help="Only those of this user: id or e-mail address.")] = None,
-    client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
+    client: OfClient = None,
     kind: Annotated[str | None, typer.Option("--kind", help=f"Only this kind, such as {TokenKind.ACCESS}.")] = None,
-    number: PageNumber = FIRST,
-    size: PageSize = SIZE,
+    page: Page,
     as_json: AsJson = False,
-) -> None:
+) -> Many:
     """List tokens, the oldest first, also expired ones."""
     user_id = None if user is None else (await users.find(opened, user)).id
     filters = only_given(user_id=user_id, client_id=client, name=kind)
-    found = await records.list_records(opened, filters, page=page(number, size))
-    output.print_page(found, (_fields(each, as_json=as_json) for each in found.rows), columns=COLUMNS, as_json=as_json)
+    found = await records.list_records(opened, filters, page=page)
+    return Many([_fields(each, as_json=as_json) for each in found.rows], COLUMNS, found)
 
 
 @session.command(app, "show")
-async def show(opened: Database, _: Settings, token_id: TokenId, *, as_json: AsJson = False) -> None:
+async def show(opened: Database, token_id: TokenId, *, as_json: AsJson = False) -> One:
     """Show one token, without its value."""
-    output.print_one(_fields(await find(opened, token_id), as_json=as_json), as_json=as_json)
+    return One(_fields(await find(opened, token_id), as_json=as_json))
 
 
 @session.command(app, "create")
 async def create(
     opened: Database,
     chosen: Settings,
+    actor: Actor,
     user: UserName,
     client_id: ClientId,
     *,
     scope: Annotated[str, typer.Option("--scope", help="What it may be used for, separated by spaces.")],
     as_json: AsJson = False,
-) -> None:
+) -> One:
     """Add an access token, as if the user had signed in through the client; older sessions there end.
 
     Its value is printed now, and never again.
@@ -65,68 +66,54 @@ async def create(
     owner = await users.find(opened, user)
     await clients.find(opened, client_id)
     issued = await trusted_session.begin(
-        opened, chosen, user_id=owner.id, client_id=client_id, scope=scope, actor=session.actor("token create")
+        opened, chosen, user_id=owner.id, client_id=client_id, scope=scope, actor=actor
     )
-    made = await find(opened, issued.id)
-    output.print_one(_fields(made, as_json=as_json) | {"value": issued.value}, as_json=as_json)
-    output.note("Keep the value: it is not shown again.")
+    shown = _fields(await find(opened, issued.id), as_json=as_json)
+    return One(shown | {"value": issued.value}, note="Keep the value: it is not shown again.")
 
 
 @session.command(app, "change")
 async def change(
     opened: Database,
-    _: Settings,
+    actor: Actor,
     token_id: TokenId,
     *,
     expires_in: Annotated[
         int, typer.Option("--expires-in", metavar="SECONDS", min=0, help="When it expires, from now on; 0 ends it.")
     ],
     as_json: AsJson = False,
-) -> None:
+) -> One:
     """Change when a token expires."""
     given = {"expires_at": int(datetime.now(UTC).timestamp()) + expires_in}
-    with output.named(NOUN, token_id):
-        changed = await records.change(opened, token_id, given, actor=session.actor("token change"))
-    output.print_one(_fields(changed, as_json=as_json), as_json=as_json)
+    with output.named("token", token_id):
+        return One(_fields(await records.change(opened, token_id, given, actor=actor), as_json=as_json))
 
 
 @session.command(app, "delete")
-async def delete(
-    opened: Database, _: Settings, token_id: TokenId, *, yes: Yes = False, as_json: AsJson = False
-) -> None:
+async def delete(opened: Database, actor: Actor, token_id: TokenId, *, yes: Yes = False) -> Done:
     """Delete a token, which ends access by it."""
     present = await find(opened, token_id)
     output.confirm(f"Delete the {present.name} {present.id}?", yes=yes)
-    with output.named(NOUN, token_id):
-        await records.remove(opened, token_id, actor=session.actor("token delete"))
-    done = {"id": token_id, "deleted": True}
-    output.print_done(f"The {present.name} {present.id} is deleted.", done, as_json=as_json)
+    await records.remove(opened, token_id, actor=actor)
+    return Done(f"The {present.name} {present.id} is deleted.", {"id": token_id, "deleted": True})
 
 
 @session.command(app, "delete-all")
 async def delete_all(
-    opened: Database,
-    _: Settings,
-    user: UserName,
-    *,
-    client: Annotated[UUID | None, typer.Option(help="Only those of this client.")] = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+    opened: Database, actor: Actor, user: UserName, *, client: OfClient = None, yes: Yes = False
+) -> Done:
     """Delete every token of a user, with all clients or with one."""
     owner = await users.find(opened, user)
     where = "" if client is None else f" with the client {client}"
     output.confirm(f"Delete all tokens of {owner.email}{where}?", yes=yes)
-    filters = {} if client is None else {"client_id": client}
-    actor = session.actor("token delete-all")
-    await records.remove_all(opened, [owner.id], filters=filters, actor=actor)
+    await records.remove_all(opened, [owner.id], filters=only_given(client_id=client), actor=actor)
     done = {"user_id": owner.id, "client_id": client, "deleted": True}
-    output.print_done(f"The tokens of {owner.email}{where} are deleted.", done, as_json=as_json)
+    return Done(f"The tokens of {owner.email}{where} are deleted.", done)
 
 
 async def find(opened: Database, token_id: UUID) -> Record:
     """Return the token. Raises Missing."""
-    with output.named(NOUN, token_id):
+    with output.named("token", token_id):
         return await records.get_record(opened, token_id)
 
 

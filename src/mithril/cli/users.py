@@ -10,23 +10,12 @@ from uuid import UUID
 
 import typer
 
+from mithril import errors
+from mithril.audit.events import Actor
 from mithril.cli import output, scopes, session
-from mithril.cli.options import (
-    FIRST,
-    SIZE,
-    AsJson,
-    PageNumber,
-    PageSize,
-    PasswordFile,
-    Reason,
-    UserName,
-    Yes,
-    changes,
-    document,
-    only_given,
-    page,
-)
-from mithril.database.database import Database
+from mithril.cli.options import Blocked, PasswordFile, Reason, UserName, Yes, changes, document, only_given
+from mithril.cli.output import Done, Many, One
+from mithril.database.database import Database, Page
 from mithril.identifiers import parse_uuid
 from mithril.scope_sets.store import ROLES
 from mithril.settings import Settings
@@ -37,10 +26,10 @@ from mithril.users.store import UserRecord
 from mithril.users.view import view
 from mithril.web.query_parameters import LARGEST_SIZE
 
-app = typer.Typer(help="Users: who they are, and which roles they have.", no_args_is_help=True)
+app = typer.Typer(name="user", help="Users: who they are, and which roles they have.", no_args_is_help=True)
 COLUMNS = ("id", "email", "tax_id", "is_blocked", "inserted_at")
 ROLE_COLUMNS = ("role_name", "client_id", "client_name", "scope")
-NOUN = "user"
+ALL = Page(1, LARGEST_SIZE)
 
 Email = Annotated[str | None, typer.Option("--email", help="The e-mail address for signing in.")]
 TaxId = Annotated[str | None, typer.Option("--tax-id")]
@@ -55,32 +44,23 @@ Everywhere = Annotated[bool, typer.Option("--everywhere", help="In every client,
 
 
 @session.command(app, "list")
-async def list_(
-    opened: Database,
-    _: Settings,
-    *,
-    tax_id: TaxId = None,
-    blocked: Annotated[bool | None, typer.Option("--blocked/--not-blocked", help="Only those.")] = None,
-    number: PageNumber = FIRST,
-    size: PageSize = SIZE,
-    as_json: AsJson = False,
-) -> None:
+async def list_(opened: Database, *, tax_id: TaxId = None, blocked: Blocked = None, page: Page) -> Many:
     """List users, the oldest first."""
-    filters = only_given(tax_id=tax_id, is_blocked=blocked)
-    found = await accounts.list_users(opened, filters, page=page(number, size))
-    output.print_page(found, map(view, found.rows), columns=COLUMNS, as_json=as_json)
+    found = await accounts.list_users(opened, only_given(tax_id=tax_id, is_blocked=blocked), page=page)
+    return Many([view(user) for user in found.rows], COLUMNS, found)
 
 
 @session.command(app, "show")
-async def show(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
+async def show(opened: Database, user: UserName) -> One:
     """Show one user."""
-    output.print_one(view(await find(opened, user)), as_json=as_json)
+    return One(view(await find(opened, user)))
 
 
 @session.command(app, "create")
 async def create(
     opened: Database,
     chosen: Settings,
+    actor: Actor,
     email: Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address for signing in.")],
     *,
     password_file: PasswordFile = None,
@@ -95,8 +75,7 @@ async def create(
     ] = None,
     phone: Phone = None,
     user_settings: UserSettings = None,
-    as_json: AsJson = False,
-) -> None:
+) -> One:
     """Add a user. The password is asked for."""
     fields = {
         "email": email,
@@ -107,14 +86,14 @@ async def create(
         "factor": phone,
         "settings": user_settings or {},
     }
-    added = await accounts.add(opened, chosen, only_given(**fields), actor=session.actor("user create"))
-    output.print_one(view(added), as_json=as_json)
+    return One(view(await accounts.add(opened, chosen, only_given(**fields), actor=actor)))
 
 
 @session.command(app, "change")
 async def change(
     opened: Database,
     chosen: Settings,
+    actor: Actor,
     user: UserName,
     *,
     email: Email = None,
@@ -122,114 +101,93 @@ async def change(
     person_id: PersonId = None,
     phone: Phone = None,
     user_settings: UserSettings = None,
-    as_json: AsJson = False,
-) -> None:
+) -> One:
     """Change the named fields; the others stay as they are."""
-    fields = changes(email=email, tax_id=tax_id, person_id=person_id, factor=phone, settings=user_settings)
-    await _change(opened, chosen, user, fields, what="change", as_json=as_json)
+    given = changes(email=email, tax_id=tax_id, person_id=person_id, factor=phone, settings=user_settings)
+    found = await find(opened, user)
+    return One(view(await accounts.change(opened, chosen, found.id, given, actor=actor)))
 
 
 @session.command(app, "set-password")
 async def set_password(
-    opened: Database, chosen: Settings, user: UserName, *, password_file: PasswordFile = None, as_json: AsJson = False
-) -> None:
+    opened: Database, chosen: Settings, actor: Actor, user: UserName, *, password_file: PasswordFile = None
+) -> One:
     """Set the password of a user, and revoke the user's tokens. It is asked for."""
-    await find(opened, user)
-    fields = {"password": _password(password_file)}
-    await _change(opened, chosen, user, fields, what="set-password", as_json=as_json)
+    found = await find(opened, user)
+    given = {"password": _password(password_file)}
+    return One(view(await accounts.change(opened, chosen, found.id, given, actor=actor)))
 
 
 @session.command(app, "block")
-async def block(
-    opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
-) -> None:
+async def block(opened: Database, actor: Actor, user: UserName, *, reason: Reason = None) -> One:
     """Block a user, and revoke all tokens of the user at once."""
-    found, actor = await find(opened, user), session.actor("user block")
-    blocked = await accounts.block(opened, found.id, {"block_reason": reason}, actor=actor)
-    output.print_one(view(blocked), as_json=as_json)
+    found = await find(opened, user)
+    return One(view(await accounts.block(opened, found.id, {"block_reason": reason}, actor=actor)))
 
 
 @session.command(app, "unblock")
-async def unblock(
-    opened: Database, _: Settings, user: UserName, *, reason: Reason = None, as_json: AsJson = False
-) -> None:
+async def unblock(opened: Database, actor: Actor, user: UserName, *, reason: Reason = None) -> One:
     """Unblock a user, and reset the counters of failures."""
-    found, actor = await find(opened, user), session.actor("user unblock")
-    unblocked = await accounts.unblock(opened, found.id, {"block_reason": reason}, actor=actor)
-    output.print_one(view(unblocked), as_json=as_json)
+    found = await find(opened, user)
+    return One(view(await accounts.unblock(opened, found.id, {"block_reason": reason}, actor=actor)))
 
 
 @session.command(app, "delete")
-async def delete(opened: Database, _: Settings, user: UserName, *, yes: Yes = False, as_json: AsJson = False) -> None:
+async def delete(opened: Database, actor: Actor, user: UserName, *, yes: Yes = False) -> Done:
     """Delete a user with all clients, approvals, roles and tokens. It cannot be restored."""
     found = await find(opened, user)
-    question = f"Delete {found.email} with all clients, approvals, roles and tokens?"
-    output.confirm(question, yes=yes)
-    with output.named(NOUN, user):
-        await accounts.remove(opened, found.id, actor=session.actor("user delete"))
-    output.print_done(f"{found.email} is deleted.", {"id": found.id, "deleted": True}, as_json=as_json)
+    output.confirm(f"Delete {found.email} with all clients, approvals, roles and tokens?", yes=yes)
+    await accounts.remove(opened, found.id, actor=actor)
+    return Done(f"{found.email} is deleted.", {"id": found.id, "deleted": True})
 
 
 @session.command(app, "roles")
-async def list_roles(opened: Database, _: Settings, user: UserName, *, as_json: AsJson = False) -> None:
+async def list_roles(opened: Database, user: UserName) -> Many:
     """List the roles of a user: those in every client, then those in one."""
     found = await find(opened, user)
-    everywhere = await user_roles.list_global_roles(opened, found.id, page=page(1, LARGEST_SIZE))
-    somewhere = await user_roles.list_user_roles(opened, {"user_id": found.id}, page=page(1, LARGEST_SIZE))
-    rows = [*map(_role, everywhere.rows), *map(_role, somewhere.rows)]
-    if as_json:
-        output.print_json(rows)
-    elif rows:
-        output.print_table(rows, columns=ROLE_COLUMNS)
-    else:
-        output.note("none")
+    everywhere = await user_roles.list_global_roles(opened, found.id, page=ALL)
+    somewhere = await user_roles.list_user_roles(opened, {"user_id": found.id}, page=ALL)
+    return Many([*map(_role, everywhere.rows), *map(_role, somewhere.rows)], ROLE_COLUMNS)
 
 
 @session.command(app, "grant")
 async def grant(
     opened: Database,
-    _: Settings,
+    actor: Actor,
     user: UserName,
     role: RoleName,
     *,
     client: InClient = None,
     everywhere: Everywhere = False,
-    as_json: AsJson = False,
-) -> None:
+) -> One:
     """Give a user a role, in one client or in every client. It takes effect with the next token."""
     _check_place(client, everywhere=everywhere)
     found, wanted = await find(opened, user), await scopes.find(opened, ROLES, role)
-    actor = session.actor("user grant")
+    fields = {"role_id": str(wanted.id)}
     if client is None:
-        given: UserRole | GlobalRole = await user_roles.give_global_role(
-            opened, found.id, {"role_id": str(wanted.id)}, actor=actor
-        )
-    else:
-        fields = {"role_id": str(wanted.id), "client_id": str(client)}
-        given = await user_roles.give_role(opened, found.id, fields, actor=actor)
-    output.print_one(_role(given), as_json=as_json)
+        return One(_role(await user_roles.give_global_role(opened, found.id, fields, actor=actor)))
+    fields["client_id"] = str(client)
+    return One(_role(await user_roles.give_role(opened, found.id, fields, actor=actor)))
 
 
 @session.command(app, "revoke")
 async def revoke(
     opened: Database,
-    _: Settings,
+    actor: Actor,
     user: UserName,
     role: RoleName,
     *,
     client: InClient = None,
     everywhere: Everywhere = False,
     yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Done:
     """Take a role from a user, in one client or in every client; other roles stay."""
     _check_place(client, everywhere=everywhere)
     found, given = await find(opened, user), await scopes.find(opened, ROLES, role)
-    actor = session.actor("user revoke")
     where = "every client" if client is None else f"client {client}"
     output.confirm(f"Take the role {given.name} in {where} from {found.email}?", yes=yes)
     if client is None:
-        has = await user_roles.list_global_roles(opened, found.id, page=page(1, LARGEST_SIZE))
+        has = await user_roles.list_global_roles(opened, found.id, page=ALL)
         row_id = next((each.id for each in has.rows if each.role_id == given.id), None)
         if row_id is None:
             raise output.Missing("such role of that user in every client:", given.name)
@@ -239,27 +197,16 @@ async def revoke(
         if not await user_roles.take_roles(opened, filters, actor=actor):
             raise output.Missing("such role of that user in that client:", given.name)
     done = {"user_id": found.id, "role_id": given.id, "client_id": client, "revoked": True}
-    output.print_done(f"{found.email} no longer has the role {given.name} in {where}.", done, as_json=as_json)
+    return Done(f"{found.email} no longer has the role {given.name} in {where}.", done)
 
 
 async def find(opened: Database, user: str) -> UserRecord:
     """Return the user of this id or e-mail address. Raises Missing."""
-    user_id = parse_uuid(user)
-    if user_id is not None:
-        with output.named(NOUN, user):
+    with output.named("user", user):
+        if user_id := parse_uuid(user):
             return await accounts.get(opened, user_id)
-    found = await accounts.list_users(opened, {"email": user}, page=page(1, 1))
-    if not found.rows:
-        raise output.Missing(NOUN, user)
-    return found.rows[0]
-
-
-async def _change(
-    opened: Database, chosen: Settings, user: str, fields: dict[str, Any], *, what: str, as_json: bool
-) -> None:
-    found, actor = await find(opened, user), session.actor(f"user {what}")
-    changed = await accounts.change(opened, chosen, found.id, fields, actor=actor)
-    output.print_one(view(changed), as_json=as_json)
+        found = await accounts.list_users(opened, {"email": user}, page=Page(1, 1))
+        return errors.found(next(iter(found.rows), None))
 
 
 def _check_place(client: UUID | None, *, everywhere: bool) -> None:
