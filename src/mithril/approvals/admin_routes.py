@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril import errors, refusals
-from mithril.approvals import service
+from mithril.approvals import service, store
 from mithril.approvals.view import view
 from mithril.identifiers import parse_uuid
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
@@ -39,7 +39,7 @@ async def list_(request: Request) -> Response:
     clients = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
     database = requests.resources(request).database
     return envelope.answer_page(
-        request, await service.list_approvals(database, user_id, clients=clients, page=page), view
+        request, await store.list_approvals(database, user_id, clients=clients, page=page), view
     )
 
 

@@ -12,16 +12,11 @@ from mithril.approvals.store import Approval
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
-from mithril.database.database import Condition, Database, Listed, Page
+from mithril.database.database import Condition, Database
 from mithril.oauth.store import APPROVAL_ROWS
 from mithril.tokens import store as token_store
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
-
-
-async def list_approvals(database: Database, user_id: UUID, *, clients: list[str], page: Page) -> Listed[Approval]:
-    """List the approvals of the user; `clients` as in the store."""
-    return await store.list_approvals(database, user_id, clients=clients, page=page)
 
 
 async def get_approval(database: Database, approval_id: UUID, *, user_id: UUID) -> Approval:

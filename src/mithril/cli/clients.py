@@ -10,7 +10,7 @@ from mithril.audit.events import Actor
 from mithril.cli import output, scopes, session, users
 from mithril.cli.options import Blocked, ClientId, Reason, Yes, changes, document, only_given
 from mithril.cli.output import Done, Many, One
-from mithril.clients import service, view
+from mithril.clients import service, store, view
 from mithril.clients.store import FullClient
 from mithril.database.database import Database, Page
 from mithril.scope_sets.store import CLIENT_TYPES
@@ -47,7 +47,7 @@ async def list_(
     """List clients, the oldest first."""
     user_id = None if owner is None else (await users.find(opened, owner)).id
     filters = only_given(name=name, user_id=user_id, is_blocked=blocked)
-    found = await service.list_full_clients(opened, filters, page=page)
+    found = await store.list_full_clients(opened, filters, page=page)
     return Many([_row(client) for client in found.rows], COLUMNS, found)
 
 

@@ -9,7 +9,7 @@ from mithril.audit.events import Actor
 from mithril.cli import clients, output, session
 from mithril.cli.options import ClientId, Yes, only_given
 from mithril.cli.output import Done, Many, One
-from mithril.connections import fields, service, view
+from mithril.connections import fields, service, store, view
 from mithril.connections.store import Connection
 from mithril.database.database import Database, Page
 from mithril.settings import Option, Settings
@@ -36,7 +36,7 @@ async def list_(
 ) -> Many:
     """List the connections of a client, the oldest first."""
     await clients.find(opened, client_id)
-    found = await service.list_connections(opened, only_given(consumer_id=consumer), client_id=client_id, page=page)
+    found = await store.list_connections(opened, only_given(consumer_id=consumer), client_id=client_id, page=page)
     return Many([view.detailed_view(each) for each in found.rows], COLUMNS, found)
 
 

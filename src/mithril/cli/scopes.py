@@ -12,7 +12,7 @@ from mithril.cli.options import Yes, changes
 from mithril.cli.output import Done, Many, One
 from mithril.database.database import Database, Page
 from mithril.identifiers import parse_uuid
-from mithril.scope_sets import service
+from mithril.scope_sets import service, store
 from mithril.scope_sets.store import CLIENT_TYPES, ROLES, NamedScope
 from mithril.scope_sets.view import view
 
@@ -26,7 +26,7 @@ async def find(opened: Database, table: AuditedTable, name: str) -> NamedScope:
     with output.named(_noun(table), name):
         if row_id := parse_uuid(name):
             return await service.get_named(opened, table, row_id)
-        found = await service.list_named(opened, table, {"name": name}, page=Page(1, 1))
+        found = await store.list_named(opened, table, {"name": name}, page=Page(1, 1))
         return errors.found(next(iter(found.rows), None))
 
 
@@ -45,7 +45,7 @@ def _group(table: AuditedTable, about: str) -> typer.Typer:
         scope: Annotated[list[str] | None, typer.Option(help="Only those with this scope; may be repeated.")] = None,
         page: Page,
     ) -> Many:
-        found = await service.list_named(opened, table, {"scope": scope} if scope else {}, page=page)
+        found = await store.list_named(opened, table, {"scope": scope} if scope else {}, page=page)
         return Many([view(each) for each in found.rows], COLUMNS, found)
 
     @session.command(app, "show", help=f"Show one {noun}.")

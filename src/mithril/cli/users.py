@@ -20,8 +20,9 @@ from mithril.identifiers import parse_uuid
 from mithril.scope_sets.store import ROLES
 from mithril.settings import Settings
 from mithril.user_roles import service as user_roles
+from mithril.user_roles import store as role_store
 from mithril.user_roles.store import GlobalRole, UserRole
-from mithril.users import accounts
+from mithril.users import accounts, store
 from mithril.users.store import UserRecord
 from mithril.users.view import view
 from mithril.web.query_parameters import LARGEST_SIZE
@@ -46,7 +47,7 @@ Everywhere = Annotated[bool, typer.Option("--everywhere", help="In every client,
 @session.command(app, "list")
 async def list_(opened: Database, *, tax_id: TaxId = None, blocked: Blocked = None, page: Page) -> Many:
     """List users, the oldest first."""
-    found = await accounts.list_users(opened, only_given(tax_id=tax_id, is_blocked=blocked), page=page)
+    found = await store.list_users(opened, only_given(tax_id=tax_id, is_blocked=blocked), page=page)
     return Many([view(user) for user in found.rows], COLUMNS, found)
 
 
@@ -145,8 +146,8 @@ async def delete(opened: Database, actor: Actor, user: UserName, *, yes: Yes = F
 async def list_roles(opened: Database, user: UserName) -> Many:
     """List the roles of a user: those in every client, then those in one."""
     found = await find(opened, user)
-    everywhere = await user_roles.list_global_roles(opened, found.id, page=ALL)
-    somewhere = await user_roles.list_user_roles(opened, {"user_id": found.id}, page=ALL)
+    everywhere = await role_store.list_global_roles(opened, found.id, page=ALL)
+    somewhere = await role_store.list_user_roles(opened, {"user_id": found.id}, page=ALL)
     return Many([*map(_role, everywhere.rows), *map(_role, somewhere.rows)], ROLE_COLUMNS)
 
 
@@ -187,7 +188,7 @@ async def revoke(
     where = "every client" if client is None else f"client {client}"
     output.confirm(f"Take the role {given.name} in {where} from {found.email}?", yes=yes)
     if client is None:
-        has = await user_roles.list_global_roles(opened, found.id, page=ALL)
+        has = await role_store.list_global_roles(opened, found.id, page=ALL)
         row_id = next((each.id for each in has.rows if each.role_id == given.id), None)
         if row_id is None:
             raise output.Missing("such role of that user in every client:", given.name)
@@ -205,7 +206,7 @@ async def find(opened: Database, user: str) -> UserRecord:
     with output.named("user", user):
         if user_id := parse_uuid(user):
             return await accounts.get(opened, user_id)
-        found = await accounts.list_users(opened, {"email": user}, page=Page(1, 1))
+        found = await store.list_users(opened, {"email": user}, page=Page(1, 1))
         return errors.found(next(iter(found.rows), None))
 
 

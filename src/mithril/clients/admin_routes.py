@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.clients import service, view
+from mithril.clients import service, store, view
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
 
@@ -20,7 +20,7 @@ FILTERS = Filters(
 async def list_(request: Request) -> Response:
     """List all clients, or those of a user, with a part of a name, or blocked ones."""
     filters, page = FILTERS.read(request)
-    found = await service.list_full_clients(requests.resources(request).database, filters, page=page)
+    found = await store.list_full_clients(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, view.full_view)
 
 

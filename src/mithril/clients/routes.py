@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from mithril import errors
 from mithril.access import Caller, protected
-from mithril.clients import service, view
+from mithril.clients import service, store, view
 from mithril.identifiers import parse_uuid
 from mithril.validation.bodies import Document
 from mithril.web import envelope, query_parameters, requests
@@ -22,7 +22,7 @@ async def list_(request: Request, caller: Caller, _: Document) -> Response:
     """API-009-001-006-0335, Get clients: an administrator sees all, any other caller only its own."""
     filters, page = FILTERS.read(request)
     only_id = None if caller.is_administrative else caller.client_id
-    found = await service.list_clients(requests.resources(request).database, filters, only_id=only_id, page=page)
+    found = await store.list_clients(requests.resources(request).database, filters, only_id=only_id, page=page)
     return envelope.answer_page(request, found, view.view)
 
 

@@ -1,6 +1,5 @@
 """The rules of clients: who sees which, and how they are added, changed and deleted."""
 
-from typing import Any
 from uuid import UUID
 
 from mithril import errors, refusals
@@ -9,7 +8,7 @@ from mithril.audit.events import Actor
 from mithril.clients import fields, store
 from mithril.clients.store import Client, FullClient
 from mithril.connections import store as connections
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, Violation
+from mithril.database.database import Condition, Database, PooledConnection, Source, Violation
 from mithril.oauth import store as approvals
 from mithril.tokens import store as tokens
 from mithril.user_roles import store as user_roles
@@ -25,21 +24,9 @@ BELONGINGS = (
 )
 
 
-async def list_clients(
-    database: Database, filters: dict[str, Any], *, only_id: UUID | None, page: Page
-) -> Listed[Client]:
-    """List the clients that match, among all or, where `only_id` is given, only that one."""
-    return await store.list_clients(database, filters, only_id=only_id, page=page)
-
-
 async def get_client(database: Database, client_id: UUID) -> Client:
     """Return the client. Raises NotFound."""
     return errors.found(await store.find_client(database, client_id))
-
-
-async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:
-    """List the clients that match, as administrators see them."""
-    return await store.list_full_clients(database, filters, page=page)
 
 
 async def get_full_client(source: Source, client_id: UUID) -> FullClient:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from mithril import errors
 from mithril.audit.events import Actor
-from mithril.connections import fields, service, view
+from mithril.connections import fields, service, store, view
 from mithril.errors import Rule
 from mithril.identifiers import parse_uuid
 from mithril.tokens import verification
@@ -30,7 +30,7 @@ async def list_(request: Request) -> Response:
     assert client_id is not None, "it was just refused"
     filters, page = FILTERS.read(request)
     database = requests.resources(request).database
-    found = await service.list_connections(database, filters, client_id=client_id, page=page)
+    found = await store.list_connections(database, filters, client_id=client_id, page=page)
     return envelope.answer_page(request, found, view.detailed_view)
 
 

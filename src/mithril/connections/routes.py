@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from mithril import access, errors
 from mithril.access import Caller, protected
-from mithril.connections import fields, redirect_uris, service, view
+from mithril.connections import fields, redirect_uris, service, store, view
 from mithril.identifiers import parse_uuid
 from mithril.validation.bodies import Document
 from mithril.web import conditional, envelope, query_parameters, requests
@@ -23,7 +23,7 @@ async def list_(request: Request, _: Caller, __: Document) -> Response:
     """API-009-001-006-0337, Get client connections."""
     filters, page = FILTERS.read(request)
     database, client_id = requests.resources(request).database, _named(request, "client_id")
-    found = await service.list_connections(database, filters, client_id=client_id, page=page)
+    found = await store.list_connections(database, filters, client_id=client_id, page=page)
     return envelope.answer_page(request, found, view.detailed_view)
 
 

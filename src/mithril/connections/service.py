@@ -1,6 +1,5 @@
 """The rules of connections."""
 
-from typing import Any
 from uuid import UUID
 
 from mithril import errors, refusals, security
@@ -13,13 +12,6 @@ from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
-
-
-async def list_connections(
-    database: Database, filters: dict[str, Any], *, client_id: UUID, page: Page
-) -> Listed[Connection]:
-    """List the connections of one client; none for an unknown one."""
-    return await store.list_connections(database, filters, client_id=client_id, page=page)
 
 
 async def get_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.otp import factors
+from mithril.otp import factors, store
 from mithril.otp.view import brief_view, code_view, view
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
@@ -18,7 +18,7 @@ async def list_(request: Request) -> Response:
     """List the factors of a user. The path names the user, so `user` is empty here, as in the original."""
     user_id = admin.identifier(request, "user_id")
     filters, page = FILTERS.read(request)
-    found = await factors.list_factors(requests.resources(request).database, user_id, filters, page=page)
+    found = await store.list_factors(requests.resources(request).database, filters | {"user_id": user_id}, page=page)
     return envelope.answer_page(request, found, brief_view)
 
 
@@ -60,7 +60,7 @@ async def enable(request: Request) -> Response:
 async def list_codes(request: Request) -> Response:
     """List one-time passwords: for whom, and with which result."""
     filters, page = CODE_FILTERS.read(request)
-    found = await factors.list_codes(requests.resources(request).database, filters, page=page)
+    found = await store.list_codes(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, code_view)
 
 

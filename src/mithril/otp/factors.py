@@ -1,6 +1,5 @@
 """Second factors as administrators manage them (rules USR-18 to USR-21). How users set up their own is in `oauth`."""
 
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -8,9 +7,9 @@ import msgspec
 from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.database.database import Database, Listed, Page, Source
+from mithril.database.database import Database, Source
 from mithril.otp import fields, store
-from mithril.otp.store import CodeRecord, FactorRecord
+from mithril.otp.store import FactorRecord
 from mithril.users import store as user_store
 from mithril.users.store import FACTOR_ROWS, UserRecord
 from mithril.validation.bodies import Document
@@ -22,18 +21,6 @@ class FactorOfUser(msgspec.Struct, frozen=True):
 
     factor: FactorRecord
     user: UserRecord
-
-
-async def list_factors(
-    database: Database, user_id: UUID, filters: dict[str, Any], *, page: Page
-) -> Listed[FactorRecord]:
-    """List the factors of the user; filters as in the store."""
-    return await store.list_factors(database, {"user_id": user_id} | filters, page=page)
-
-
-async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:
-    """List the one-time passwords that match; filters as in the store."""
-    return await store.list_codes(database, filters, page=page)
 
 
 async def get_factor(database: Database, user_id: UUID, factor_id: UUID) -> FactorOfUser:

@@ -23,7 +23,7 @@ class Methods:
     async def list_(self, request: Request) -> Response:
         """List all, or those with a name, or with any of some scopes."""
         filters, page = FILTERS.read(request)
-        found = await service.list_named(requests.resources(request).database, self.table, filters, page=page)
+        found = await store.list_named(requests.resources(request).database, self.table, filters, page=page)
         return envelope.answer_page(request, found, view)
 
     async def show(self, request: Request) -> Response:

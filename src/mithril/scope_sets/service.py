@@ -1,24 +1,16 @@
 """The rules of client types and roles: the same functions for both, told apart by their table."""
 
-from typing import Any
 from uuid import UUID
 
 from mithril import errors, refusals
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import AuditedTable
-from mithril.database.database import Condition, Database, Listed, Page, Violation
+from mithril.database.database import Condition, Database, Violation
 from mithril.scope_sets import fields, store
 from mithril.scope_sets.store import NamedScope
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
-
-
-async def list_named(
-    database: Database, table: AuditedTable, filters: dict[str, Any], *, page: Page
-) -> Listed[NamedScope]:
-    """List those that match; filters as in the store."""
-    return await store.list_named(database, table, filters, page=page)
 
 
 async def get_named(database: Database, table: AuditedTable, row_id: UUID) -> NamedScope:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.user_roles import service, view
+from mithril.user_roles import service, store, view
 from mithril.validation.fields import REQUIRED, refuse
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
@@ -28,7 +28,7 @@ PAGES = Filters()
 async def list_(request: Request) -> Response:
     """List the roles of users in clients, or those that match. Paged like every list, unlike the original."""
     filters, page = FILTERS.read(request)
-    found = await service.list_user_roles(requests.resources(request).database, filters, page=page)
+    found = await store.list_user_roles(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, view.view)
 
 
@@ -37,7 +37,7 @@ async def list_of_user(request: Request) -> Response:
     user_id = admin.identifier(request, "user_id")
     filters, page = FILTERS.read(request)
     filters = filters | {"user_id": user_id}
-    found = await service.list_user_roles(requests.resources(request).database, filters, page=page)
+    found = await store.list_user_roles(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, view.view)
 
 
@@ -88,7 +88,7 @@ async def list_global(request: Request) -> Response:
     """List the roles that a user has in every client; not a method of the original. Paged."""
     user_id = admin.identifier(request, "user_id")
     _filters, page = PAGES.read(request)
-    found = await service.list_global_roles(requests.resources(request).database, user_id, page=page)
+    found = await store.list_global_roles(requests.resources(request).database, user_id, page=page)
     return envelope.answer_page(request, found, view.global_view)
 
 

@@ -7,16 +7,11 @@ from uuid import UUID
 from mithril import errors
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.database.database import Database, Listed, Page, Source
+from mithril.database.database import Database, Source
 from mithril.user_roles import fields, store
 from mithril.user_roles.store import GlobalRole, UserRole
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
-
-
-async def list_user_roles(database: Database, filters: Mapping[str, Any], *, page: Page) -> Listed[UserRole]:
-    """List the roles in clients that match; filters as in the store."""
-    return await store.list_user_roles(database, filters, page=page)
 
 
 async def get_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole:
@@ -46,11 +41,6 @@ async def take_role(database: Database, row_id: UUID, *, actor: Actor) -> None:
     """Take one role in a client from the user who has it. Raises NotFound."""
     if not await take_roles(database, {"id": row_id}, actor=actor):
         raise errors.NotFound
-
-
-async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
-    """List the roles that a user has in every client."""
-    return await store.list_global_roles(database, user_id, page=page)
 
 
 async def get_global_role(database: Database, row_id: UUID, *, user_id: UUID) -> GlobalRole:

@@ -6,14 +6,13 @@ Passwords are hashed and compared in threads, with no database connection held.
 """
 
 import asyncio
-from typing import Any
 from uuid import UUID
 
 from mithril import errors, refusals, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
+from mithril.database.database import Condition, Database, PooledConnection
 from mithril.errors import Rule
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
@@ -27,11 +26,6 @@ WRONG_PASSWORD = ("$.current_password", MISMATCH)
 # Columns that cannot be null: a blank value is stored as an empty one.
 NEVER_NULL = ("tax_id", "person_id")
 NOT_COLUMNS = {"password", "factor", "2fa_enable"}
-
-
-async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
-    """List the users that match; filters as in the store."""
-    return await store.list_users(database, filters, page=page)
 
 
 async def get(database: Database, user_id: UUID) -> UserRecord:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.users import accounts
+from mithril.users import accounts, store
 from mithril.users.view import view
 from mithril.validation.bodies import Document
 from mithril.web import admin, bodies, envelope, query_parameters, requests, routing, wrapped_bodies
@@ -23,7 +23,7 @@ ONE = PATH + "/{id}"
 async def list_(request: Request) -> Response:
     """List all users, or those that match."""
     filters, page = FILTERS.read(request)
-    found = await accounts.list_users(requests.resources(request).database, filters, page=page)
+    found = await store.list_users(requests.resources(request).database, filters, page=page)
     return envelope.answer_page(request, found, view)
 
 
