@@ -15,35 +15,10 @@ import yaml
 from mithril import __version__
 from mithril.connections import redirect_uris
 from mithril.openapi import completion, files
+from mithril.openapi.completion import Description
 
-# The published schemas of request bodies, in files that the routes read too.
-BODIES: Final = {
-    "mithril.approvals": ("approval.json",),
-    "mithril.clients": ("client.json",),
-    "mithril.connections": (
-        "connection_put.json",
-        "connection_update.json",
-        "redirect_uri_check.json",
-        "refresh_secret.json",
-    ),
-    "mithril.gateway": ("token_verify.json",),
-    "mithril.oauth": (
-        "app_authorize.json",
-        "authorize_2fa.json",
-        "code_grant.json",
-        "login_password.json",
-        "nonce.json",
-        "refresh_grant.json",
-    ),
-    "mithril.otp": ("factor.json",),
-    "mithril.scope_sets": ("named_scope.json",),
-    "mithril.tokens": ("token.json",),
-    "mithril.user_roles": ("global_user_role.json", "user_role.json"),
-    "mithril.users": ("block.json", "password_change.json", "user.json"),
-}
 FOLDER: Final = package_files.files("mithril.openapi")
 SHARED: Final = ("components/headers", "components/parameters", "components/responses", "components/schemas", "service")
-Description = dict[str, Any]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where PyYAML was built with it
 
@@ -101,7 +76,9 @@ def _parsed(name: str) -> Description:
 @functools.cache
 def _sources() -> dict[str, object]:
     """Return what stands in for a `$ref` of this name."""
-    paths = [package_files.files(package).joinpath(name) for package, names in BODIES.items() for name in names]
+    # The schemas of request bodies are in the folders of the nouns, where the routes read them too.
+    nouns = [noun for noun in package_files.files("mithril").iterdir() if noun.is_dir()]
+    paths = [path for noun in nouns for path in noun.iterdir() if path.name.endswith(".json")]
     bodies = {path.name: msgspec.json.decode(path.read_bytes()) for path in paths}
     return {
         **{name: _of_new(schema) for name, schema in bodies.items()},
