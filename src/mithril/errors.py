@@ -33,6 +33,7 @@ the edge alone turns them into an answer. `detail` is for the log and never sent
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
@@ -66,6 +67,10 @@ class MithrilError(Exception):
     """The error code of RFC 6749 on the standard routes; empty where the status decides."""
     page: ClassVar[str] = ""
     """The key of the text on the sign-in pages; empty where the status decides."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Response headers that belong to this refusal."""
+    invalid: Sequence[Any] = ()
+    """What exactly is wrong with the request; empty where the envelope has no such list."""
 
     def __init__(self, message: str | None = None, *, detail: str = "") -> None:
         """`message` replaces the one of the class; `detail` goes to the log only."""
@@ -75,18 +80,8 @@ class MithrilError(Exception):
 
     @property
     def name(self) -> str:
-        """The name of the refusal as the log has it, such as `client_blocked`."""
+        """Return the name of the refusal as the log has it, such as `client_blocked`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Response headers that belong to this refusal."""
-        return {}
-
-    @property
-    def invalid(self) -> list[Any]:
-        """What exactly is wrong with the request; empty where the envelope has no such list."""
-        return []
 
 
 class Standing(NamedTuple):
@@ -100,14 +95,14 @@ class Standing(NamedTuple):
 
 
 def rate_limit_headers(standings: Sequence[Standing]) -> Mapping[str, str]:
-    """The fields of draft-ietf-httpapi-ratelimit-headers-11: quota `q` in window `w`; `r` remain for `t` seconds."""
+    """Return RateLimit headers (draft-ietf-httpapi-ratelimit-headers-11): of `q` in window `w` `r` remain for `t` s."""
     policies = ", ".join(f'"{each.name}";q={each.limit};w={each.window_seconds}' for each in standings)
     limits = ", ".join(f'"{each.name}";r={each.remaining};t={each.seconds_left}' for each in standings)
     return {"ratelimit-policy": policies, "ratelimit": limits}
 
 
 def bearer_challenge(**parameters: str | None) -> str:
-    """The value of WWW-Authenticate for the Bearer scheme (RFC 6750 section 3)."""
+    """Return the value of WWW-Authenticate for the Bearer scheme (RFC 6750 section 3)."""
     pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
     return f"Bearer {pairs}".rstrip()
 
@@ -122,12 +117,7 @@ class RequestMalformed(MithrilError):
     def __init__(self, reason: str) -> None:
         """`reason`: what is wrong, without repeating the body."""
         super().__init__(detail=reason)
-        self.reason = reason
-
-    @property
-    def invalid(self) -> list[Any]:
-        """One rule, `json`, for the request as a whole."""
-        return [{"entry_type": "request", "rules": [{"rule": "json", "description": self.reason}]}]
+        self.invalid = [{"entry_type": "request", "rules": [{"rule": "json", "description": reason}]}]
 
 
 class AccessDenied(MithrilError):
@@ -143,12 +133,8 @@ class AccessDenied(MithrilError):
     def __init__(self, message: str | None = None, *, error: str | None = None, description: str = "") -> None:
         """`error`: an RFC 6750 code; `description`: a sentence for the developer who reads the header."""
         super().__init__(message, detail=description)
-        self.challenge = bearer_challenge(error=error, error_description=description if error else None)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The challenge."""
-        return {"www-authenticate": self.challenge}
+        challenge = bearer_challenge(error=error, error_description=description if error else None)
+        self.headers = {"www-authenticate": challenge}
 
 
 class Unauthorized(MithrilError):
@@ -170,7 +156,7 @@ class OtpRefused(Unauthorized):
 
 
 class Forbidden(MithrilError):
-    """The caller is known, and this is not theirs."""
+    """The caller is known, and may not do this."""
 
     status = 403
     type = "forbidden"
@@ -185,16 +171,12 @@ class ScopeMissing(Forbidden):
     def __init__(self, scope: str, *, lacking: str) -> None:
         """`lacking`: who lacks it, in words."""
         super().__init__(detail=f"{lacking} lacks the scope {scope}")
-        self.challenge = bearer_challenge(error="insufficient_scope", error_description=self.detail, scope=scope)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The challenge, with the scope that would do."""
-        return {"www-authenticate": self.challenge}
+        challenge = bearer_challenge(error="insufficient_scope", error_description=self.detail, scope=scope)
+        self.headers = {"www-authenticate": challenge}
 
 
 class NotFound(MithrilError):
-    """There is no such thing, or not for this client."""
+    """What is named does not exist, or not for this client."""
 
     status = 404
     type = "not_found"
@@ -210,12 +192,7 @@ class MethodNotAllowed(MithrilError):
     def __init__(self, *, allowed: str) -> None:
         """`allowed`: the methods of the path, by comma (RFC 9110 section 10.2.1)."""
         super().__init__()
-        self.allowed = allowed
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Which methods there are."""
-        return {"allow": self.allowed}
+        self.headers = {"allow": allowed}
 
 
 class RequestTimeout(MithrilError):
@@ -227,7 +204,7 @@ class RequestTimeout(MithrilError):
 
 
 class Conflict(MithrilError):
-    """The state of the thing does not allow it (rule CNV-12)."""
+    """The state of the resource does not allow the change (rule CNV-12)."""
 
     status = 409
     type = "request_conflict"
@@ -248,11 +225,7 @@ class RequestTooLarge(MithrilError):
     status = 413
     type = "request_too_large"
     message = "Request body is too large."
-
-    @property
-    def invalid(self) -> list[Any]:
-        """One rule, `size`, for the request as a whole."""
-        return [{"entry_type": "request", "rules": [{"rule": "size"}]}]
+    invalid = ({"entry_type": "request", "rules": [{"rule": "size"}]},)
 
 
 class UriTooLong(MithrilError):
@@ -264,7 +237,7 @@ class UriTooLong(MithrilError):
 
 
 class ContentTypeInvalid(MithrilError):
-    """The body is not said to be JSON."""
+    """The Content-Type of the request is not that of JSON."""
 
     status = 415
     type = "content_type_invalid"
@@ -272,11 +245,7 @@ class ContentTypeInvalid(MithrilError):
         "Invalid Content-Type header. Try to set 'Content-Type: application/json' header: "
         "http://docs.apimanifest.apiary.io/#introduction/interacting-with-api/content-type."
     )
-
-    @property
-    def invalid(self) -> list[Any]:
-        """The header that is wrong."""
-        return [{"entry_type": "header", "entry": "Content-Type"}]
+    invalid = ({"entry_type": "header", "entry": "Content-Type"},)
 
 
 class ValidationFailed(MithrilError):
@@ -285,16 +254,12 @@ class ValidationFailed(MithrilError):
     status = 422
     type = "validation_failed"
     message = "Validation failed"
+    invalid: list[Any]
 
     def __init__(self, invalid: list[Invalid], *, message: str | None = None) -> None:
         """`invalid`: one element per entry."""
         super().__init__(message, detail=", ".join(f"{i.entry}: {r.rule}" for i in invalid for r in i.rules))
-        self._invalid = invalid
-
-    @property
-    def invalid(self) -> list[Any]:
-        """Every violation."""
-        return self._invalid
+        self.invalid = invalid
 
 
 class Unprocessable(MithrilError):
@@ -302,11 +267,7 @@ class Unprocessable(MithrilError):
 
     status = 422
     type = "request_malformed"
-
-    @property
-    def invalid(self) -> list[Any]:
-        """As the contract has it: one rule, `json`, for the request as a whole."""
-        return [{"entry_type": "request", "rules": [{"rule": "json"}]}]
+    invalid = ({"entry_type": "request", "rules": [{"rule": "json"}]},)
 
 
 class TooManyMessages(MithrilError):
@@ -320,12 +281,7 @@ class TooManyMessages(MithrilError):
     def __init__(self, message: str | None = None, *, retry_after_seconds: int = 60) -> None:
         """`retry_after_seconds`: when it may be tried again."""
         super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """When to come back."""
-        return {"retry-after": str(self.retry_after_seconds)}
+        self.headers = {"retry-after": str(retry_after_seconds)}
 
 
 class TooManyFailures(MithrilError):
@@ -339,13 +295,8 @@ class TooManyFailures(MithrilError):
     def __init__(self, standings: Sequence[Standing]) -> None:
         """`standings`: of the quotas that apply, at least one of which is used up."""
         super().__init__(detail="too many refusals: " + ", ".join(s.name for s in standings if not s.remaining))
-        self.standings = standings
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """When to come back, and why."""
-        waits = [each.seconds_left for each in self.standings if not each.remaining]
-        return {"retry-after": str(max(1, *waits)), **rate_limit_headers(self.standings)}
+        waits = [each.seconds_left for each in standings if not each.remaining]
+        self.headers = {"retry-after": str(max(1, *waits)), **rate_limit_headers(standings)}
 
 
 class HeadersTooLarge(MithrilError):
@@ -357,27 +308,22 @@ class HeadersTooLarge(MithrilError):
 
 
 class ServiceUnavailable(MithrilError):
-    """Something that we need is away for now; the caller should come back."""
+    """A service that the request needs is unavailable for now; the caller should try again."""
 
     status = 503
     type = "service_unavailable"
     message = "Service is temporarily unavailable. Try again later."
     page = "unavailable"
-    retry_after_seconds = 1
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """When to come back (RFC 9110 section 10.2.3)."""
-        return {"retry-after": str(self.retry_after_seconds)}
+    headers: Mapping[str, str] = MappingProxyType({"retry-after": "1"})  # RFC 9110 section 10.2.3
 
 
 class AtCapacity(ServiceUnavailable):
-    """More at once than this worker takes: a quick no is better than a queue."""
+    """More requests at once than this worker takes: a quick refusal is better than a queue."""
 
     message = "The service is busy. Try again later."
 
     def __init__(self) -> None:
-        """Says the same to everybody."""
+        """Set the detail for the log."""
         super().__init__(detail="at capacity")
 
 

@@ -32,14 +32,9 @@ EXISTS (SELECT FROM unnest({}::text[]) named
 
 async def list_approvals(database: Database, user_id: UUID, *, clients: list[str], page: Page) -> Listed[Approval]:
     """List a user's approvals, the oldest first; `clients`: only for these, if any (see OF_CLIENTS)."""
-    of_clients = [Condition(OF_CLIENTS, clients)] if clients else []
+    conditions = [Condition(OF_USER, user_id), *([Condition(OF_CLIENTS, clients)] if clients else [])]
     return await database.fetch_page(
-        Approval,
-        columns=COLUMNS,
-        tables=TABLES,
-        conditions=[Condition(OF_USER, user_id), *of_clients],
-        order="a.inserted_at, a.id",
-        page=page,
+        Approval, columns=COLUMNS, tables=TABLES, conditions=conditions, page=page, order="a.inserted_at, a.id"
     )
 
 

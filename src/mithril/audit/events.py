@@ -41,22 +41,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     new: str | None
 
 
-async def list_events(database: Database, noun: str, subject_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
-    """Return the events of one resource of one client, newest first. `noun`: the resource's name in the actions."""
-    return await database.fetch_page(
-        Event,
-        columns=", ".join(Event.__struct_fields__),
-        tables="audit_events",
-        conditions=[
-            Condition("subject_id = {}", subject_id),
-            Condition("client_id = {}", client_id),
-            Condition("starts_with(action, {})", f"{noun}."),
-        ],
-        order="id DESC",
-        page=page,
-    )
-
-
 class Entry(Event, frozen=True, kw_only=True):
     """One row of the trail with all its columns, for operators."""
 
@@ -77,6 +61,16 @@ FILTERS = {
     "until": "occurred_at < {}",
     "after_id": "id > {}",
 }
+
+
+async def list_events(database: Database, noun: str, subject_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
+    """Return the events of one resource of one client, newest first. `noun`: the resource's name in the actions."""
+    filters = {"subject_id": subject_id, "client_id": client_id, "noun": noun}
+    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
+    columns = ", ".join(Event.__struct_fields__)
+    return await database.fetch_page(
+        Event, columns=columns, tables="audit_events", conditions=conditions, page=page, order="id DESC"
+    )
 
 
 async def list_last(database: Database, filters: Mapping[str, Any], *, most: int) -> list[Entry]:

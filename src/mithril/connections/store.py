@@ -57,6 +57,7 @@ COLUMNS = """id, client_id, consumer_id, redirect_uri, secret_tail, version, ins
                AS previous_secret_expires_at"""
 FILTERS = {
     "id": "id = {}",
+    "client_id": "client_id = {}",
     "consumer_id": "consumer_id = {}",
     "redirect_uri": "strpos(lower(redirect_uri), lower({})) > 0",
 }
@@ -160,12 +161,7 @@ async def list_connections(
     conditions = [Condition("client_id = {}", client_id)]
     conditions += [Condition(FILTERS[name], value) for name, value in filters.items()]
     return await database.fetch_page(
-        Connection,
-        columns=COLUMNS,
-        tables="connections",
-        conditions=conditions,
-        order="inserted_at, id",
-        page=page,
+        Connection, columns=COLUMNS, tables="connections", conditions=conditions, page=page
     )
 
 

@@ -216,8 +216,8 @@ class Database:
         columns: str,
         tables: str,
         conditions: Sequence[Condition],
-        order: str,
         page: Page,
+        order: str = "inserted_at, id",
     ) -> Listed[Row]:
         """Return one page of rows as instances of `kind`, and the total number of rows. Raises ServiceUnavailable."""
         numbered = (c.fragment.format(f"${position}") for position, c in enumerate(conditions, start=1))

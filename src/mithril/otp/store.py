@@ -143,13 +143,9 @@ CODE_FILTERS = {"key": "strpos(lower(key), lower({})) > 0", "status": "status = 
 
 async def list_factors(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FactorRecord]:
     """List factors, the oldest first; filters: FACTOR_FILTERS."""
+    conditions = [Condition(FACTOR_FILTERS[name], value) for name, value in filters.items()]
     return await database.fetch_page(
-        FactorRecord,
-        columns=FACTOR_COLUMNS,
-        tables="authentication_factors",
-        conditions=[Condition(FACTOR_FILTERS[name], value) for name, value in filters.items()],
-        order="inserted_at, id",
-        page=page,
+        FactorRecord, columns=FACTOR_COLUMNS, tables="authentication_factors", conditions=conditions, page=page
     )
 
 
@@ -165,11 +161,6 @@ async def hold_factor(transaction: PooledConnection, factor_id: UUID, *, user_id
 
 async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:
     """List one-time passwords, the oldest first; filters: CODE_FILTERS, of which a key is found by any part of it."""
-    return await database.fetch_page(
-        CodeRecord,
-        columns=", ".join(CodeRecord.__struct_fields__),
-        tables="otp",
-        conditions=[Condition(CODE_FILTERS[name], value) for name, value in filters.items()],
-        order="inserted_at, id",
-        page=page,
-    )
+    conditions = [Condition(CODE_FILTERS[name], value) for name, value in filters.items()]
+    columns = ", ".join(CodeRecord.__struct_fields__)
+    return await database.fetch_page(CodeRecord, columns=columns, tables="otp", conditions=conditions, page=page)

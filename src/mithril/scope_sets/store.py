@@ -30,14 +30,8 @@ async def list_named(
     database: Database, table: AuditedTable, filters: dict[str, Any], *, page: Page
 ) -> Listed[NamedScope]:
     """List those that match, the oldest first; filters: a name, and scopes of which a row must have at least one."""
-    return await database.fetch_page(
-        NamedScope,
-        columns=COLUMNS,
-        tables=table.name,
-        conditions=[Condition(FILTERS[name], value) for name, value in filters.items()],
-        order="inserted_at, id",
-        page=page,
-    )
+    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
+    return await database.fetch_page(NamedScope, columns=COLUMNS, tables=table.name, conditions=conditions, page=page)
 
 
 async def find_named(source: Source, table: AuditedTable, row_id: UUID) -> NamedScope | None:

@@ -83,13 +83,9 @@ async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> User
 
 async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
     """List the roles that a user has in every client, the oldest first."""
+    of_user = conditions({"user_id": user_id})
     return await database.fetch_page(
-        GlobalRole,
-        columns=GLOBAL_COLUMNS,
-        tables=GLOBAL_TABLES,
-        conditions=conditions({"user_id": user_id}),
-        order=ORDER,
-        page=page,
+        GlobalRole, columns=GLOBAL_COLUMNS, tables=GLOBAL_TABLES, conditions=of_user, page=page, order=ORDER
     )
 
 

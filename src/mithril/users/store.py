@@ -111,14 +111,8 @@ async def find_user(source: Source, user_id: UUID) -> User | None:
 
 async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
     """List the users that match, the oldest first; the e-mail address in any letter case."""
-    return await database.fetch_page(
-        UserRecord,
-        columns=COLUMNS,
-        tables="users",
-        conditions=[Condition(FILTERS[name], value) for name, value in filters.items()],
-        order="inserted_at, id",
-        page=page,
-    )
+    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
+    return await database.fetch_page(UserRecord, columns=COLUMNS, tables="users", conditions=conditions, page=page)
 
 
 async def find_user_record(source: Source, user_id: UUID) -> UserRecord | None:
