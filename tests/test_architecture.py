@@ -30,7 +30,8 @@ FLOORS = [
     ["audit.events"],
     ["database", "sms", "logs"],
     ["refusals"],
-    ["errors", "settings", "security", "identifiers", "metrics", "database.fair_pool", "tokens.kinds", ""],
+    ["errors", "settings", "security", "metrics", "database.fair_pool", "tokens.kinds"],
+    ["identifiers", ""],
 ]
 RULES, STORES = FLOORS.index(["rule"]), FLOORS.index(["store"])
 AUTHORIZATION_STEPS = {

@@ -110,7 +110,7 @@ def test_each_option_of_serve_is_a_setting_of_the_list() -> None:
     assert made == listed
     assert {name for name, _ in made} == {
         *("--host", "--port", "--internal-host", "--internal-port", "--workers"),
-        *("--demo", "--database-url", "--home"),
+        *("--demo", "--demo-exposed", "--database-url", "--home"),
     }
 
 

@@ -59,9 +59,87 @@ def test_an_empty_variable_counts_as_missing_except_that_it_empties_a_list(tmp_p
         ("MITHRIL_WORKERS", "0", "MITHRIL_WORKERS: expected `int` >= 1"),
         ("MITHRIL_DEMO", "perhaps", "MITHRIL_DEMO: expected true or false"),
         ("MITHRIL_INTERNAL_KEY_FILE", "/no/such/file", "MITHRIL_INTERNAL_KEY_FILE: cannot read /no/such/file"),
+        ("MITHRIL_SWEEP_INTERVAL", "nan", "MITHRIL_SWEEP_INTERVAL: "),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(variable: str, value: str, message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         settings.load({variable: value})
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "PUBLIC_URL",
+            [
+                "auth.example.org",
+                "//auth.example.org",
+                "ftp://auth.example.org",
+                "https://",
+                "https:///path",
+                "https://a b",
+                "https://auth.example.org?a=b",
+                "https://auth.example.org/#a",
+                "https://user@auth.example.org",
+                "https://auth.example.org:port",
+                "https://auth.example.org:65536",
+                "https://auth.example.org\nb",
+                "true",
+            ],
+        ),
+        (
+            "TRUSTED_PROXIES",
+            ["abc", "10.0.0.0/33", "10.0.0.1/8", "10.0.0", "10.0.0.1;10.0.0.2", "10.0.0.1,", "proxy.example", "::g"],
+        ),
+        ("OTP_ENDPOINT", ["sms.example.org/send", "file:///etc/passwd", "https://"]),
+        ("DATABASE_URL", ["mysql://localhost/mithril", "localhost/mithril", "/var/lib/mithril"]),
+        ("TRUSTED_CLIENT_IDS", ["all", "1380df72-275a-11e7-93ae-92361f002671,abc", "1380df72275a11e793ae92361f002671"]),
+        ("INTERNAL_KEY", ["ключ", "a\nb", "a\x7f"]),
+        ("OTP_SMS_TEMPLATE", ["Your code is otp.code"]),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named_in_one_line(name: str, values: list[str]) -> None:
+    for value in values:
+        with pytest.raises(SettingsError) as refusal:
+            settings.load({f"MITHRIL_{name}": value})
+        message = str(refusal.value)
+        assert message.startswith(f"MITHRIL_{name}: expected ")
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "PUBLIC_URL",
+            ["https://auth.example.org", "http://localhost:4000/", "HTTPS://A.example", "http://[::1]:4000"],
+        ),
+        ("TRUSTED_PROXIES", ["127.0.0.1", "10.0.0.0/8, ::1,fd00::/8", "::ffff:10.0.0.0/104", "*"]),
+        ("OTP_ENDPOINT", ["http://sms:8080/send?a=b", "https://user:pass@sms.example.org"]),
+        ("DATABASE_URL", ["postgresql://postgres@/m?host=/run", "postgres://a,b/m"]),
+        ("TRUSTED_CLIENT_IDS", ["1380DF72-275a-11e7-93ae-92361f002671", ""]),
+        ("INTERNAL_KEY", ["the key of the internal listener"]),
+        ("OTP_SMS_TEMPLATE", ["<otp.code>"]),
+    ],
+)
+def test_what_can_be_meant_is_taken(name: str, values: list[str]) -> None:
+    for value in values:
+        settings.load({f"MITHRIL_{name}": value})
+
+
+def test_an_unknown_variable_is_told_with_the_nearest_name() -> None:
+    environment = {
+        "MITHRIL_PUBLC_URL": "x",
+        "MITHRIL_SMTP": "x",
+        "MITHRIL_PORT_FILE": "x",
+        "MITHRIL_PORT": "4000",
+        "MITHRIL_INTERNAL_KEY_FILE": "x",
+        "PATH": "x",
+    }
+    unknown = settings.unknown_variables(environment)
+    assert list(unknown) == ["MITHRIL_PORT_FILE", "MITHRIL_PUBLC_URL", "MITHRIL_SMTP"]
+    assert unknown["MITHRIL_PORT_FILE"] == "MITHRIL_PORT"
+    assert unknown["MITHRIL_PUBLC_URL"] == "MITHRIL_PUBLIC_URL"
+    assert unknown["MITHRIL_SMTP"] in {each.variable for each in settings.all_settings()}

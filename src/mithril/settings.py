@@ -6,15 +6,21 @@ whose path is in `MITHRIL_<NAME>_FILE`. A setting that the original system has k
 else in the project reads the environment.
 """
 
+import difflib
 import enum
+import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 from msgspec import Meta
+
+from mithril.identifiers import parse_uuid
 
 PREFIX = "MITHRIL_"
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -75,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Option.DEMO,
         described("accept redirect URIs on localhost; `serve` also imports demo data and prints a request to paste"),
+    ] = False
+    demo_exposed: Annotated[
+        bool,
+        Option.SERVE,
+        described("let a listener with demo data, whose secrets are public, bind to a non-loopback address"),
     ] = False
     public_url: Annotated[
         Text, described("scheme and host that callers see, for `meta.url`; empty: those of the request")
@@ -211,9 +222,65 @@ def load(environment: Mapping[str, str] | None = None, **given: object) -> Setti
         if setting.name not in values and (raw := _from_environment(setting, environment)) is not None:
             values[setting.name] = _parsed(setting, raw)
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_named(error)) from None
+    for name, (is_meant, expected) in MEANINGS.items():
+        value = getattr(settings, name)
+        if value and not all(map(is_meant, value if isinstance(value, tuple) else [value])):
+            raise SettingsError(f"{PREFIX}{name.upper()}: expected {expected}")
+    return settings
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that begin as settings do and are none, each with the name that is nearest to it."""
+    environment = os.environ if environment is None else environment
+    known = [name for each in all_settings() for name in [each.variable, each.variable + "_FILE"][: 1 + each.is_secret]]
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return {name: difflib.get_close_matches(name, known, n=1, cutoff=0)[0] for name in unknown}
+
+
+def _is_proxies(text: str) -> bool:
+    try:
+        return all(each.strip() == "*" or ipaddress.ip_network(each.strip()) for each in text.split(","))
+    except ValueError:
+        return False
+
+
+def _is_port(text: str) -> bool:
+    """Whether the port of a URL, if it has one, is one."""
+    try:
+        urlsplit(text).port  # noqa: B018 -- raises
+    except ValueError:
+        return False
+    return True
+
+
+_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
+_PUBLIC_URL = re.compile(rf"https?://{_HOST}(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
+_URL = re.compile(rf"https?://(?:[!-~]*@)?{_HOST}(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
+# What a value must be beyond its type, for a setting that has one: a judgement, and what it asks for in words.
+MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
+    "public_url": (
+        lambda text: bool(_PUBLIC_URL.fullmatch(text)) and not set(text) & set("?#") and _is_port(text),
+        "scheme and host, such as https://auth.example.org",
+    ),
+    "otp_endpoint": (
+        lambda text: bool(_URL.fullmatch(text)) and _is_port(text),
+        "an http or https URL",
+    ),
+    "database_url": (
+        lambda text: text.startswith(("postgresql://", "postgres://")),
+        "a URL such as postgresql://user@host/name",
+    ),
+    "trusted_proxies": (_is_proxies, "IP addresses or networks, separated by commas"),
+    "trusted_client_ids": (lambda text: parse_uuid(text) is not None, "UUIDs, separated by commas"),
+    "internal_key": (
+        lambda text: text.isascii() and text.isprintable() and text == text.strip(),
+        "printable ASCII, as a header has it",
+    ),
+    "otp_sms_template": (lambda text: "<otp.code>" in text, "a text with <otp.code> in it"),
+}
 
 
 def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str | None:

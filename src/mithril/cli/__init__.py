@@ -15,7 +15,7 @@ import sys
 
 import typer
 
-from mithril import errors
+from mithril import errors, settings
 from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
 from mithril.database import database
 from mithril.database.embedded import EmbeddedError
@@ -50,6 +50,8 @@ def main() -> None:
     """Run the command line; refusals become one line on standard error."""
     # Bytes of an argument that are no text could be neither stored nor printed again.
     sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
+    for name, nearest in settings.unknown_variables().items():
+        output.note(f"mithril: no setting is called {name}; the nearest is {nearest}")
     try:
         app()
     except output.Missing as missing:
