@@ -9,9 +9,11 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from mithril.server.supervisor import check_exposure
@@ -146,6 +148,49 @@ def test_the_listeners_cannot_share_a_port_even_on_two_ip_addresses() -> None:
     with pytest.raises(SettingsError, match="must differ"):
         check_exposure(Settings(host="127.0.0.2", port=4000, internal_port=4000))
     check_exposure(Settings(port=0, internal_port=0))
+
+
+@pytest.mark.parametrize("hosts", [Settings(host="0.0.0.0"), Settings(host="::"), Settings(internal_host="192.0.2.1")])
+def test_demo_data_is_not_exposed_by_accident(hosts: Settings) -> None:
+    exposed = msgspec.structs.replace(hosts, demo=True, internal_key="key")
+    with pytest.raises(SettingsError, match="--demo-exposed"):
+        check_exposure(exposed)
+    check_exposure(msgspec.structs.replace(exposed, demo_exposed=True))
+    check_exposure(msgspec.structs.replace(exposed, demo=False))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1", "::ffff:127.0.0.1"])
+def test_loopback_addresses_are_nobody_elses(host: str) -> None:
+    check_exposure(Settings(demo=True, host=host, internal_host=host))
+
+
+def test_an_exposed_demo_and_a_setting_that_cannot_be_meant_end_the_start(unmigrated: str) -> None:
+    exposed = run("serve", "--demo", "--host", "0.0.0.0", "--database-url", unmigrated)
+    malformed = run("serve", MITHRIL_PUBLIC_URL="auth.example.org", MITHRIL_PUBLC_URL="x")
+    assert (exposed.returncode, malformed.returncode) == (1, 1)
+    assert "--demo-exposed" in exposed.stderr
+    assert exposed.stderr.count("\n") == 1
+    assert malformed.stderr.splitlines() == [
+        "mithril: no setting is called MITHRIL_PUBLC_URL; the nearest is MITHRIL_PUBLIC_URL",
+        "mithril: MITHRIL_PUBLIC_URL: expected scheme and host, such as https://auth.example.org",
+    ]
+
+
+def test_on_every_address_the_printed_urls_and_the_callers_address_are_right(demo_home: Path) -> None:
+    arguments = ("--demo", "--demo-exposed", "--host", "::", "--internal-host", "::1", "--home", str(demo_home))
+    with serving(*arguments, MITHRIL_TRUSTED_PROXIES="127.0.0.1") as process:
+        assert process.public.startswith("http://[::]:")
+        assert process.internal.startswith("http://[::1]:")
+        ipv4 = process.public.replace("[::]", "127.0.0.1")
+        path = f"/api/clients/{DEMO_CLIENT}/connections/{DEMO_CONNECTION}"
+        for forwarded, expected in (("", "127.0.0.1"), ("192.0.2.9", "192.0.2.9"), ("::ffff:192.0.2.8", "192.0.2.8")):
+            headers = DEMO_HEADERS | ({"X-Forwarded-For": forwarded} if forwarded else {})
+            body = {"redirect_uri": f"https://{uuid4().hex}.example.com"}
+            assert httpx.patch(ipv4 + path, json=body, headers=headers).status_code == 200
+            said = run("audit", "--json", "--limit", "1", "--home", str(demo_home)).stdout
+            assert json.loads(said)["network_address"] == expected
+        for base in (process.public, process.internal, ipv4):
+            assert httpx.get(base + "/healthz").status_code == 200
 
 
 def test_an_unreachable_database_is_reported() -> None:

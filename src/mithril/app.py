@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from hmac import compare_digest
 from typing import Any
@@ -23,6 +23,7 @@ from mithril.connections import routes as connections
 from mithril.database.database import Database
 from mithril.gateway import routes as gateway
 from mithril.health import routes as health
+from mithril.identifiers import is_loopback
 from mithril.oauth import admin_routes as oauth_admin
 from mithril.oauth import esoz_routes as oauth
 from mithril.oauth import factor_routes
@@ -88,7 +89,14 @@ class Application:
         resources = Resources(settings, self.database, self.messenger)
         capacity = settings.max_requests
         self.public = Edge(PUBLIC, resources, listener="public", capacity=capacity)
-        self.internal = Edge(INTERNAL, resources, listener="internal", capacity=capacity, guard=check_internal_key)
+        self.internal = Edge(
+            INTERNAL,
+            resources,
+            listener="internal",
+            capacity=capacity,
+            guard=_guard(settings),
+            refuses_queries=True,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the ASGI lifespan of the worker."""
@@ -128,14 +136,30 @@ def create_app(settings: Settings, *, supervisor_pid: int | None = None) -> Appl
     return Application(settings, supervisor_pid=supervisor_pid)
 
 
+def _guard(settings: Settings) -> Callable[[Request], None] | None:
+    """Return what decides who may use the internal listener."""
+    if settings.internal_key:
+        return check_internal_key
+    return check_host if is_loopback(settings.internal_host) else None
+
+
 def check_internal_key(request: Request) -> None:
-    """Raise AccessDenied when an internal key is set and the request does not carry it. Probes need no key."""
+    """Raise AccessDenied when the request does not carry the internal key. Probes need no key."""
     expected = requests.resources(request).settings.internal_key
-    if not expected or request.scope["path"] in edge.QUIET_PATHS:
+    if request.scope["path"] in edge.QUIET_PATHS:
         return
     given = requests.header(request, "x-mithril-key") or ""
     if not compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode()):
         raise errors.AccessDenied(description="no or wrong X-Mithril-Key")
+
+
+def check_host(request: Request) -> None:
+    """Raise MisdirectedRequest for a host that is not loopback (rule CNV-43).
+
+    A page in a browser of this machine could reach the listener otherwise, by a DNS name of its own that leads to it.
+    """
+    if not all(host.is_loopback for host in request.scope[requests.HOSTS]):
+        raise errors.MisdirectedRequest
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
     MithrilError                      500  internal_error
     ├── RequestMalformed              400  request_malformed
+    │   └── HostInvalid               400  request_malformed
     ├── AccessDenied                  401  access_denied, with a Bearer challenge
     ├── Unauthorized                  401  its own type, such as invalid_grant; counted against the caller
     │   └── OtpRefused                401  of a one-time password
@@ -15,6 +16,7 @@
     ├── RequestTooLarge               413  request_too_large
     ├── UriTooLong                    414  uri_too_long
     ├── ContentTypeInvalid            415  content_type_invalid
+    ├── MisdirectedRequest            421  misdirected_request
     ├── ValidationFailed              422  validation_failed
     ├── Unprocessable                 422  request_malformed
     ├── TooManyMessages               429  otp_timeout
@@ -37,6 +39,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
+
+# What may stand between the quotation marks of a parameter (RFC 6750 section 3).
+CHALLENGE_VALUE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,8 +107,13 @@ def rate_limit_headers(standings: Sequence[Standing]) -> Mapping[str, str]:
 
 
 def bearer_challenge(**parameters: str | None) -> str:
-    """Return the value of WWW-Authenticate for the Bearer scheme (RFC 6750 section 3)."""
-    pairs = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+    """Return the value of WWW-Authenticate for the Bearer scheme (RFC 6750 section 3).
+
+    A parameter with a character that no such parameter has is left out: it would be read as something else.
+    """
+    pairs = ", ".join(
+        f'{name}="{value}"' for name, value in parameters.items() if value and CHALLENGE_VALUE.fullmatch(value)
+    )
     return f"Bearer {pairs}".rstrip()
 
 
@@ -118,6 +128,10 @@ class RequestMalformed(MithrilError):
         """`reason`: what is wrong, without repeating the body."""
         super().__init__(detail=reason)
         self.invalid = [{"entry_type": "request", "rules": [{"rule": "json", "description": reason}]}]
+
+
+class HostInvalid(RequestMalformed):
+    """The request names no host, more than one, or what is no host (RFC 9112 section 3.2)."""
 
 
 class AccessDenied(MithrilError):
@@ -248,6 +262,14 @@ class ContentTypeInvalid(MithrilError):
     invalid = ({"entry_type": "header", "entry": "Content-Type"},)
 
 
+class MisdirectedRequest(MithrilError):
+    """The request is for a host that this listener does not answer for (RFC 9110 section 15.5.20)."""
+
+    status = 421
+    type = "misdirected_request"
+    message = "This listener answers only to its own address."
+
+
 class ValidationFailed(MithrilError):
     """The body is JSON and breaks rules; all of them are listed."""
 
@@ -258,8 +280,14 @@ class ValidationFailed(MithrilError):
 
     def __init__(self, invalid: list[Invalid], *, message: str | None = None) -> None:
         """`invalid`: one element per entry."""
-        super().__init__(message, detail=", ".join(f"{i.entry}: {r.rule}" for i in invalid for r in i.rules))
+        super().__init__(message, detail=", ".join(_logged(each, rule) for each in invalid for rule in each.rules))
         self.invalid = invalid
+
+
+def _logged(invalid: Invalid, rule: Rule) -> str:
+    """What of a violation is logged. A name that no schema knows is not: it may be a secret, sent by mistake."""
+    is_unknown = isinstance(rule.params, dict) and "properties" in rule.params
+    return f"{'an unknown name' if is_unknown else invalid.entry}: {rule.rule}"
 
 
 class Unprocessable(MithrilError):

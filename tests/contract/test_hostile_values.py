@@ -11,7 +11,7 @@ from mithril.openapi import document as openapi_document
 from support import factories
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
-from support.sockets import exchange
+from support.sockets import exchange, hear, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +121,73 @@ async def test_a_length_beyond_the_limit_is_refused_before_anything_is_sent(serv
     head = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65537\r\n\r\n"
     status, headers, _ = exchange(server, head)
     assert (status, headers["connection"]) == (413, "close")
+
+
+RAW = [
+    b"\xa0",
+    b"\x85",
+    b"\xff\xfe",
+    b"\xd1\x8f",
+    b'"',
+    b"'; DROP",
+    b"%00%0d%0a",
+    b"\t",
+    b"a=b; a=c",
+    b"{}",
+    b"\\",
+    b"a" * 5_000,
+]
+RAW_HEADERS = (
+    b"Authorization",
+    b"API-key",
+    b"X-Request-ID",
+    b"X-Consumer-Id",
+    b"If-Match",
+    b"If-None-Match",
+    b"Accept",
+    b"Accept-Language",
+    b"Content-Type",
+    b"Content-Encoding",
+    b"Cookie",
+    b"Origin",
+    b"Sec-Fetch-Site",
+    b"Upgrade",
+    b"Connection",
+    b"Expect",
+    b"X-Forwarded-For",
+    b"X-Mithril-Key",
+    b"Host",
+)
+RAW_TARGETS = (
+    b"GET /sign-in?client_id=a",
+    b"POST /sign-in?client_id=a",
+    b"PATCH /api/clients/a/connections/b",
+    b"POST /auth/login",
+    b"POST /oauth2/token",
+    b"GET /docs",
+    b"GET /metrics",
+    b"GET /admin/forward-auth?scope=a",
+    b"POST /admin/tokens/verify",
+    b"GET /admin/apps",
+)
+
+
+@pytest.mark.parametrize("header", RAW_HEADERS)
+@pytest.mark.parametrize("is_internal", [False, True])
+async def test_no_bytes_in_a_header_break_anything(server: Server, header: bytes, *, is_internal: bool) -> None:
+    """Alone, in front of a good value, behind it, and twice."""
+    for raw in RAW:
+        for lines in (
+            header + b": " + raw,
+            header + b": " + raw + b"__Host-mithril-form=a",
+            header + b": localhost" + raw,
+            header + b": " + raw + b"\r\n" + header + b": " + raw,
+        ):
+            host = b"" if header == b"Host" else b"\r\nHost: localhost"
+            for target in RAW_TARGETS:
+                request = target + b" HTTP/1.1" + host + b"\r\n" + lines + b"\r\nContent-Length: 2\r\n"
+                received = hear(server, request + b"Connection: close\r\n\r\n{}", is_internal=is_internal)
+                found = statuses(received)
+                assert found, request
+                assert max(found) < 500, request
+                assert b"\r\nX-Injected" not in received

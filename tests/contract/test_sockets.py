@@ -87,9 +87,9 @@ async def test_a_request_without_a_host_gets_a_url(server: Server) -> None:
     assert (status, body["meta"]["url"]) == (200, f"{server.url}/healthz")
 
 
-async def test_an_invalid_host_is_not_repeated(server: Server) -> None:
-    _, _, body = exchange(server, b'GET /healthz HTTP/1.1\r\nHost: evil"><script>\r\n\r\n')
-    assert body["meta"]["url"] == f"{server.url}/healthz"
+async def test_an_invalid_host_is_refused_and_not_repeated(server: Server) -> None:
+    status, _, body = exchange(server, b'GET /healthz HTTP/1.1\r\nHost: evil"><script>\r\n\r\n')
+    assert (status, body["meta"]["url"]) == (400, f"{server.url}/healthz")
 
 
 async def test_a_caller_who_disconnects_during_the_body_changes_nothing(server: Server, db: Db) -> None:
@@ -129,6 +129,7 @@ async def test_white_space_after_a_header_is_not_part_of_its_value(server: Serve
     token = await factories.token(db, client=owner)
     lines = [
         f"PATCH {connection.path} HTTP/1.1",
+        "Host: x",
         f"Authorization: Bearer {token} ",
         f"API-key: {key} \t",
         f"{JSON}  ",

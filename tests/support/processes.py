@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 MITHRIL = str(Path(sys.executable).parent / "mithril")
-READY = re.compile(r"(http://127\.0\.0\.1:\d+) \(public\) and (http://127\.0\.0\.1:\d+) \(internal\)")
+READY = re.compile(r"(http://\S+:\d+) \(public\) and (http://\S+:\d+) \(internal\)")
 
 DEMO_CLIENT = "1380df72-275a-11e7-93ae-92361f002671"
 DEMO_CONNECTION = "e5372365-d47a-467f-81d0-f35117864352"

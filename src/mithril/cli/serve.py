@@ -11,6 +11,7 @@ from mithril.cli.options import from_settings
 from mithril.connections import redirect_uris
 from mithril.database.database import Connection
 from mithril.settings import Option, Settings
+from mithril.web import requests
 
 
 @from_settings(Option.SERVE, Option.DEMO, Option.DATABASE)
@@ -41,8 +42,8 @@ async def _add_demo(connection: Connection, chosen: Settings) -> None:
 
 def _announce(chosen: Settings) -> None:
     public, internal = (
-        f"http://{chosen.host}:{chosen.port}",
-        f"http://{chosen.internal_host}:{chosen.internal_port}",
+        f"http://{requests.authority(chosen.host, chosen.port)}",
+        f"http://{requests.authority(chosen.internal_host, chosen.internal_port)}",
     )
     line = f"Mithril answers on {public} (public) and {internal} (internal). Ctrl-C stops it."
     typer.echo(line + (f"\n{DEMO_REQUEST.format(public=public)}" if chosen.demo else ""))

@@ -11,14 +11,18 @@ MAX_PIPELINED of them nothing more is read, and the connection is closed (RFC 91
 """
 
 import asyncio
-from typing import Any, NamedTuple
+import re
+from typing import Any, NamedTuple, NoReturn
 
+import httptools
+import structlog
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from mithril import errors, security
+from mithril import errors, identifiers, security
 from mithril.web.edge import LINGER
 from mithril.web.envelope import JSON, error_body
+from mithril.web.requests import AUTHORITY
 
 MAX_TARGET_BYTES = 8_192
 MAX_HEADER_BYTES = 32_768
@@ -26,6 +30,10 @@ MAX_PIPELINED = 32
 LINGER_SECONDS = 2.0
 # When the server is told to stop, a request may already be on its way to it.
 LAST_REQUEST_SECONDS = 1.0
+# A request target in absolute form (RFC 9112 section 3.2.2): its authority, its path and its query.
+ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^?#]*)([^#]*)", re.IGNORECASE)
+
+log = structlog.stdlib.get_logger("mithril")
 
 
 class Limits(NamedTuple):
@@ -132,6 +140,10 @@ class Protocol(HttpToolsProtocol):
         """Admit the connection, or refuse it when the listener is at its limit."""
         super().connection_made(transport)
         self.connection = transport
+        if self.client is not None:
+            self.client = (identifiers.plain_ip(self.client[0]), self.client[1])
+        if self.server is not None:
+            self.server = (identifiers.plain_ip(self.server[0]), self.server[1])
         self.admissions = self.capacity.admissions_of(self.server)
         if not self.admissions.admit(self):
             if len(self.admissions.refused) > self.admissions.limit:
@@ -211,10 +223,43 @@ class Protocol(HttpToolsProtocol):
         if self.is_lingering:
             return
         self.admissions.idle.pop(self, None)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                self._parse_without_upgrade(data[stop.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse()
         # The data was not a complete head. The timer runs from the first byte; later bytes do not restart it.
         if self.head_timer is None and self._is_waiting() and not self.is_lingering:
             self._expect_head()
+
+    def _parse_without_upgrade(self, data: bytes) -> None:
+        """Continue after a head with an offer to change the protocol, which is ignored (RFC 9110 section 7.8).
+
+        httptools stops there, and would take the body for the other protocol. So the head is parsed a second time,
+        without the offer.
+        """
+        while True:
+            data = self._head_without_upgrade() + data
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                data = data[stop.args[0] :]
+            else:
+                return
+
+    def _should_upgrade(self) -> bool:
+        """Return True, so that uvicorn does not act on a head with such an offer before it is parsed again."""
+        return True
+
+    def _head_without_upgrade(self) -> bytes:
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([line, *fields, b"", b""])
 
     def on_message_begin(self) -> None:
         """Start counting the bytes of the head."""
@@ -239,6 +284,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request. Its handler may call `linger` before it answers."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse_target()
+            return
         self.is_in_head = False
         if self.head_timer is not None:
             self.head_timer.cancel()
@@ -246,10 +295,27 @@ class Protocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_reading(self.cycle)
             raise errors.AtCapacity
+        if self.url[:1] != b"/" or b"#" in self.url:
+            self._take_apart_target()
         self.scope["extensions"] = {LINGER: self.linger}  # type: ignore[dict-item]
         super().on_headers_complete()
         if self.is_last:
             self.cycle.keep_alive = False
+
+    def _take_apart_target(self) -> None:
+        """Refuse a malformed target, and turn one in absolute form into origin form."""
+        absolute = ABSOLUTE.fullmatch(self.url)
+        if absolute is not None:
+            authority, path, query = absolute.groups()
+            self.scope[AUTHORITY] = authority  # type: ignore[literal-required]
+            self.url = (path or b"/") + query
+        elif self.url != b"*" or self.parser.get_method() != b"OPTIONS":
+            self._refuse_target()
+
+    def _refuse_target(self) -> NoReturn:
+        """Refuse the target; httptools reports the exception as a parser error."""
+        self.refusal = errors.RequestMalformed("not a valid request target")
+        raise self.refusal
 
     def on_response_complete(self) -> None:
         """Start the next request, or wait for one."""
@@ -270,29 +336,31 @@ class Protocol(HttpToolsProtocol):
 
     # Input that is not HTTP
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's signature
+    def _refuse(self) -> None:
         """Refuse input that could not be parsed, after the answers to earlier requests, and close the connection."""
         if self.is_lingering:
             return
         refusal = self.refusal or errors.RequestMalformed("not a valid HTTP request")
+        request_id = security.new_request_id()
+        log.info("not HTTP", request_id=request_id, refusal=f"{refusal.name}: {refusal.detail}")
         if self._is_waiting():
-            self._answer(refusal)
+            self._answer(refusal, request_id)
         elif not self.cycle.more_body:
             self.cycle = self._refused_cycle()
             self._stop_reading(self.cycle)
-            self.pipeline.appendleft((self.cycle, _refusing(refusal)))
+            self.pipeline.appendleft((self.cycle, _refusing(refusal, request_id)))
         elif self.pipeline:
             self._stop_reading(self.cycle)
-            self.pipeline[0] = (self.cycle, _refusing(refusal))
+            self.pipeline[0] = (self.cycle, _refusing(refusal, request_id))
         else:
             # Its handler may be waiting for the body, which can no longer be read.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            self._answer(refusal)
+            self._answer(refusal, request_id)
 
     def _refused_cycle(self) -> RequestResponseCycle:
         return RequestResponseCycle(
-            scope=self.scope,
+            scope={"method": "GET"},  # type: ignore[typeddict-item]  # nothing is known of what is no HTTP
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -305,9 +373,9 @@ class Protocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def _answer(self, refusal: errors.MithrilError) -> None:
+    def _answer(self, refusal: errors.MithrilError, request_id: str | None = None) -> None:
         """Write a refusal at once, ahead of any other answer, and close the connection."""
-        headers, body = _rendered(refusal)
+        headers, body = _rendered(refusal, request_id or security.new_request_id())
         head = [name + b": " + value + b"\r\n" for name, value in headers]
         self.is_lingering = True
         self._stop_timers()
@@ -316,9 +384,8 @@ class Protocol(HttpToolsProtocol):
         transport.close()
 
 
-def _rendered(refusal: errors.MithrilError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def _rendered(refusal: errors.MithrilError, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Return headers and body of a refusal for which there is no request."""
-    request_id = security.new_request_id()
     body = error_body(refusal, url="", request_id=request_id)
     headers = {
         "content-type": JSON,
@@ -329,9 +396,9 @@ def _rendered(refusal: errors.MithrilError) -> tuple[list[tuple[bytes, bytes]], 
     return [(name.encode(), value.encode()) for name, value in headers.items()], body
 
 
-def _refusing(refusal: errors.MithrilError) -> Any:  # noqa: ANN401 -- uvicorn has types of its own for the same
+def _refusing(refusal: errors.MithrilError, request_id: str) -> Any:  # noqa: ANN401 -- uvicorn has types of its own
     """Return an ASGI application that answers with the refusal."""
-    headers, body = _rendered(refusal)
+    headers, body = _rendered(refusal, request_id)
 
     async def refuse(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -5,7 +5,6 @@ The routes are listed in `app`; the database is chosen in `cli`.
 
 import functools
 import http.client
-import ipaddress
 import os
 import resource
 import signal
@@ -22,8 +21,10 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from mithril import logs, metrics
-from mithril.app import create_app
+from mithril.app import Application, create_app
+from mithril.identifiers import is_loopback
 from mithril.server.connection import Capacity, Limits, Protocol
+from mithril.server.forwarded import ForwardedHeaders
 from mithril.settings import Settings, SettingsError
 
 BACKLOG = 2_048
@@ -50,13 +51,19 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise SettingsError when a network could reach the internal listener without a key, or the ports are equal.
+    """Raise SettingsError when a network could reach demo data or, without a key, the internal listener.
 
     The port of a request decides which listener answers it, so the ports must differ even on different hosts.
     """
     if settings.port == settings.internal_port != 0:
         raise SettingsError("MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses")
-    if settings.internal_key or settings.internal_open or _is_loopback(settings.internal_host):
+    exposed = [host for host in (settings.host, settings.internal_host) if not is_loopback(host)]
+    if settings.demo and exposed and not settings.demo_exposed:
+        raise SettingsError(
+            f"anyone could use the secrets and tokens of the demo data on {exposed[0]}, because they are published: "
+            "leave out --demo, or say --demo-exposed"
+        )
+    if settings.internal_key or settings.internal_open or is_loopback(settings.internal_host):
         return
     raise SettingsError(
         f"the internal listener would be open to the network on {settings.internal_host}: "
@@ -98,11 +105,17 @@ def allow_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
+def application(settings: Settings, *, supervisor_pid: int | None) -> Application | ForwardedHeaders:
+    """Return what a worker serves: the application, behind the trusted proxies if there are any."""
+    app = create_app(settings, supervisor_pid=supervisor_pid)
+    return ForwardedHeaders(app, settings.trusted_proxies) if settings.trusted_proxies else app
+
+
 def configuration(settings: Settings) -> uvicorn.Config:
     """Return the configuration of uvicorn. The settings must name the ports that were bound."""
     limits = Limits(settings.max_connections, settings.header_timeout, settings.send_timeout)
     return uvicorn.Config(
-        functools.partial(create_app, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
+        functools.partial(application, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
         factory=True,
         workers=settings.workers,
         http=functools.partial(Protocol, capacity=Capacity(limits)),  # type: ignore[arg-type]
@@ -112,8 +125,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=int(settings.shutdown_timeout),
@@ -188,13 +200,6 @@ class Supervisor(Multiprocess):
         if failed:
             self.join_all()
             raise SystemExit(1)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _announce(sockets: list[socket.socket], settings: Settings, when_ready: Callable[[Settings], None]) -> None:

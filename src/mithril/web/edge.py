@@ -7,6 +7,7 @@ response or raises an error of `errors`. The caller is identified in `access`, a
 import re
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import unquote
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -16,16 +17,11 @@ from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from mithril import errors, logs, metrics, security
-from mithril.web import envelope, requests
-from mithril.web.requests import Resources
+from mithril.web import envelope, masking, requests
+from mithril.web.requests import Host, Resources
 
 # Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
 REQUEST_ID = re.compile(rb"[\x20-\x7e]{20,200}")
-# The parts of a path that are a token or an API-key; `meta.url` and the log mask them.
-# Anything that is not a UUID is masked, because a caller may send a token where an identifier belongs.
-SECRET_IN_PATH = re.compile(
-    r"(/admin/(?:tokens|api_key)/)(?:.+(/(?:verify|user))|(?!verify$|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$).+)$"
-)
 # No answer may be stored, framed or sniffed, and no page may send a Referer.
 FIXED_HEADERS = [
     (b"cache-control", b"no-store"),
@@ -35,6 +31,8 @@ FIXED_HEADERS = [
 ]
 # Probes ask every second: they are logged at level debug only.
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+# The versions of HTTP in which Host may be missing.
+OLD_VERSIONS = frozenset({"0.9", "1.0"})
 # The ASGI extension that discards the rest of a request body; see `server.connection`.
 LINGER = "mithril.linger"
 # After an early refusal an unread body up to this size is discarded; with a larger one the connection is closed.
@@ -53,16 +51,19 @@ class Edge:
         *,
         listener: str,
         capacity: int,
-        guard: Callable[[Request], None] = lambda _: None,
+        guard: Callable[[Request], None] | None = None,
+        refuses_queries: bool = False,
     ) -> None:
         """`listener`: its name in the log. `guard`: called with each request; it raises an error to refuse one.
 
         `capacity`: requests at a time. Probes are answered beyond it, or an orchestrator would kill a busy process.
+        `refuses_queries`: whether a route that knows no query parameter refuses any; see `routing`.
         """
         self.router = Router(routes, redirect_slashes=False)
         self.resources = resources
         self.listener = listener
         self.guard = guard
+        self.refuses_queries = refuses_queries
         self.capacity = capacity
         self.running = 0
         settings = resources.settings
@@ -72,8 +73,8 @@ class Edge:
         """Answer one request, also when its handler raises an unexpected exception."""
         started = time.perf_counter()
         scope["app"], scope["resources"] = self, self.resources
-        scope["request_id"] = request_id = _request_id(scope)
-        scope["masked_path"] = _masked_path(scope)
+        request_id, hosts = _read_head(scope)
+        scope["request_id"] = request_id
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -87,10 +88,12 @@ class Edge:
         try:
             if self.running > self.capacity and scope["path"] not in QUIET_PATHS:
                 raise errors.AtCapacity  # noqa: TRY301 -- rendered as any other refusal
-            self.guard(Request(scope))
+            scope[requests.HOSTS] = _checked_hosts(scope, hosts)
+            if self.guard is not None:
+                self.guard(Request(scope))
             await self.router(scope, receive, send_with_headers)
         except ClientDisconnect:
-            log.info("client went away", request_id=request_id, path=scope["masked_path"])
+            log.info("client went away", request_id=request_id, path=masking.in_log(scope))
             return
         except Exception as error:  # the caller gets an answer to every exception
             if status:
@@ -117,7 +120,7 @@ class Edge:
             log.error(
                 refusal.type,
                 request_id=scope["request_id"],
-                path=scope["masked_path"],
+                path=masking.in_log(scope),
                 detail=refusal.detail,
                 exc_info=error if refusal.status == errors.MithrilError.status else None,
             )
@@ -145,7 +148,7 @@ class Edge:
                 listener=self.listener,
                 request_id=scope["request_id"],
                 method=scope["method"],
-                path=scope["masked_path"],
+                path=masking.in_log(scope),
                 status=status,
                 milliseconds=round(seconds * 1000, 2),
                 refusal=scope.get("refusal"),
@@ -154,10 +157,46 @@ class Edge:
         )
 
 
-def _masked_path(scope: Scope) -> str:
-    """Return the path as it was sent, with every token and API-key masked."""
-    path = scope["raw_path"].decode("latin-1")
-    return SECRET_IN_PATH.sub(r"\1***\2", path)
+def _read_head(scope: Scope) -> tuple[str, list[bytes]]:
+    """Return the request id, and the values of Host; make the path canonical."""
+    hosts, request_ids = [], []
+    for name, value in scope["headers"]:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"x-request-id":
+            request_ids.append(value)
+    raw: bytes = scope["raw_path"]
+    if raw[:2] == b"//" or (raw[-1:] == b"/" and raw != b"/"):
+        _make_canonical(scope, raw)
+    if len(request_ids) == 1 and REQUEST_ID.fullmatch(request_ids[0]):
+        return str(request_ids[0], "ascii"), hosts
+    return security.new_request_id(), hosts
+
+
+def _make_canonical(scope: Scope, raw: bytes) -> None:
+    """Remove extra slashes at the beginning of the path, and one at its end, before anything is decided by the path.
+
+    Only those that were sent as slashes: an escaped one is part of a segment (rule CNV-45).
+    """
+    raw = b"/" + raw.lstrip(b"/").removesuffix(b"/")
+    scope["raw_path"], scope["path"] = raw, unquote(raw.decode("latin-1"))
+
+
+def _checked_hosts(scope: Scope, values: list[bytes]) -> list[Host]:
+    """Return the host for which the request is, then others that it names. Raises HostInvalid (rule CNV-44).
+
+    That of a target in absolute form goes before the Host header, which must be there and right all the same.
+    """
+    if len(values) > 1:
+        raise errors.HostInvalid("more than one Host header")
+    if not values and scope.get("http_version", "1.0") not in OLD_VERSIONS:
+        raise errors.HostInvalid("no Host header")
+    if requests.AUTHORITY in scope:
+        values = [scope[requests.AUTHORITY], *values]
+    hosts = [requests.parse_host(value) for value in values]
+    if None in hosts:
+        raise errors.HostInvalid("not a valid host")
+    return hosts  # type: ignore[return-value]  # there is no None among them
 
 
 def _render(scope: Scope, error: errors.MithrilError) -> Response:
@@ -175,19 +214,15 @@ def _envelope(scope: Scope, error: errors.MithrilError) -> Response:
 
 
 def _leaves_body_unread(scope: Scope, error: errors.MithrilError) -> bool:
-    """Return whether the unread body may be larger than DISCARDED_BODY_BYTES."""
-    if error.status in (errors.RequestTooLarge.status, errors.RequestTimeout.status):
+    """Return whether the unread body may be larger than DISCARDED_BODY_BYTES.
+
+    A caller that names no host, or two, may also disagree about where the request ends.
+    """
+    if isinstance(error, errors.RequestTooLarge | errors.RequestTimeout | errors.HostInvalid):
         return True
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"0")
     return b"transfer-encoding" in headers or not length.isdigit() or int(length) > DISCARDED_BODY_BYTES
-
-
-def _request_id(scope: Scope) -> str:
-    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    if len(given) == 1 and REQUEST_ID.fullmatch(given[0]):
-        return str(given[0], "ascii")
-    return security.new_request_id()
 
 
 def _complete(headers: Sequence[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

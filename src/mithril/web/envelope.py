@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from mithril import errors
 from mithril.database.database import Listed
-from mithril.web import requests
+from mithril.web import masking, requests
 
 JSON = "application/json; charset=utf-8"
 
@@ -77,4 +77,4 @@ def _meta(scope: Scope, status: int, kind: str) -> dict[str, object]:
 
 def url(scope: Scope) -> str:
     """Return the URL of the resource, without the query and with secrets masked (rule CNV-6)."""
-    return requests.origin(scope) + str(scope["masked_path"])
+    return requests.origin(scope) + masking.in_answer(scope)

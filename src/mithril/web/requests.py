@@ -1,16 +1,25 @@
 """What a handler reads from a request: the resources of the process, single headers, the peer and the origin."""
 
+import functools
+import ipaddress
 import re
 from typing import NamedTuple, cast
 
 from starlette.requests import Request
 from starlette.types import Scope
 
+from mithril import identifiers
 from mithril.database.database import Database
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 
-HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
+# The host of a URI, and a port (RFC 3986 section 3.2.2); the text between brackets is parsed further.
+HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}){1,255})(?::([0-9]{0,5}))?")
+LARGEST_PORT = 65_535
+# Of the hosts that the RFC allows, those that are repeated in an answer.
+SHOWN_HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
+# The scope keys of the authority of a request target in absolute form, and of all hosts that a request names.
+AUTHORITY, HOSTS = "mithril.authority", "mithril.hosts"
 # The scope key under which a route without the envelope stores its error view: (scope, error) -> Response.
 REFUSAL_VIEW = "mithril.refusal_view"
 # The scope key of headers that are added to any refusal of the request.
@@ -32,7 +41,31 @@ def resources(request: Request) -> Resources:
 
 def network_address(request: Request) -> str | None:
     """Return the IP address of the peer, or the one that a trusted proxy names."""
-    return request.client.host if request.client else None
+    return identifiers.plain_ip(request.client.host) if request.client else None
+
+
+class Host(NamedTuple):
+    """A host that a request names: without port and brackets, in lower case; and as it was sent, if it is shown."""
+
+    name: str
+    is_loopback: bool
+    shown: str | None
+
+
+@functools.lru_cache(maxsize=256)
+def parse_host(value: bytes) -> Host | None:
+    """Parse the value of a Host header, with or without a port; None if it is malformed (RFC 9112 section 3.2)."""
+    found = HOST.fullmatch(value)
+    if found is None or int(found[2] or 0) > LARGEST_PORT:
+        return None
+    name = found[1].decode().lower()
+    if name.startswith("["):
+        name = name.strip("[]")
+        try:
+            ipaddress.IPv6Address(name)
+        except ValueError:
+            return None
+    return Host(name, identifiers.is_loopback(name), value.decode() if SHOWN_HOST.fullmatch(value) else None)
 
 
 def header(request: Request, name: str) -> str | None:
@@ -48,8 +81,12 @@ def origin(scope: Scope) -> str:
 
 
 def _host(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"host" and HOST.fullmatch(value):
-            return str(value, "ascii")
-    address, port = scope["server"]
-    return f"{address}:{port}"
+    hosts: list[Host] = scope.get(HOSTS, [])
+    if hosts and hosts[0].shown:
+        return hosts[0].shown
+    return authority(*scope["server"])
+
+
+def authority(host: str, port: int) -> str:
+    """Return host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
