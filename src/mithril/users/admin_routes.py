@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril.users import accounts, store
+from mithril.users import accounts, fields, store
 from mithril.users.view import view
 from mithril.validation.bodies import Document
 from mithril.web import admin, bodies, envelope, query_parameters, requests, routing, wrapped_bodies
@@ -81,13 +81,13 @@ async def unblock(request: Request) -> Response:
 
 async def _read_optional(request: Request) -> Document:
     """Return the wrapped fields of a body that may be absent; a wrapper that is not an object has none."""
-    document = await wrapped_bodies.read_bare(request) if bodies.has_body(request) else {}
-    given = document.get(WRAPPER)
+    document = await bodies.read_optional(request, fields.BLOCK.schema["properties"])
+    given = document.get(WRAPPER) if isinstance(document, dict) else None
     return given if isinstance(given, dict) else {}
 
 
 ROUTES = [
-    routing.route(PATH, list_),
+    routing.route(PATH, list_, takes_query=True),
     routing.route(PATH, add, "POST"),
     routing.route(ONE, show),
     routing.route(ONE, change, "PUT", "PATCH"),

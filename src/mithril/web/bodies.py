@@ -7,6 +7,7 @@ fields (422, all violations at once). Which schema a route wants is said in its 
 import asyncio
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ MAX_DEPTH = 32
 # `application/json` ignores parameters (RFC 8259 section 11); only a charset other than UTF-8 is refused.
 _TOKEN = r"[a-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = rf'(?:charset="?utf-?8"?|(?!charset=){_TOKEN}=(?:{_TOKEN}|"[^"\\]*"))'
+# What a library may send with nothing in it, when it is given nothing.
+FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 MEDIA_TYPE = re.compile(rf"application/json(?:\s*;(?:\s*{_PARAMETER})?)*", re.IGNORECASE)
 
 
@@ -30,9 +33,8 @@ async def read(request: Request, body: Body) -> Document:
     Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, RequestMalformed, ValidationFailed in this
     order, and ClientDisconnect.
     """
-    if body.is_optional and not has_body(request):
-        return {}
-    document: Document = await read_json(request)
+    known = body.schema["properties"]
+    document: Document = await (read_optional(request, known) if body.is_optional else read_json(request))
     body.check(document, requests.resources(request).settings)
     return document
 
@@ -44,6 +46,29 @@ async def read_json(request: Request) -> Any:  # noqa: ANN401 -- JSON may be any
     """
     _check_content_type(request)
     return parse(await read_bytes(request))
+
+
+async def read_optional(request: Request, known: Iterable[str]) -> Any:  # noqa: ANN401 -- JSON may be anything
+    """The JSON in the body of an action that needs none; `{}` for none, and for what libraries send in its place.
+
+    That is `null`, `[]`, and a form (rule CNV-49). `known`: the properties that count in JSON; a form that has one of
+    them was meant to say something, and is refused. Raises what `read_json` raises.
+    """
+    if not has_body(request):
+        return {}
+    content_type = requests.header(request, "content-type")
+    is_form = content_type is not None and content_type.partition(";")[0].strip().lower() in FORMS
+    is_silent = content_type is None and "transfer-encoding" in request.headers
+    if not (is_form or is_silent):
+        _check_content_type(request)
+    _check_encoding(request)
+    body = await read_bytes(request)
+    if not body or (is_form and not any(name.encode() in body for name in known)):
+        return {}
+    if is_form or is_silent:
+        raise errors.ContentTypeInvalid
+    document = parse(body)
+    return {} if document is None or document == [] else document
 
 
 def parse(body: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
@@ -78,6 +103,10 @@ def _check_content_type(request: Request) -> None:
     content_type = requests.header(request, "content-type")
     if content_type is None or not MEDIA_TYPE.fullmatch(content_type.strip()):
         raise errors.ContentTypeInvalid
+    _check_encoding(request)
+
+
+def _check_encoding(request: Request) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise errors.ContentTypeInvalid("Compressed request bodies are not accepted.")
 
