@@ -23,7 +23,9 @@ from mithril.tokens.verification import Fault
 from mithril.validation.bodies import Body, Document
 from mithril.web import bodies, requests, routing
 
-BEARER = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)  # RFC 6750 section 2.1
+# RFC 6750 section 2.1
+TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+BEARER = re.compile(rf"bearer +({TOKEN.pattern})", re.IGNORECASE)
 
 ProtectedHandler = Callable[[Request, "Caller", Document], Awaitable[Response]]
 

@@ -97,10 +97,10 @@ def _user(request: Request) -> UUID:
 
 
 ROUTES = [
-    routing.route(PATH, list_),
+    routing.route(PATH, list_, takes_query=True),
     routing.route(PATH, add, "POST"),
     routing.route(f"{PATH}/{{id}}", show),
     routing.route(f"{PATH}/{{id}}", change, "PUT", "PATCH"),
     routing.route(f"{PATH}/{{id}}", remove, "DELETE"),
-    routing.route("/admin/users/{user_id}/apps", remove_of_user, "DELETE"),
+    routing.route("/admin/users/{user_id}/apps", remove_of_user, "DELETE", takes_query=True),
 ]

@@ -71,7 +71,7 @@ async def deactivate_tokens(request: Request) -> Response:
 
 
 ROUTES = [
-    routing.route(LIST, list_),
+    routing.route(LIST, list_, takes_query=True),
     routing.route(LIST, add, "POST"),
     routing.route(ONE, show),
     routing.route(ONE, put, "PUT", "PATCH"),

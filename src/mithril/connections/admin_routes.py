@@ -128,7 +128,7 @@ async def _actor_with_key(request: Request) -> Actor:
 
 
 ROUTES = [
-    routing.route(LIST, list_),
+    routing.route(LIST, list_, takes_query=True),
     routing.route(LIST, put, "PUT"),
     routing.route(ONE, show),
     routing.route(ONE, update, "PATCH"),

@@ -9,6 +9,7 @@ No answer repeats the token or API-key that was sent. Source: rules VER-1 to VER
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -16,7 +17,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access
+from mithril import access, errors
+from mithril.errors import Invalid, Rule
 from mithril.tokens import verification
 from mithril.tokens.store import Presented
 from mithril.validation.fields import Fields
@@ -24,6 +26,9 @@ from mithril.web import envelope, requests, routing, wrapped_bodies
 
 TOKEN = Fields("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
+# RFC 6749 section 3.3, but for the number of spaces.
+SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+NO_SCOPE = Rule("format", "has characters that no scope has")
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -31,7 +36,7 @@ async def verify(request: Request) -> Response:
     """Verify a token in the URL, as the gateway of ESOZ sends it. Raises as `verification.verify`."""
     found = await verification.verify(
         requests.resources(request).database,
-        token=request.path_params["token"],
+        token=_token(request),
         api_key=requests.header(request, "api-key"),
         api_key_was_sent="api-key" in request.headers,
     )
@@ -59,14 +64,14 @@ async def forward_auth(request: Request) -> Response:
     """
     found = await access.identify(request)
     caller = access.caller_of(found, requests.resources(request).settings)
-    for scope in _first_scope(request).split():
+    for scope in _needed_scopes(request):
         caller.require_scope(scope)
     return Response(status_code=200, headers=_consumer_headers(found))
 
 
 async def show_user(request: Request) -> Response:
     """Show the user of an access token, with the roles that count for its client."""
-    owner = await verification.find_owner(requests.resources(request).database, request.path_params["token"])
+    owner = await verification.find_owner(requests.resources(request).database, _token(request))
     data = {
         "id": owner.id,
         "email": owner.email,
@@ -119,9 +124,26 @@ def _consumer_headers(found: Presented) -> Mapping[str, str]:
     }
 
 
-def _first_scope(request: Request) -> str:
-    """Return the first `scope` of the query: a proxy may append the query of its caller after its own."""
-    return next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
+def _token(request: Request) -> str:
+    """Return the token in the path. Raises NotFound for what no bearer token can be, without a look-up.
+
+    A gateway that inserts unescaped text of its caller into the path asks about something else than a token.
+    """
+    token: str = request.path_params["token"]
+    if not access.TOKEN.fullmatch(token):
+        raise errors.NotFound(detail="a character that no token has")
+    return token
+
+
+def _needed_scopes(request: Request) -> list[str]:
+    """Return the scopes of the first `scope` of the query: a proxy may append the query of its caller after its own.
+
+    Raises ValidationFailed, which does not repeat the text, for a character that no scope has.
+    """
+    given = next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
+    if not SCOPE.fullmatch(given):
+        raise errors.ValidationFailed([Invalid("scope", [NO_SCOPE], entry_type="query_parameter")])
+    return given.split()
 
 
 def _unix(moment: datetime) -> int:
@@ -133,6 +155,6 @@ ROUTES = [
     routing.route("/admin/tokens/verify", verify_in_body, "POST"),
     routing.route("/admin/tokens/{token}/user", show_user),
     routing.route("/admin/api_key/{api_key}/verify", verify_key),
-    routing.route(FORWARD_AUTH, forward_auth, *ANY_METHOD),
-    routing.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD),
+    routing.route(FORWARD_AUTH, forward_auth, *ANY_METHOD, takes_query=True),
+    routing.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD, takes_query=True),
 ]

@@ -30,5 +30,5 @@ async def measure(request: Request) -> Response:
     return Response(found.text, headers={"content-type": found.media_type})
 
 
-ROUTES = [routing.route("/healthz", live), routing.route("/readyz", ready)]
+ROUTES = [routing.route("/healthz", live, takes_query=True), routing.route("/readyz", ready, takes_query=True)]
 INTERNAL_ROUTES = [*ROUTES, routing.route("/metrics", measure)]

@@ -52,6 +52,9 @@ def _answer(request: Request, file: files.File, headers: Mapping[str, str]) -> R
     return Response(file.content, 200, headers, file.media_type)
 
 
-PAGE = [routing.route("/docs", show), routing.route("/docs/{file}", show_file)]
-ROUTES = [routing.route("/openapi.json", describe), *PAGE]
-INTERNAL_ROUTES = [routing.route("/openapi.json", describe_internal), *PAGE]
+PAGE = [
+    routing.route("/docs", show, takes_query=True),
+    routing.route("/docs/{file}", show_file, takes_query=True),
+]
+ROUTES = [routing.route("/openapi.json", describe, takes_query=True), *PAGE]
+INTERNAL_ROUTES = [routing.route("/openapi.json", describe_internal, takes_query=True), *PAGE]

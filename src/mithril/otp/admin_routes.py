@@ -72,11 +72,11 @@ async def _set_active(request: Request, *, is_active: bool) -> Response:
 
 
 ROUTES = [
-    routing.route(PATH, list_),
+    routing.route(PATH, list_, takes_query=True),
     routing.route(PATH, add, "POST"),
     routing.route(ONE, show),
     routing.route(f"{ONE}/actions/reset", reset, "PATCH"),
     routing.route(f"{ONE}/actions/disable", disable, "PATCH"),
     routing.route(f"{ONE}/actions/enable", enable, "PATCH"),
-    routing.route("/admin/otps", list_codes),
+    routing.route("/admin/otps", list_codes, takes_query=True),
 ]

@@ -60,7 +60,7 @@ class Methods:
         """The routes of these methods; PUT does the same as PATCH (rule CNV-33)."""
         one = f"{self.path}/{{id}}"
         return [
-            routing.route(self.path, self.list_),
+            routing.route(self.path, self.list_, takes_query=True),
             routing.route(self.path, self.add, "POST"),
             routing.route(one, self.show),
             routing.route(one, self.change, "PUT", "PATCH"),

@@ -84,11 +84,11 @@ def _database(request: Request) -> Database:
 
 
 ROUTES = [
-    routing.route(PATH, list_),
+    routing.route(PATH, list_, takes_query=True),
     routing.route(PATH, add, "POST"),
-    routing.route(PATH, remove_of_users, "DELETE"),
+    routing.route(PATH, remove_of_users, "DELETE", takes_query=True),
     routing.route(f"{PATH}/{{id}}", show),
     routing.route(f"{PATH}/{{id}}", change, "PUT", "PATCH"),
     routing.route(f"{PATH}/{{id}}", remove, "DELETE"),
-    routing.route("/admin/users/{user_id}/tokens", remove_of_user, "DELETE"),
+    routing.route("/admin/users/{user_id}/tokens", remove_of_user, "DELETE", takes_query=True),
 ]

@@ -118,13 +118,13 @@ async def take_global(request: Request) -> Response:
 
 
 ROUTES = [
-    routing.route("/admin/user_roles", list_),
-    routing.route(USER_ROLES, list_of_user),
+    routing.route("/admin/user_roles", list_, takes_query=True),
+    routing.route(USER_ROLES, list_of_user, takes_query=True),
     routing.route(USER_ROLES, give, "POST"),
-    routing.route(USER_ROLES, take, "DELETE"),
+    routing.route(USER_ROLES, take, "DELETE", takes_query=True),
     routing.route(f"{USER_ROLES}/{{id}}", show),
     routing.route("/admin/users/roles/{id}", take_one, "DELETE"),
-    routing.route(GLOBAL_ROLES, list_global),
+    routing.route(GLOBAL_ROLES, list_global, takes_query=True),
     routing.route(GLOBAL_ROLES, give_global, "POST"),
     routing.route(f"{GLOBAL_ROLES}/{{id}}", show_global),
     routing.route(f"{GLOBAL_ROLES}/{{id}}", take_global, "DELETE"),

@@ -22,7 +22,7 @@ class Body:
     """What a route expects in the body: one published JSON Schema, and rules that go further."""
 
     def __init__(self, package: str, name: str, *, rules: FieldRules | None = None, is_optional: bool = False) -> None:
-        """`package` and `name`: where the schema's file is. `is_optional`: an absent body counts as `{}`."""
+        """`package` and `name`: where the schema's file is. `is_optional`: a body may be left out."""
         self.is_optional = is_optional
         self.schema = msgspec.json.decode(package_files.files(package).joinpath(name).read_bytes())
         self._validator = jsonschema_rs.validator_for(self.schema, validate_formats=False)
@@ -61,6 +61,11 @@ _KEYWORDS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+def unknown_property(name: str) -> Rule:
+    """Return the rule that an unknown property breaks. Its value stays out: it may be a secret, sent by mistake."""
+    return Rule("schema", "schema does not allow additional properties", {"properties": [name]})
+
+
 def violations(validator: Any, document: Any) -> Iterable[tuple[str, Rule]]:  # noqa: ANN401
     """List what a JSON Schema refuses about a document, by entry; no value is repeated."""
     for error in validator.iter_errors(document):
@@ -75,9 +80,7 @@ def _translated(path: str, error: Any) -> Iterable[tuple[str, Rule]]:  # noqa: A
         yield f"{path}.{kind.property}", Rule("required", text, {"property": kind.property})
     elif keyword == "additionalProperties":
         for name in kind.unexpected:
-            # The value stays out: it may be a secret, sent by mistake.
-            text = "schema does not allow additional properties"
-            yield f"{path}.{name}", Rule("schema", text, {"properties": [name]})
+            yield f"{path}.{name}", unknown_property(name)
     elif keyword == "type":
         expected, actual = ", ".join(kind.types), _TYPE_NAMES.get(type(error.instance), "null")
         text = f"type mismatch. Expected {expected} but got {actual}"

@@ -16,7 +16,7 @@ import msgspec
 from mithril import errors
 from mithril.database.database import Violation
 from mithril.errors import Invalid, Rule
-from mithril.validation.bodies import Document
+from mithril.validation.bodies import Document, unknown_property
 
 REQUIRED = Rule("required", "can't be blank", [])
 MESSAGE = (
@@ -50,8 +50,16 @@ class Fields:
         self.rules = rules
 
     def cast(self, fields: Document) -> Document:
-        """Return the fields without the blank ones. Raises ValidationFailed with every violation."""
-        given = {name: value for name, value in fields.items() if not is_blank(value)}
+        """Return the fields without the blank ones. Raises ValidationFailed with every violation.
+
+        Where the schema refuses unknown fields, they are refused when they are blank, too, and of a text only the
+        empty one is blank: a route whose answer is a decision must not skip a check because of an odd space.
+        """
+        known = self._properties
+        if self.schema.get("additionalProperties", True):
+            given = {name: value for name, value in fields.items() if not is_blank(value)}
+        else:
+            given = {name: v for name, v in fields.items() if name not in known or (v is not None and v != "")}
         refuse([*_violations(self._validator, given), *self.rules(given)])
         return given
 
@@ -135,7 +143,10 @@ def _has_nul(value: object) -> bool:
 def _violations(validator: Any, given: Document) -> Iterator[tuple[str, Rule]]:  # noqa: ANN401
     for error in validator.iter_errors(given):
         path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.instance_path)
-        if error.kind.name == "required":
+        if error.kind.name == "additionalProperties":
+            for name in error.kind.unexpected:
+                yield f"{path}.{name}", unknown_property(name)
+        elif error.kind.name == "required":
             yield f"{path}.{error.kind.property}", REQUIRED
         else:
             yield path, _rule(error.kind)

@@ -5,7 +5,8 @@ An unknown or empty parameter is ignored. When a parameter is repeated, its firs
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote_plus
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from mithril.identifiers import parse_uuid
 
 DEFAULT_SIZE = 50
 LARGEST_SIZE = 500
+MOST_NAMED = 50
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 Parser = Callable[[str], object]
 
@@ -102,6 +104,18 @@ class Query:
     def invalid(self, name: str, rule: Rule) -> Invalid:
         """Return the element of `invalid` for a parameter whose value breaks `rule`."""
         return Invalid(name, [rule], entry_type="query_parameter")
+
+
+def refuse(query: bytes) -> NoReturn:
+    """Raise ValidationFailed, which names the parameters of a query where none is known."""
+    names = dict.fromkeys(unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&"))
+    text = "this route knows no query parameters"
+    raise errors.ValidationFailed(
+        [
+            Invalid(name, [Rule("schema", text, {"properties": [name]})], entry_type="query_parameter")
+            for name in list(names)[:MOST_NAMED]
+        ]
+    )
 
 
 def _page_of(found: dict[str, Any]) -> Page:

@@ -1,4 +1,8 @@
-"""Starlette routes without the layers that Starlette adds to plain functions."""
+"""Starlette routes without the layers that Starlette adds to plain functions.
+
+A route says whether it knows query parameters. On the internal listener one that knows none refuses any (rule CNV-50):
+the `?` may come from text that a gateway inserted into a path, which is then another path than the one that was meant.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,22 +11,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from mithril.web import query_parameters
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint:
     """The ASGI application of one handler."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, takes_query: bool = False) -> None:
         """`handler` gets the request and returns the response or raises a MithrilError."""
         self.handler = handler
+        self.takes_query = takes_query
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["query_string"] and not self.takes_query and scope["app"].refuses_queries:
+            query_parameters.refuse(scope["query_string"])
         response = await self.handler(Request(scope, receive))
         await response(scope, receive, send)
 
 
-def route(path: str, handler: Handler, *methods: str) -> Route:
+def route(path: str, handler: Handler, *methods: str, takes_query: bool = False) -> Route:
     """Return a route for the path; the method is GET unless others are named."""
-    return Route(path, endpoint=Endpoint(handler), methods=list(methods) or ["GET"])
+    return Route(path, endpoint=Endpoint(handler, takes_query=takes_query), methods=list(methods) or ["GET"])
