@@ -157,6 +157,7 @@ AccessTokenExpired = _unauthorized(
 TokenClientBlocked = _unauthorized("TokenClientBlocked", "invalid_client", "Authentication failed.")
 TokenUserBlocked = _unauthorized("TokenUserBlocked", "invalid_user", "Authentication failed.")
 BrokerBlocked = _unauthorized("BrokerBlocked", "invalid_client", "Authentication failed.")
+ConsumerBlocked = _unauthorized("ConsumerBlocked", "invalid_client", "Authentication failed.", oauth="invalid_client")
 AccessTypeMissing = _unauthorized("AccessTypeMissing", "access_denied", "Client settings must contain access_type.")
 ApiKeyRequired = _named(Unprocessable, "ApiKeyRequired", "API-KEY header required.")
 ApiKeyInvalid = _named(Unprocessable, "ApiKeyInvalid", "API-KEY header is invalid.")

@@ -538,8 +538,9 @@ async def test_a_refresh_is_never_wider_than_the_grant(http: httpx.AsyncClient, 
 
 async def test_a_refresh_is_narrowed_to_the_scope_of_the_roles(http: httpx.AsyncClient, db: Db, world: World) -> None:
     _, refresh_token = await oauth_world.tokens_of(http, db, world)
-    await db.execute("DELETE FROM user_roles WHERE user_id = $1", world.user_id)
+    before = await db.fetchval("SELECT array_agg(id) FROM user_roles WHERE user_id = $1", world.user_id)
     await oauth_world.give_role(db, world.user_id, world.clinic.id, scope="legal_entity:read employee:read")
+    await db.execute("DELETE FROM user_roles WHERE id = ANY ($1)", before)
     assert (await refresh(http, world, refresh_token)).json()["data"]["details"]["scope"] == "legal_entity:read"
     await db.execute("DELETE FROM user_roles WHERE user_id = $1", world.user_id)
     assert refusal(await refresh(http, world, refresh_token)) == REVOKED

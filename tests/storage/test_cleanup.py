@@ -20,6 +20,7 @@ from support.servers import Server, fresh_database, running_server
 pytestmark = pytest.mark.anyio
 
 NOTHING = {
+    "tokens_narrowed": 0,
     "tokens_ended": 0,
     "tokens_deleted": 0,
     "codes_expired": 0,

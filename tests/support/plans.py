@@ -18,7 +18,7 @@ from mithril.database.database import COUNT_LIMIT, Lookup
 
 ROWS = 10_000
 # There are only a few dozen client types, roles and versions of the schema.
-SMALL = {"client_types", "roles", "alembic_version"}
+SMALL = {"client_types", "roles", "alembic_version", "revocations"}
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 # These nodes read the next row only when it is needed.
 STREAMING = {"Nested Loop", "Merge Join", "Hash Join", "Memoize", "Result", "Incremental Sort"}
@@ -108,7 +108,7 @@ def noted() -> Iterator[set[str]]:
 
 def written() -> set[str]:
     """Return the statements in the stores as they are run."""
-    names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith(".store")]
+    names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith("store")]
     values = [value for name in names for value in vars(importlib.import_module(name)).values()]
     texts = {value for value in values if isinstance(value, str)}
     texts |= {text for value in values if isinstance(value, Lookup) for text in (value.alone, value.together)}

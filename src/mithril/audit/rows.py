@@ -24,7 +24,21 @@ from mithril.database.database import (
 
 Columns = dict[str, Any]
 Transaction: TypeAlias = "Connection | PooledConnection"
-HIDDEN = ("id", "inserted_at", "updated_at")  # the trail has columns of its own for these
+# The trail has columns of its own for the first three; the others are numbers of revocations, which triggers set.
+HIDDEN = (
+    "id",
+    "inserted_at",
+    "updated_at",
+    "last_revocation",
+    "last_role_revocation",
+    "type_since",
+    "since",
+    "seen_user",
+    "seen_client",
+    "seen_type",
+    "seen_role",
+    "is_bound_by_roles",
+)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 

@@ -1,5 +1,6 @@
 """Cleanup of expired rows, in small batches, by one process at a time. The audit trail is never cleaned up.
 
+revocation ───────────────► what is left of the tokens that it concerns is stored
 expired password ─────────► the user's tokens expire      (PASSWORD_EXPIRATION_DAYS)
 expired token ────────────► deleted some days later       (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
 expired one-time password ► EXPIRED, deleted some days later (TOKEN_TTL_AFTER_EXPIRATION_DAYS)

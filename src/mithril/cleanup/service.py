@@ -20,6 +20,8 @@ from mithril.settings import Settings
 
 BATCH_ROWS = 500
 PAUSE_SECONDS = 0.02
+REVOCATION_SECONDS = 60.0  # longer than any request takes
+NARROWED = "tokens_narrowed"
 SECONDS_PER_MINUTE, SECONDS_PER_DAY = 60.0, 86_400.0
 log = structlog.stdlib.get_logger("mithril")
 
@@ -61,7 +63,7 @@ async def clean_up(
     `gives_way`: raise Busy when another process is cleaning up; otherwise alternate with it, batch by batch.
     Batches before an error are kept. Raises Busy, ServiceUnavailable.
     """
-    counts: Counts = {}
+    counts: Counts = {NARROWED: await _follow_revocations(database, gives_way=gives_way, listener=listener)}
     for task in tasks(settings):
         counts[task.target.name] = await _run(database, task, gives_way=gives_way, listener=listener)
     return counts
@@ -82,6 +84,36 @@ async def clean_up_regularly(database: Database, settings: Settings) -> NoReturn
         else:
             report = log.info if any(counts.values()) else log.debug
             report("swept", **counts)
+
+
+async def _follow_revocations(database: Database, *, gives_way: bool, listener: Listener) -> int:
+    """Store what revocations left of the tokens that they concern, and drop the revocations; return the count.
+
+    What a token is good for does not depend on it: the look-up takes revocations into account at once.
+    """
+    revocations, total = await store.list_due_revocations(database, age_seconds=REVOCATION_SECONDS), 0
+    if not revocations:
+        return 0
+    for whose in store.CONCERNED:
+        after = store.FIRST_ID
+        while True:
+            began = time.monotonic()
+            batch = await store.narrow_tokens(database, whose, revocations, after=after, most_rows=BATCH_ROWS)
+            if batch is None and gives_way:
+                raise Busy
+            if batch is not None:
+                count, after = batch
+                total += count
+                listener(NARROWED, count)
+                if count < BATCH_ROWS:
+                    break
+            await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - began))
+    deleted = BATCH_ROWS
+    while deleted == BATCH_ROWS:
+        deleted = await store.delete_orphans(database, revocations, most_rows=BATCH_ROWS)
+        await asyncio.sleep(PAUSE_SECONDS)
+    await store.delete_revocations(database, revocations)
+    return total
 
 
 async def _run(database: Database, task: Task, *, gives_way: bool, listener: Listener) -> int:

@@ -15,7 +15,7 @@ from mithril.oauth import trusted_session
 from mithril.settings import Settings
 from mithril.tokens import records
 from mithril.tokens.kinds import TokenKind
-from mithril.tokens.store import Record
+from mithril.tokens.record_store import Record
 from mithril.tokens.view import view
 
 app = typer.Typer(name="token", help="Tokens of users.", no_args_is_help=True)

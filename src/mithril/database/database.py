@@ -17,8 +17,8 @@ from mithril import errors
 from mithril.database.fair_pool import Pool
 from mithril.database.fair_pool import PooledConnection as _PooledConnection
 
-# The newest revision in `migrations/versions`; a test compares the two.
-SCHEMA_VERSION = "0003"
+# The revision in `migrations/versions` that this code is written for; a test holds the two together.
+SCHEMA_VERSION = "0004"
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 Row = TypeVar("Row")

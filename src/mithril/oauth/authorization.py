@@ -15,15 +15,16 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import refusals
+from mithril import errors, refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
+from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued, NewToken
+from mithril.tokens.store import Issued, NewToken, Seen
 from mithril.users import service as users
 from mithril.users.store import User
 
@@ -53,6 +54,8 @@ class GrantableScope(msgspec.Struct, frozen=True):
     redirect: RegisteredRedirect
     user: KnownUser
     scope: str
+    seen: Seen
+    """What was seen before the roles were read: what is lost later narrows the code too."""
 
 
 async def identify_client(database: Database, client_id: UUID) -> KnownClient:
@@ -66,10 +69,14 @@ async def identify_client(database: Database, client_id: UUID) -> KnownClient:
 
 
 async def match_redirect_uri(database: Database, known: KnownClient, redirect_uri: str) -> RegisteredRedirect:
-    """Find the client's connection with exactly that redirect URI. Raises RedirectUriNotRegistered (rule AUT-8)."""
+    """Find the client's connection with exactly that redirect URI. Raises RedirectUriNotRegistered, and
+    ConsumerBlocked for a connection whose consumer is blocked (rules AUT-8, VER-23).
+    """
     connection = await store.find_connection_by_redirect_uri(database, known.client.id, redirect_uri)
     if connection is None:
         raise refusals.RedirectUriNotRegistered
+    if connection.consumer_is_blocked:
+        raise refusals.ConsumerBlocked
     return RegisteredRedirect(known.client, connection)
 
 
@@ -89,6 +96,7 @@ async def bound_scope(
     Raises ScopeRefused (rules AUT-9 to AUT-11).
     """
     client = redirect.client
+    seen = errors.found(await token_store.find_seen(database, user.id, client_id=client.id))
     allowed = await scopes.role_scope(database, user.id, client_id=client.id)
     is_trusted = str(client.id) in {trusted.lower() for trusted in settings.trusted_client_ids}
     wanted = scopes.joined((scope or "").split()) or (allowed if is_trusted else "")
@@ -96,7 +104,7 @@ async def bound_scope(
         raise refusals.ScopeEmpty
     scopes.check_client_type(client, wanted)
     scopes.check_roles(allowed, wanted)
-    return GrantableScope(redirect, user, wanted)
+    return GrantableScope(redirect, user, wanted, seen)
 
 
 async def approve(
@@ -115,7 +123,13 @@ async def approve(
         code_challenge=code_challenge,
     )
     code = NewToken(
-        kind=TokenKind.CODE, user_id=user_id, client_id=client.id, connection_id=connection.id, details=details
+        kind=TokenKind.CODE,
+        user_id=user_id,
+        client_id=client.id,
+        connection_id=connection.id,
+        details=details,
+        seen=granted.seen,
+        is_bound_by_roles=True,
     )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.

@@ -22,7 +22,7 @@ async def find(database: Database, value: str) -> Token:
 
 def check_active(token: Token) -> None:
     """Raises TokenExpired for a token that is expired, revoked or used."""
-    if token.is_expired or token.is_used:
+    if token.is_expired or token.is_revoked or token.is_used:
         raise refusals.TokenExpired
 
 

@@ -14,7 +14,7 @@ async def log_out(database: Database, access_token: str) -> None:
     """
     async with database.transaction() as transaction:
         token = await token_store.find_token(transaction, access_token)
-        if token is None or token.name != TokenKind.ACCESS or token.is_expired:
+        if token is None or token.name != TokenKind.ACCESS or token.is_expired or token.is_revoked:
             description = "The access token is unknown or expired."
             raise refusals.SessionUnknown(error="invalid_token", description=description)
         # The same lock that the grants take: nothing is issued for this session meanwhile.

@@ -38,6 +38,7 @@ class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
     client_id: UUID
     consumer_id: UUID
     redirect_uri: str
+    consumer_is_blocked: bool
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +53,16 @@ FIND_CLIENT = """
 SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
 """
-CONNECTION = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE client_id = $1"
-HOLD_CONNECTION = "SELECT id, client_id, consumer_id, redirect_uri FROM connections WHERE id = $1 FOR KEY SHARE"
-FIND_CONNECTION_BY_REDIRECT_URI = f"{CONNECTION} AND redirect_uri = $2 ORDER BY inserted_at, id LIMIT 1"
+CONNECTION = """
+SELECT k.id, k.client_id, k.consumer_id, k.redirect_uri, consumer.is_blocked AS consumer_is_blocked
+  FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id WHERE"""
+HOLD_CONNECTION = f"{CONNECTION} k.id = $1 FOR KEY SHARE OF k"
+FIND_CONNECTION_BY_REDIRECT_URI = f"""
+{CONNECTION} k.client_id = $1 AND k.redirect_uri = $2 ORDER BY k.inserted_at, k.id LIMIT 1
+"""
 FIND_CONNECTION_BY_SECRET = f"""
-{CONNECTION} AND (secret_digest = $2 OR (previous_secret_digest = $2 AND previous_secret_expires_at > now()))
+{CONNECTION} k.client_id = $1
+   AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
 """
 ROLE_SCOPES = """
 SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id

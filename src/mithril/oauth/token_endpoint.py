@@ -43,6 +43,10 @@ async def exchange(
         redemption = await _find(transaction, grant, caller=caller, request=request)
         grant.check(redemption)
         await check_client_and_user(transaction, redemption.client, redemption.token)
+        if redemption.connection and redemption.connection.consumer_is_blocked:
+            raise refusals.ConsumerBlocked
+        if redemption.token.is_revoked:
+            raise refusals.ApprovalRevoked(detail="revoked, or nothing of the scope is left")
         grant.prove(redemption)
         # Consume first, then issue: of many requests at once exactly one gets past this line.
         if await grant.consume(transaction, redemption):

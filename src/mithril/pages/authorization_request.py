@@ -70,6 +70,8 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
         redirect = await authorization.match_redirect_uri(database, known, redirect_uri)
     except refusals.RedirectUriNotRegistered:
         raise refusals.PageRedirectUriUnknown(client=known.client.name, redirect_uri=redirect_uri) from None
+    except refusals.ConsumerBlocked:
+        raise refusals.PageClientBlocked(client_id=client_id) from None
     return AuthorizationRequest(entrance, fields, redirect)
 
 

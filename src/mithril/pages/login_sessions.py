@@ -47,7 +47,7 @@ async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | 
         return None
     async with requests.resources(request).database.transaction() as transaction:
         token = await token_store.find_token(transaction, value)
-        if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_used:
+        if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_revoked or token.is_used:
             return None
         user = await users.find_user(transaction, token.user_id)
     if user is None or user.is_blocked or token.client_id != asked.redirect.client.id:

@@ -12,21 +12,22 @@ from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
-from mithril.tokens import fields, store
+from mithril.tokens import fields, record_store, store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
-from mithril.tokens.store import Issued, Record
+from mithril.tokens.record_store import Record
+from mithril.tokens.store import Issued
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
 
 async def list_records(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Record]:
     """List the tokens that match; filters as in the store, and `value`, the whole value."""
-    return await store.list_records(database, _by_digest(filters), page=page)
+    return await record_store.list_records(database, _by_digest(filters), page=page)
 
 
 async def get_record(database: Database, token_id: UUID) -> Record:
     """Return the token. Raises NotFound."""
-    return errors.found(await store.find_record(database, token_id))
+    return errors.found(await record_store.find_record(database, token_id))
 
 
 async def add(database: Database, given: Document, *, actor: Actor) -> Record:
@@ -35,7 +36,7 @@ async def add(database: Database, given: Document, *, actor: Actor) -> Record:
     async with database.transaction() as transaction:
         with constraints(fields.CONSTRAINTS):
             token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
-        return errors.found(await store.find_record(transaction, token_id))
+        return errors.found(await record_store.find_record(transaction, token_id))
 
 
 async def change(database: Database, token_id: UUID, given: Document, *, actor: Actor) -> Record:
@@ -44,7 +45,7 @@ async def change(database: Database, token_id: UUID, given: Document, *, actor: 
     async with database.transaction() as transaction:
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, store.ROWS, columns, row_id=token_id, actor=actor)
-        return errors.found(await store.find_record(transaction, token_id))
+        return errors.found(await record_store.find_record(transaction, token_id))
 
 
 async def remove(database: Database, token_id: UUID, *, actor: Actor) -> None:
@@ -57,7 +58,7 @@ async def remove(database: Database, token_id: UUID, *, actor: Actor) -> None:
 
 async def remove_all(database: Database, user_ids: list[UUID], *, filters: dict[str, Any], actor: Actor) -> None:
     """Delete all tokens of these users that match; filters as in `list_records`."""
-    conditions = store.conditions_of({"user_ids": user_ids} | _by_digest(filters))
+    conditions = record_store.conditions_of({"user_ids": user_ids} | _by_digest(filters))
     async with database.transaction() as transaction:
         await store.hold_grants(transaction, user_ids)
         await rows.delete(transaction, store.ROWS, conditions, actor=actor)
@@ -77,6 +78,7 @@ async def issue_access(
     value, details = security.new_secret(), Details(grant_type=grant_type)
     known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
     columns = {"name": TokenKind.ACCESS, "digest": rows.bytea(security.digest(value)), "details": details, **known}
+    columns["is_bound_by_roles"] = False  # it is the session of a sign-in
     token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
     return Issued(
         id=token_id,

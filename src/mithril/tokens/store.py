@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -11,11 +10,8 @@ import msgspec
 from mithril import security
 from mithril.audit import rows
 from mithril.database.database import (
-    Condition,
     Database,
-    Listed,
     Lookup,
-    Page,
     PooledConnection,
     Source,
     find_one,
@@ -38,23 +34,34 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     client_id: UUID
     scope: str | None
     is_expired: bool
+    is_revoked: bool
+    """Whether it was revoked, or nothing of its scope is left."""
     client_is_blocked: bool
     client_type: str
     access_type: str | None
     user_is_blocked: bool
     issued_to_consumer_id: UUID | None
+    consumer_is_blocked: bool | None
     broker_id: UUID | None
     broker_is_blocked: bool | None
     broker_scope: str | None
 
 
+# What is left of the scope of token `t`: NULL where nothing is, or the token is revoked. Equal numbers mean that its
+# user `u`, its client `c`, the type `ct` and the roles have lost nothing since it was issued (migration 0004).
+LEFT = """
+CASE WHEN t.seen_user >= u.last_revocation AND t.seen_client >= c.last_revocation
+      AND t.seen_type >= ct.last_revocation AND t.seen_role >= ct.last_role_revocation
+     THEN coalesce(t.scope, '') ELSE token_scope(t) END
+"""
 FIND_PRESENTED = Lookup(
-    """
-SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t.expires_at <= now() AS is_expired,
+    f"""
+SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, remaining.scope,
+       t.expires_at <= now() AS is_expired, remaining.scope IS NULL AS is_revoked,
        c.is_blocked AS client_is_blocked, ct.name AS client_type,
        c.priv_settings ->> 'access_type' AS access_type,
        u.is_blocked AS user_is_blocked,
-       issued.consumer_id AS issued_to_consumer_id,
+       issued.consumer_id AS issued_to_consumer_id, consumer.is_blocked AS consumer_is_blocked,
        broker.id AS broker_id, broker.is_blocked AS broker_is_blocked,
        broker.priv_settings ->> 'broker_scope' AS broker_scope
   FROM tokens t
@@ -62,10 +69,12 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, t.scope, t
   JOIN client_types ct ON ct.id = c.client_type_id
   JOIN users u ON u.id = t.user_id
   LEFT JOIN connections issued ON issued.id = t.connection_id
+  LEFT JOIN clients consumer ON consumer.id = issued.consumer_id
   LEFT JOIN connections k
          ON k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now())
   LEFT JOIN clients broker ON broker.id = k.client_id
- WHERE t.digest = $1
+ CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
+ WHERE t.digest = $1 AND (t.connection_id IS NULL OR issued.id IS NOT NULL)
 """,
     "bytea",
     "bytea",
@@ -83,7 +92,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     token_name: str
     expires_at: datetime
     is_expired: bool
+    is_revoked: bool
     client_is_blocked: bool
+    consumer_is_blocked: bool | None
     id: UUID
     email: str
     tax_id: str
@@ -108,7 +119,9 @@ class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 # The roles in the token's client, and those that count everywhere.
 FIND_OWNER = """
-SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired, c.is_blocked AS client_is_blocked,
+SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired,
+       token_scope(t) IS NULL AS is_revoked, c.is_blocked AS client_is_blocked,
+       consumer.is_blocked AS consumer_is_blocked,
        u.id, u.email, u.tax_id, u.person_id, u.settings, u.is_blocked, u.block_reason, u.inserted_at, u.updated_at,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('id', r.id, 'name', r.name, 'scope', r.scope)
                                   ORDER BY ur.inserted_at, ur.id), '[]')
@@ -119,7 +132,9 @@ SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired, 
           FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id
          WHERE gr.user_id = u.id) AS global_roles
   FROM tokens t JOIN clients c ON c.id = t.client_id JOIN users u ON u.id = t.user_id
- WHERE t.digest = $1
+  LEFT JOIN connections issued ON issued.id = t.connection_id
+  LEFT JOIN clients consumer ON consumer.id = issued.consumer_id
+ WHERE t.digest = $1 AND (t.connection_id IS NULL OR issued.id IS NOT NULL)
 """
 FIND_KEY_HOLDER = """
 SELECT c.id AS client_id, c.is_blocked, ct.scope, c.priv_settings ->> 'broker_scope' AS broker_scope
@@ -138,6 +153,15 @@ async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None
     return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """The last revocations that a scope takes into account: of user, client, client type and roles."""
+
+    user: int
+    client: int
+    client_type: int
+    role: int
+
+
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token that is to be issued."""
 
@@ -148,6 +172,10 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     details: Details = NO_DETAILS
     connection_id: UUID | None = None
     family_id: UUID | None = None
+    seen: Seen | None = None
+    """What was seen before the scope was judged; None where only client and type bound it."""
+    is_bound_by_roles: bool = False
+    """Whether the token loses what the roles of its user lose."""
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,10 +195,14 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
 
 # A block of client or user holds its row: this statement waits for it, and then sees that it is blocked.
 ADD_TOKEN = """
-INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at)
-SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9)
-  FROM users u, clients c WHERE u.id = $3 AND NOT u.is_blocked AND c.id = $4 AND NOT c.is_blocked
-   FOR KEY SHARE
+INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at,
+                    seen_user, seen_client, seen_type, seen_role, is_bound_by_roles)
+SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9),
+       coalesce($10, u.last_revocation), coalesce($11, c.last_revocation), coalesce($12, ct.last_revocation),
+       coalesce($13, ct.last_role_revocation), $14
+  FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id
+ WHERE u.id = $3 AND NOT u.is_blocked AND c.id = $4 AND NOT c.is_blocked
+   FOR KEY SHARE OF u, c
 RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at
 """
 REVOKE_OTHERS = """
@@ -197,28 +229,48 @@ UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
 RETURNING id
 """
+FIND_SEEN = """
+SELECT u.last_revocation, c.last_revocation, ct.last_revocation, ct.last_role_revocation
+  FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE u.id = $1 AND c.id = $2
+"""
+# The revocation takes effect at once, with however many tokens; the cleanup expires those that are left.
+EXPIRED_AT_ONCE = 1_000
 REVOKE_ALL = """
-UPDATE tokens SET expires_at = now(), updated_at = now()
- WHERE user_id = $1 AND ($2::uuid IS NULL OR client_id = $2) AND expires_at > now()
+WITH revocation AS (INSERT INTO revocations (user_id, client_id) VALUES ($1, $2) RETURNING id)
+UPDATE users u SET last_revocation = revocation.id FROM revocation WHERE u.id = $1
+"""
+EXPIRE_SOME = f"""
+UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (
+    SELECT id FROM tokens WHERE user_id = $1 AND ($2::uuid IS NULL OR client_id = $2) AND expires_at > now()
+     LIMIT {EXPIRED_AT_ONCE})
 """
 REVOKE_ALL_OF_CLIENT = """
-WITH ended AS (
-    UPDATE tokens SET expires_at = now(), updated_at = now() WHERE client_id = $1 AND expires_at > now() RETURNING id
+WITH revocation AS (INSERT INTO revocations (client_id) VALUES ($1) RETURNING id)
+UPDATE clients c SET last_revocation = revocation.id FROM revocation WHERE c.id = $1
+"""
+EXPIRE_SOME_OF_CLIENT = f"""
+WITH expired AS (
+    UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (
+        SELECT id FROM tokens WHERE client_id = $1 AND expires_at > now() LIMIT {EXPIRED_AT_ONCE})
+    RETURNING id
 )
-SELECT count(*) FROM ended
+SELECT count(*) FROM expired
 """
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
 # That a redirect URI was changed, and perhaps changed back, is in the audit trail only.
 FIND_TOKEN = f"""
-SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.scope, t.details, t.expires_at,
-       t.expires_at <= now() AS is_expired, t.used_at IS NOT NULL AS is_used,
+SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.details, t.expires_at,
+       remaining.scope, t.expires_at <= now() AS is_expired, remaining.scope IS NULL AS is_revoked,
+       t.used_at IS NOT NULL AS is_used, t.is_bound_by_roles,
+       t.seen_user, t.seen_client, t.seen_type, t.seen_role,
        t.name = '{TokenKind.CODE}' AND coalesce(t.inserted_at <= (
            SELECT e.occurred_at FROM audit_events e
             WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
             ORDER BY e.id DESC LIMIT 1
        ), false) AS is_for_moved_redirect_uri
-  FROM tokens t WHERE t.digest = $1
+  FROM tokens t CROSS JOIN LATERAL (SELECT token_scope(t) AS scope) remaining
+ WHERE t.digest = $1 AND (t.connection_id IS NULL OR EXISTS (SELECT FROM connections k WHERE k.id = t.connection_id))
 """
 
 
@@ -232,12 +284,17 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: UUID | None
     family_id: UUID | None
     scope: str | None
+    """What is left of it now; of a code, in `details.scope_request`."""
     details: Details
     expires_at: datetime
     is_expired: bool
+    is_revoked: bool
+    """Whether it was revoked, or nothing of its scope is left."""
     is_used: bool
     is_for_moved_redirect_uri: bool
     """Whether it is a code, and the redirect URI of its connection was changed after it was issued."""
+    seen: Seen
+    is_bound_by_roles: bool
 
     @property
     def family(self) -> UUID | None:
@@ -256,6 +313,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
             details=details,
             connection_id=connection_id or self.connection_id,
             family_id=self.family,
+            seen=self.seen,
+            is_bound_by_roles=self.is_bound_by_roles,
         )
 
 
@@ -274,7 +333,15 @@ async def add_token(transaction: PooledConnection, new: NewToken, value: str, *,
         new.scope,
         new.details.encoded,
         float(lives_seconds),
+        *(msgspec.structs.astuple(new.seen) if new.seen else (None,) * 4),
+        new.is_bound_by_roles,
     )
+
+
+async def find_seen(source: Source, user_id: UUID, *, client_id: UUID) -> Seen | None:
+    """Return the last revocations of user, client, type and roles, before a scope is judged; or None."""
+    row = await source.fetchrow(FIND_SEEN, user_id, client_id)
+    return None if row is None else Seen(*row)
 
 
 async def find_token(source: Source, value: str) -> Token | None:
@@ -282,18 +349,28 @@ async def find_token(source: Source, value: str) -> Token | None:
     row = await source.fetchrow(FIND_TOKEN, security.digest(value))
     if row is None:
         return None
-    return Token(**{**row, "details": Details.decoded(row["details"])})
+    known = dict(row)
+    seen = Seen(*(known.pop(f"seen_{whose}") for whose in ("user", "client", "type", "role")))
+    details, scope = Details.decoded(known.pop("details")), known["scope"]
+    if known["name"] == TokenKind.CODE and scope is not None:
+        details, known["scope"] = msgspec.structs.replace(details, scope_request=scope), None
+    known["is_bound_by_roles"] = known["is_bound_by_roles"] is not False
+    return Token(**known, details=details, seen=seen)
 
 
-FIND_ACTIVE = """
-SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, t.scope, t.expires_at, t.inserted_at
+FIND_ACTIVE = f"""
+SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, remaining.scope, t.expires_at,
+       t.inserted_at
   FROM tokens t
   JOIN clients c ON c.id = t.client_id
+  JOIN client_types ct ON ct.id = c.client_type_id
   JOIN users u ON u.id = t.user_id
   LEFT JOIN connections k ON k.id = t.connection_id
-  LEFT JOIN clients broker ON broker.id = k.consumer_id AND c.priv_settings ->> 'access_type' = 'BROKER'
+  LEFT JOIN clients consumer ON consumer.id = k.consumer_id
+ CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
  WHERE t.digest = $1 AND t.name = ANY ($2) AND t.expires_at > now() AND t.used_at IS NULL
-   AND NOT c.is_blocked AND NOT u.is_blocked AND broker.is_blocked IS NOT TRUE
+   AND NOT c.is_blocked AND NOT u.is_blocked AND consumer.is_blocked IS NOT TRUE
+   AND remaining.scope IS NOT NULL AND (t.connection_id IS NULL OR k.id IS NOT NULL)
 """
 
 
@@ -314,7 +391,7 @@ class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
 async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> ActiveToken | None:
     """Return the token of that value and one of these kinds.
 
-    None when it is inactive, or when its user, its client or its broker is blocked.
+    None when it is inactive, or when its user, its client or the consumer of its connection is blocked.
     """
     return await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value), kinds)
 
@@ -338,15 +415,23 @@ async def hold_grants(transaction: PooledConnection, user_ids: list[UUID]) -> No
 
 
 async def revoke_all(transaction: PooledConnection, user_id: UUID, *, client_id: UUID | None = None) -> None:
-    """Revoke every active token of a user, of any kind, with that client or, where it is None, with any."""
+    """Revoke every token of a user, of any kind, with that client, or with any where there is none.
+
+    It takes constant time. The first thousand are also marked as expired.
+    """
     await hold_grants(transaction, [user_id])
     await transaction.execute(REVOKE_ALL, user_id, client_id)
+    await transaction.execute(EXPIRE_SOME, user_id, client_id)
 
 
 async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
-    """Revoke every active token of a client, of any kind and user; return their number."""
-    revoked: int = await transaction.fetchval(REVOKE_ALL_OF_CLIENT, client_id)
-    return revoked
+    """Revoke every token of a client, of any kind and user, in constant time.
+
+    The first thousand are also marked as expired; return their number.
+    """
+    await transaction.execute(REVOKE_ALL_OF_CLIENT, client_id)
+    expired: int = await transaction.fetchval(EXPIRE_SOME_OF_CLIENT, client_id)
+    return expired
 
 
 async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
@@ -367,49 +452,3 @@ async def revoke_token(transaction: PooledConnection, token_id: UUID) -> None:
 async def revoke_family(transaction: PooledConnection, family_id: UUID | None) -> None:
     """Revoke all that one grant has issued."""
     await transaction.execute(REVOKE_FAMILY, family_id)
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A token as administrators see it: neither its value nor its digest. `details` is JSON as text."""
-
-    id: UUID
-    name: str
-    user_id: UUID
-    client_id: UUID
-    scope: str | None
-    details: str
-    expires_at: datetime
-    is_used: bool
-
-
-RECORD = "t.id, t.name, t.user_id, t.client_id, t.scope, t.details, t.expires_at, t.used_at IS NOT NULL AS is_used"
-FILTERS = {
-    "id": "t.id = {}",
-    "name": "strpos(lower(t.name), lower({})) > 0",
-    "digest": "t.digest = {}",
-    "user_id": "t.user_id = {}",
-    "user_ids": "t.user_id = ANY ({}::uuid[])",
-    "client_id": "t.client_id = {}",
-}
-
-
-def conditions_of(filters: dict[str, Any]) -> list[Condition]:
-    """Return each filter as a condition on a token `t`."""
-    return [Condition(FILTERS[name], value) for name, value in filters.items()]
-
-
-async def list_records(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Record]:
-    """List tokens, the oldest first; filters: FILTERS, of which a name is found by any part of it."""
-    return await database.fetch_page(
-        Record,
-        columns=RECORD,
-        tables="tokens t",
-        conditions=conditions_of(filters),
-        order="t.inserted_at, t.id",
-        page=page,
-    )
-
-
-async def find_record(source: Source, token_id: UUID) -> Record | None:
-    """Return the token of that id, active or not; or None."""
-    return await find_one(source, Record, f"SELECT {RECORD} FROM tokens t WHERE t.id = $1", token_id)

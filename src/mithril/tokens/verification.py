@@ -23,6 +23,8 @@ class Fault(enum.Enum):
     EXPIRED = "The access token is expired."
     CLIENT_BLOCKED = "The client of the access token is blocked."
     USER_BLOCKED = "The user of the access token is blocked."
+    CONSUMER_BLOCKED = "The consumer of the connection through which the token was issued is blocked."
+    REVOKED = "The access token is revoked, or nothing of its scope is left."
     NO_ACCESS_TYPE = "The client of the access token has no access type."
     KEY_MISSING = "The client works through a broker: send the broker's API-key."
     KEY_UNKNOWN = "The API-key is unknown."
@@ -38,6 +40,8 @@ REFUSALS: Mapping[Fault, type[errors.MithrilError]] = {
     Fault.EXPIRED: refusals.AccessTokenExpired,
     Fault.CLIENT_BLOCKED: refusals.TokenClientBlocked,
     Fault.USER_BLOCKED: refusals.TokenUserBlocked,
+    Fault.CONSUMER_BLOCKED: refusals.ConsumerBlocked,
+    Fault.REVOKED: refusals.AccessTokenExpired,
     Fault.NO_ACCESS_TYPE: refusals.AccessTypeMissing,
     Fault.KEY_MISSING: refusals.ApiKeyRequired,
     Fault.KEY_UNKNOWN: refusals.ApiKeyInvalid,
@@ -83,6 +87,10 @@ async def find_owner(database: Database, token: str) -> Owner:
         raise _refusal(Fault.CLIENT_BLOCKED)
     if found.is_blocked:
         raise _refusal(Fault.USER_BLOCKED)
+    if found.consumer_is_blocked:
+        raise _refusal(Fault.CONSUMER_BLOCKED)
+    if found.is_revoked:
+        raise _refusal(Fault.REVOKED)
     return found
 
 
@@ -117,15 +125,16 @@ def details_of(found: Presented) -> dict[str, object]:
 
 
 def _fault_of_token(found: Presented) -> Fault | None:
-    if found.name != TokenKind.ACCESS:
-        return Fault.OTHER_KIND
-    if found.is_expired:
-        return Fault.EXPIRED
-    if found.client_is_blocked:
-        return Fault.CLIENT_BLOCKED
-    if found.user_is_blocked:
-        return Fault.USER_BLOCKED
-    return Fault.NO_ACCESS_TYPE if found.access_type is None else None
+    faults = (
+        (found.name != TokenKind.ACCESS, Fault.OTHER_KIND),
+        (found.is_expired, Fault.EXPIRED),
+        (found.client_is_blocked, Fault.CLIENT_BLOCKED),
+        (found.user_is_blocked, Fault.USER_BLOCKED),
+        (found.consumer_is_blocked, Fault.CONSUMER_BLOCKED),
+        (found.is_revoked, Fault.REVOKED),
+        (found.access_type is None, Fault.NO_ACCESS_TYPE),
+    )
+    return next((fault for is_found, fault in faults if is_found), None)
 
 
 def _fault_of_key(found: Presented, *, was_sent: bool) -> Fault | None:

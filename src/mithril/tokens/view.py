@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from mithril.tokens.store import Record
+from mithril.tokens.record_store import Record
 
 # A phone is masked wherever it is shown.
 NEVER_SHOWN = ("refresh_token", "request_authentication_factor")

@@ -1,0 +1,55 @@
+"""The SQL about tokens as administrators see them: lists, and single ones."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A token as administrators see it: neither its value nor its digest. `details` is JSON as text."""
+
+    id: UUID
+    name: str
+    user_id: UUID
+    client_id: UUID
+    scope: str | None
+    details: str
+    expires_at: datetime
+    is_used: bool
+
+
+RECORD = "t.id, t.name, t.user_id, t.client_id, t.scope, t.details, t.expires_at, t.used_at IS NOT NULL AS is_used"
+FILTERS = {
+    "id": "t.id = {}",
+    "name": "strpos(lower(t.name), lower({})) > 0",
+    "digest": "t.digest = {}",
+    "user_id": "t.user_id = {}",
+    "user_ids": "t.user_id = ANY ({}::uuid[])",
+    "client_id": "t.client_id = {}",
+}
+
+
+def conditions_of(filters: dict[str, Any]) -> list[Condition]:
+    """Return each filter as a condition on a token `t`."""
+    return [Condition(FILTERS[name], value) for name, value in filters.items()]
+
+
+async def list_records(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Record]:
+    """List tokens, the oldest first; filters: FILTERS, of which a name is found by any part of it."""
+    return await database.fetch_page(
+        Record,
+        columns=RECORD,
+        tables="tokens t",
+        conditions=conditions_of(filters),
+        order="t.inserted_at, t.id",
+        page=page,
+    )
+
+
+async def find_record(source: Source, token_id: UUID) -> Record | None:
+    """Return the token of that id, active or not; or None."""
+    return await find_one(source, Record, f"SELECT {RECORD} FROM tokens t WHERE t.id = $1", token_id)
