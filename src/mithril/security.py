@@ -16,8 +16,14 @@ _PASSWORDS = argon2.PasswordHasher()
 
 
 def new_secret() -> str:
-    """Return a new value of 192 bits in 32 URL-safe characters, the length that existing clients expect."""
-    return secrets.token_urlsafe(SECRET_BYTES)
+    """Return a new value of 191.9 bits in 32 URL-safe characters, the length that existing clients expect.
+
+    It begins with a letter or a digit: a command line takes a leading `-` for an option. Values that do not are drawn
+    again, so that the others stay equally likely.
+    """
+    while not (value := secrets.token_urlsafe(SECRET_BYTES))[0].isalnum():
+        pass
+    return value
 
 
 def digest(value: str) -> bytes:
