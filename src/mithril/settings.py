@@ -116,14 +116,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=86_400),
         described("seconds between two cleanups by a server; 0: only `mithril sweep` cleans up"),
     ] = 300.0
-    max_failed_logins: Annotated[Count, described("failed logins of one user before a pause")] = 10
+    max_failed_logins: Annotated[
+        Count, described("failed logins of one user from one IP address before a pause there")
+    ] = 10
+    max_failed_logins_per_user: Annotated[
+        Count, described("failed logins of one user from all IP addresses before a pause")
+    ] = 50
     max_failed_logins_per_address: Annotated[Count, described("failed logins from one IP address before a pause")] = 100
     max_failed_logins_period: Annotated[Count, described("minutes in which failed logins are counted")] = 10
     max_failures: Annotated[
         Count, described("refused sign-ins and token requests of one client at one IP address before 429")
     ] = 30
     max_failures_per_address: Annotated[
-        Count, described("refused sign-ins and token requests from one IP address before 429")
+        Count, described("refused sign-ins and token requests, and nonces, of one IP address before 429")
     ] = 300
     max_failures_period: Annotated[
         int, Meta(ge=1, le=86_400), described("seconds in which those refusals are counted")

@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
+from mithril.throttling import callers
 from mithril.throttling import service as throttling
 from support import oauth_world
 from support.factories import Db
@@ -17,7 +18,12 @@ from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 
-LIMITS: dict[str, Any] = {"max_failures": 3, "max_failures_per_address": 6, "trusted_proxies": "127.0.0.1"}
+LIMITS: dict[str, Any] = {
+    "max_failures": 3,
+    "max_failures_per_address": 6,
+    "trusted_proxies": "127.0.0.1",
+    "jwt_secret": "a secret of more than sixty-four bytes, which signs the nonces of a test " * 2,
+}
 
 
 @pytest.fixture
@@ -161,14 +167,51 @@ async def test_failed_logins_are_also_limited_after_the_pause_of_the_user(
     assert statuses == [401] * 6 + [429] * 2
 
 
+async def ask_for_nonce(http: httpx.AsyncClient, world: World) -> httpx.Response:
+    return await http.post("/oauth/nonce", json={"client_id": str(world.front.id)})
+
+
+async def test_each_nonce_counts_against_the_ip_address(
+    http: httpx.AsyncClient, other: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    answers = [await ask_for_nonce(node, world) for node in (http, other, http, other, http, http, http, other)]
+    assert [each.status_code for each in answers] == [200] * 6 + [429] * 2
+    assert answers[6].json()["error"]["type"] == "too_many_requests"
+    assert answers[6].headers["ratelimit-policy"] == '"address";q=6;w=60'
+    assert 1 <= int(answers[6].headers["retry-after"]) <= 61
+    assert await db.fetchval("SELECT count(*) FROM nonces") == 6
+    http.headers.update(at("192.0.2.2"))
+    assert (await ask_for_nonce(http, world)).status_code == 200
+
+
+async def test_simultaneous_requests_for_nonces_are_all_counted(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    answers = await asyncio.gather(*(ask_for_nonce(http, world) for _ in range(12)))
+    assert sorted(each.status_code for each in answers) == [200] * 6 + [429] * 6
+    assert await db.fetchval("SELECT count(*) FROM nonces") == 6
+
+
+async def test_requests_for_nonces_that_are_refused_count_once(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", world.front.id)
+    unknown = {"client_id": str(uuid4())}
+    statuses = [(await http.post("/oauth/nonce", json=body)).status_code for body in (unknown, {}, unknown)]
+    statuses += [(await ask_for_nonce(http, world)).status_code for _ in range(4)]
+    assert statuses == [404, 422, 404, 401, 401, 401, 429]
+
+
 @pytest.mark.parametrize(
-    ("address", "place"),
+    ("network_address", "place"),
     [
         ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:c000:207", "192.0.2.7"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("a name", "aname"),
+        ("", ""),
         (None, "None"),
     ],
 )
-def test_an_ipv6_network_is_one_caller(address: str | None, place: str) -> None:
-    assert throttling.subscriber_of(address) == place
+def test_an_ipv6_network_is_one_caller(network_address: str | None, place: str) -> None:
+    assert callers.place_of(network_address) == place

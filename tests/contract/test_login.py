@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import argon2
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from mithril import security
+from mithril.throttling import store as throttling
 from mithril.users import service as users
 from support import factories, oauth_world
 from support.factories import Db
@@ -24,14 +26,18 @@ TOO_MANY = (401, "access_denied", "You reached login attempts limit. Try again l
 WRONG_CLIENT = (401, "invalid_client", "Invalid client id.")
 ATTEMPTS = 10
 PER_ADDRESS = 25
+PER_USER = 30
+LIMITS = {"max_failed_logins_per_address": PER_ADDRESS, "max_failed_logins_per_user": PER_USER}
+HERE = "127.0.0.1"
+ELSEWHERE = [f"192.0.2.{number}" for number in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
-    """A server whose limit for one IP address is low enough for a test."""
+    """A server whose limits for one IP address and for all are low enough for a test."""
     with (
         fresh_database(postgres) as url,
-        running_server(database_url=url, max_failed_logins_per_address=PER_ADDRESS) as running,
+        running_server(database_url=url, trusted_proxies=HERE, **LIMITS) as running,
     ):
         yield running
 
@@ -40,6 +46,16 @@ def server(postgres: str) -> Iterator[Server]:
 async def world(db: Db) -> World:
     await db.execute("DELETE FROM attempts")  # all tests share one IP address
     return await oauth_world.make(db)
+
+
+def at(http: httpx.AsyncClient, network_address: str) -> httpx.AsyncClient:
+    """Return a client that calls from that IP address."""
+    return httpx.AsyncClient(base_url=http.base_url, headers={"X-Forwarded-For": network_address}, timeout=60)
+
+
+async def count_of(db: Db, key: str) -> int | None:
+    counted: int | None = await db.fetchval("SELECT count FROM attempts WHERE key = $1", key)
+    return counted
 
 
 async def fail(http: httpx.AsyncClient, world: World, times: int) -> None:
@@ -216,6 +232,102 @@ async def test_one_ip_address_cannot_try_many_users(http: httpx.AsyncClient, wor
     assert refusal(await login(http, world)) == TOO_MANY
 
 
+@pytest.mark.slow
+async def test_an_ipv6_network_is_one_place(http: httpx.AsyncClient, world: World) -> None:
+    """The caller chooses the last 64 bits."""
+    async with at(http, "") as caller:
+        for number in range(ATTEMPTS):
+            caller.headers["X-Forwarded-For"] = f"2001:db8:1:2:{number + 1:x}::{number:x}"
+            await fail(caller, world, 1)
+        caller.headers["X-Forwarded-For"] = "2001:db8:1:2:ffff:ffff:ffff:ffff"
+        assert refusal(await login(caller, world)) == TOO_MANY
+        for number in range(ATTEMPTS, PER_ADDRESS):
+            caller.headers["X-Forwarded-For"] = f"2001:db8:1:2::{number:x}"
+            assert refusal(await login(caller, world, email=f"person-{number}@guess.example")) == WRONG
+        assert refusal(await login(caller, world, email="one-more@guess.example")) == TOO_MANY
+        caller.headers["X-Forwarded-For"] = "2001:db8:1:3::1"
+        assert (await login(caller, world)).status_code == 201
+
+
+async def test_an_ipv4_address_that_is_mapped_into_ipv6_is_the_same_place(
+    http: httpx.AsyncClient, world: World
+) -> None:
+    async with at(http, "::ffff:192.0.2.1") as mapped, at(http, "192.0.2.1") as plain:
+        await fail(mapped, world, ATTEMPTS)
+        assert refusal(await login(plain, world)) == TOO_MANY
+    async with at(http, "::ffff:192.0.2.2") as neighbour:
+        assert (await login(neighbour, world)).status_code == 201
+
+
+async def test_wrong_passwords_elsewhere_do_not_lock_a_user_out(http: httpx.AsyncClient, world: World) -> None:
+    async with at(http, ELSEWHERE[0]) as attacker:
+        await fail(attacker, world, ATTEMPTS)
+        assert refusal(await login(attacker, world)) == TOO_MANY
+        assert (await login(http, world)).status_code == 201
+        assert refusal(await login(attacker, world)) == TOO_MANY
+
+
+async def test_a_correct_password_resets_the_counter_of_its_own_place_only(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    async with at(http, ELSEWHERE[0]) as attacker:
+        await fail(attacker, world, ATTEMPTS - 1)
+        await fail(http, world, ATTEMPTS - 1)
+        assert (await login(http, world)).status_code == 201
+        await fail(http, world, ATTEMPTS - 1)
+        await fail(attacker, world, 1)
+        assert refusal(await login(attacker, world)) == TOO_MANY
+    assert await count_of(db, f"login:{world.email}") == 3 * ATTEMPTS - 2
+
+
+@pytest.mark.parametrize("who", ["known", "unknown"])
+async def test_wrong_passwords_from_many_places_are_limited_for_each_user(
+    http: httpx.AsyncClient, db: Db, world: World, who: str
+) -> None:
+    email = world.email if who == "known" else "nobody@clinic.example"
+    for place in ELSEWHERE[:3]:
+        async with at(http, place) as attacker:
+            for _ in range(PER_USER // 3):
+                assert refusal(await login(attacker, world, email=email, password="wrong")) == WRONG
+    assert refusal(await login(http, world, email=email)) == TOO_MANY
+    assert (await login(http, await oauth_world.make(db))).status_code == 201
+    await db.execute("UPDATE attempts SET started_at = started_at - interval '10 minutes'")
+    assert refusal(await login(http, world, email=email, password="wrong")) == WRONG
+
+
+async def test_simultaneous_attempts_from_many_places_are_all_counted(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    callers = [at(http, place) for place in ELSEWHERE]
+    answers = await asyncio.gather(
+        *(login(caller, world, password="wrong") for caller in callers for _ in range(ATTEMPTS))
+    )
+    told = [refusal(answer) for answer in answers]
+    assert (told.count(WRONG), told.count(TOO_MANY)) == (PER_USER, len(ELSEWHERE) * ATTEMPTS - PER_USER)
+    for caller in callers:
+        await caller.aclose()
+
+
+async def test_simultaneous_attempts_from_one_place_do_not_lock_a_user_out_elsewhere(
+    http: httpx.AsyncClient, db: Db, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are sent before the first is counted."""
+    monkeypatch.setattr(throttling, "is_exhausted", AsyncMock(return_value=False))
+    async with at(http, ELSEWHERE[0]) as attacker:
+        answers = await asyncio.gather(*(login(attacker, world, password="wrong") for _ in range(PER_USER + 1)))
+    assert [refusal(answer) for answer in answers].count(WRONG) == ATTEMPTS
+    assert await count_of(db, f"login:{world.email}") == ATTEMPTS
+    assert (await login(http, world)).status_code == 201
+
+
+async def test_no_other_email_address_counts_for_a_user(http: httpx.AsyncClient, db: Db, world: World) -> None:
+    """A key has the e-mail address and the place; a caller may send the place as a part of the e-mail address."""
+    async with at(http, ELSEWHERE[0]) as attacker:
+        for _ in range(ATTEMPTS):
+            assert refusal(await login(attacker, world, email=f"{world.email} {HERE}")) == WRONG
+    assert (await login(http, world)).status_code == 201
+
+
 async def test_correct_passwords_do_not_count_against_an_ip_address(http: httpx.AsyncClient, world: World) -> None:
     for _ in range(PER_ADDRESS + 2):
         assert (await login(http, world)).status_code == 201
@@ -225,7 +337,8 @@ async def test_simultaneous_attempts_are_all_counted(http: httpx.AsyncClient, db
     answers = await asyncio.gather(*(login(http, world, password="wrong") for _ in range(2 * ATTEMPTS)))
     told = [refusal(answer) for answer in answers]
     assert (told.count(WRONG), told.count(TOO_MANY)) == (ATTEMPTS, ATTEMPTS)
-    counted = await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}")
+    counted = await count_of(db, f"login-at:{world.email} {HERE}")
+    assert counted is not None
     assert ATTEMPTS <= counted <= 2 * ATTEMPTS  # beyond the limit an attempt is refused without counting
 
 
@@ -258,7 +371,8 @@ async def test_a_correct_guess_among_too_many_simultaneous_ones_is_refused(
     await fail(http, world, ATTEMPTS)
     may_go_on.set()
     assert refusal(await right) == TOO_MANY
-    assert await db.fetchval("SELECT count FROM attempts WHERE key = $1", f"login:{world.email}") == ATTEMPTS
+    assert await count_of(db, f"login-at:{world.email} {HERE}") == ATTEMPTS
+    assert await count_of(db, f"login:{world.email}") == ATTEMPTS
 
 
 async def test_an_unknown_user_costs_the_same_time_as_a_wrong_password(

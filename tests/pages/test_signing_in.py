@@ -62,7 +62,7 @@ async def test_an_expired_password_is_refused_with_an_explanation(http: httpx.As
 
 async def test_after_too_many_failures_a_correct_password_is_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await make_case(db)
-    await db.execute("INSERT INTO attempts (key, count) VALUES ($1, 10)", f"login:{case.email}")
+    await db.execute("INSERT INTO attempts (key, count) VALUES ($1, 10)", f"login-at:{case.email} 127.0.0.1")
     response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
     assert response.status_code == 401
     assert "Too many failed attempts" in response.text

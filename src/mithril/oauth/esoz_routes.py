@@ -128,7 +128,7 @@ async def authorize_app_of_user(request: Request) -> Response:
 
 
 async def issue_nonce(request: Request) -> Response:
-    """Issue a nonce."""
+    """Issue a nonce. Anyone may have one stored, so that each request counts (rule SGN-41)."""
     given = NONCE.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
     token = await nonce.issue(database, settings, client_id=UUID(given["client_id"]))
@@ -177,6 +177,6 @@ ROUTES = [
     routing.route("/auth/logout", log_out, "POST"),
     protected(APPROVAL, authorize_app, method="POST", scope="app:authorize"),
     routing.route("/oauth/tokens", by_grant_type(TOKEN_GRANTS), "POST"),
-    routing.route("/oauth/nonce", issue_nonce, "POST"),
+    routing.route("/oauth/nonce", throttling.counting(issue_nonce), "POST"),
 ]
 INTERNAL_ROUTES = [routing.route(APPROVAL, authorize_app_of_user, "POST")]

@@ -32,3 +32,14 @@ def limiting(handler: routing.Handler) -> routing.Handler:
             return await handler(request)
 
     return handle
+
+
+def counting(handler: routing.Handler) -> routing.Handler:
+    """Return a handler that counts each of its requests against the IP address of the caller, before anything else."""
+
+    async def handle(request: Request) -> Response:
+        settings, database, _ = requests.resources(request)
+        await service.count_request(database, settings, network_address=requests.network_address(request))
+        return await handler(request)
+
+    return handle

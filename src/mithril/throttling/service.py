@@ -1,13 +1,13 @@
 """Limits on guessing: refused attempts are counted, and beyond a limit every further attempt gets 429.
 
-A caller is an IP address, and a client at that IP address. Only refusals of callers who have not authenticated count,
-so a good request costs no statement. The counters are in PostgreSQL, shared by all workers and nodes. A worker
-remembers which callers are over a limit until the window ends, and refuses them without a statement.
+A caller is a place (`callers`), and a client at that place. Only refusals of callers who have not authenticated count,
+so a good request costs no statement; except where anyone may have something stored: there each request counts. The
+counters are in PostgreSQL, shared by all workers and nodes. A worker remembers which callers are over a limit until
+the window ends, and refuses them without a statement.
 
 The pause of one user after wrong passwords is a rule of its own: see `users.service`.
 """
 
-import ipaddress
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,10 +18,9 @@ from mithril import errors
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
-from mithril.throttling import store
+from mithril.throttling import callers, store
 from mithril.throttling.store import Counted
 
-IPV6_PREFIX = 64  # the network of one subscriber, who chooses the rest of the IP address
 MOST_REMEMBERED = 10_000
 
 
@@ -52,34 +51,43 @@ async def limited(
     up a quota, and in place of the refusal that exceeds the quota.
     """
     quotas = _quotas(settings, network_address, client_id)
-    window = settings.max_failures_period
-    _check(_over.get(database, {}), quotas, window)
+    _check(_over.get(database, {}), quotas, settings.max_failures_period)
     try:
         yield
     except errors.Unauthorized as refusal:
-        counted = await store.count(database, list(quotas), within_seconds=window)
-        _remember(_over.setdefault(database, {}), quotas, counted)
-        refusal.standings = [_standing(quota, window, counted[key]) for key, quota in quotas.items()]
-        if any(counted[key].times > quota.limit for key, quota in quotas.items()):
+        refusal.standings, is_over = await _count(database, settings, quotas)
+        if is_over:
             raise errors.TooManyFailures(refusal.standings) from None
         raise
 
 
-def subscriber_of(network_address: str | None) -> str:
-    """Return the IP address, or for IPv6 the network of one subscriber."""
-    try:
-        address = ipaddress.ip_address(network_address or "")
-    except ValueError:
-        return str(network_address)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
-    return str(address)
+async def count_request(database: Database, settings: Settings, *, network_address: str | None) -> None:
+    """Count a request against the place of the caller, whatever its answer will be, as if it were a refusal.
+
+    Raises TooManyFailures for a request beyond the quota.
+    """
+    quotas = _quotas(settings, network_address, None)
+    _check(_over.get(database, {}), quotas, settings.max_failures_period)
+    standings, is_over = await _count(database, settings, quotas)
+    if is_over:
+        raise errors.TooManyFailures(standings)
 
 
 def _quotas(settings: Settings, network_address: str | None, client_id: str | None) -> dict[str, Quota]:
-    subscriber, known = subscriber_of(network_address), parse_uuid(client_id or "")
-    of_client = {f"refused:{subscriber} {known}": Quota("client", settings.max_failures)} if known else {}
-    return of_client | {f"refused:{subscriber}": Quota("address", settings.max_failures_per_address)}
+    place, known = callers.place_of(network_address), parse_uuid(client_id or "")
+    of_client = {f"refused:{place} {known}": Quota("client", settings.max_failures)} if known else {}
+    return of_client | {f"refused:{place}": Quota("address", settings.max_failures_per_address)}
+
+
+async def _count(
+    database: Database, settings: Settings, quotas: dict[str, Quota]
+) -> tuple[list[errors.Standing], bool]:
+    """Count once for each quota; return what is left of them, and whether one is exceeded."""
+    window = settings.max_failures_period
+    counted = await store.count(database, list(quotas), within_seconds=window)
+    _remember(_over.setdefault(database, {}), quotas, counted)
+    standings = [_standing(quota, window, counted[key]) for key, quota in quotas.items()]
+    return standings, any(counted[key].times > quota.limit for key, quota in quotas.items())
 
 
 def _check(over: dict[str, Over], quotas: dict[str, Quota], window: int) -> None:

@@ -138,7 +138,8 @@ async def _follow(transaction: PooledConnection, before: User, *, is_blocked: bo
     await token_store.revoke_all(transaction, before.id)
     if not is_blocked:
         counters = [service.login_counter(before.email), service.message_counter(before.id)]
-        await store.forget_failures(transaction, before.id, counters=counters)
+        beginning = service.place_counters(before.email)
+        await store.forget_failures(transaction, before.id, counters=counters, beginning=beginning)
 
 
 async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: str | None, actor: Actor) -> None:

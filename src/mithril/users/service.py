@@ -1,13 +1,16 @@
 """The rules of users: how a user proves who it is, and what keeps others from guessing."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-from mithril import refusals, security
+from mithril import errors, refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.settings import Settings
+from mithril.throttling import callers
 from mithril.throttling import store as throttling
 from mithril.tokens import store as token_store
 from mithril.users import store
@@ -15,6 +18,14 @@ from mithril.users.fields import LONGEST_EMAIL
 from mithril.users.store import User
 
 TOO_MANY_CODES = "Passed invalid OTP more than USER_OTP_ERROR_MAX"
+
+
+class LoginCounters(NamedTuple):
+    """The keys of the counters of a failed login."""
+
+    of_user_at_place: str
+    of_place: str
+    of_user: str
 
 
 async def authenticate(
@@ -27,33 +38,41 @@ async def authenticate(
 ) -> User:
     """Return the user whose e-mail address and password these are.
 
-    Failures are counted for the user and for the IP address, each by the statement that decides the answer; a right
-    password resets the counter of the user. The counters decide after the hash: of guesses at the same moment none
-    is accepted beyond the limit, and right passwords at the same moment are not failures. An unknown user and a wrong
-    password get the same answer after the same time. Only who knows the password learns that the user is blocked.
-    Raises Unauthorized. Source: rules SGN-6 to SGN-8.
+    Failures are counted for the user at the caller's place, for the place, and for the user at all places, each by the
+    statement that decides the answer. A right password resets the first of these: so wrong ones from other places do
+    not keep a user out until there are very many. The counters decide after the hash: of guesses at the same moment
+    none is accepted beyond a limit, and right passwords at the same moment are not failures. An unknown user and a
+    wrong password get the same answer after the same time. Only who knows the password learns that the user is
+    blocked. Raises Unauthorized. Source: rules SGN-6 to SGN-8.
     """
     email = email.replace("\0", " ")[:LONGEST_EMAIL]  # what PostgreSQL and an index can hold; no user has more
-    of_user, of_address = login_counter(email), f"login-from:{network_address}"
-    limits = {of_user: settings.max_failed_logins, of_address: settings.max_failed_logins_per_address}
+    place = callers.place_of(network_address)
+    counters = LoginCounters(f"{place_counters(email)}{place}", f"login-from:{place}", login_counter(email))
+    limits = _login_limits(settings, counters)
     window = 60 * settings.max_failed_logins_period
     if await throttling.is_exhausted(database, limits, within_seconds=window):  # costs no hash
         raise refusals.LoginAttemptsExceeded
     user = await store.find_user_by_email(database, email)
     known_hash = user.password_hash if user else None
     if not await asyncio.to_thread(_is_password, password, known_hash) or user is None:
-        counted = await throttling.count(database, list(limits), within_seconds=window)
-        is_over = any(counted[key].times > most for key, most in limits.items())
-        raise refusals.LoginAttemptsExceeded if is_over else refusals.PasswordWrong
-    if not await throttling.forget(database, limits, within_seconds=window, key=of_user):
+        raise await _count_failure(database, counters, limits, within_seconds=window)
+    if not await throttling.forget(database, limits, within_seconds=window, key=counters.of_user_at_place):
         raise refusals.LoginAttemptsExceeded
     check_not_blocked(user)
     return user
 
 
 def login_counter(email: str) -> str:
-    """Return the key of the counter of a user's failed logins."""
+    """Return the key of the counter of a user's failed logins from all places."""
     return f"login:{email.lower()}"
+
+
+def place_counters(email: str) -> str:
+    """Return the beginning of the keys of the counters of a user's failed logins at one place; the place follows.
+
+    A place has no space, so that no other e-mail address leads to the same key.
+    """
+    return f"login-at:{email.lower()} "
 
 
 def message_counter(user_id: UUID) -> str:
@@ -102,6 +121,30 @@ def check_password_age(user: User, settings: Settings) -> None:
     """Raise Unauthorized when the password is older than it may be (rule SGN-10)."""
     if datetime.now(UTC) - user.password_set_at >= timedelta(days=settings.password_expiration_days):
         raise refusals.PasswordExpired(user.id)
+
+
+def _login_limits(settings: Settings, counters: LoginCounters) -> dict[str, int]:
+    return {
+        counters.of_user_at_place: settings.max_failed_logins,
+        counters.of_place: settings.max_failed_logins_per_address,
+        counters.of_user: settings.max_failed_logins_per_user,
+    }
+
+
+async def _count_failure(
+    database: Database, counters: LoginCounters, limits: Mapping[str, int], *, within_seconds: float
+) -> errors.Unauthorized:
+    """Count a failed login, and return its refusal.
+
+    One that is beyond a limit of its place does not count for the user at all places: many attempts at one moment from
+    one place would keep the user out everywhere.
+    """
+    at_place = [counters.of_user_at_place, counters.of_place]
+    for keys in (at_place, [counters.of_user]):
+        counted = await throttling.count(database, keys, within_seconds=within_seconds)
+        if any(counted[key].times > limits[key] for key in keys):
+            return refusals.LoginAttemptsExceeded()
+    return refusals.PasswordWrong()
 
 
 def _is_password(password: str, known_hash: str | None) -> bool:

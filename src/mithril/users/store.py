@@ -93,7 +93,7 @@ SELECT 'user.block', id, '{{"is_blocked": false}}',
 RETURNING subject_id
 """
 FORGET_FAILURES = """
-WITH forgotten AS (DELETE FROM attempts WHERE key = ANY ($2))
+WITH forgotten AS (DELETE FROM attempts WHERE key = ANY ($2) OR starts_with(key, $3))
 UPDATE users SET otp_error_count = 0 WHERE id = $1 AND otp_error_count <> 0
 """
 FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND NOT is_blocked RETURNING id"
@@ -136,9 +136,9 @@ async def find_factor_id(source: Source, user_id: UUID, *, kind: str = "SMS") ->
     return None if row is None else row["id"]
 
 
-async def forget_failures(transaction: PooledConnection, user_id: UUID, *, counters: list[str]) -> None:
-    """Reset what is counted against the user; `counters`: the keys of its attempts."""
-    await transaction.execute(FORGET_FAILURES, user_id, counters)
+async def forget_failures(transaction: PooledConnection, user_id: UUID, *, counters: list[str], beginning: str) -> None:
+    """Reset what is counted against the user; `counters`: the keys of its attempts; `beginning`: of further keys."""
+    await transaction.execute(FORGET_FAILURES, user_id, counters, beginning)
 
 
 async def count_refused_code(
