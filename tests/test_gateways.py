@@ -96,7 +96,7 @@ async def test_nginx_passes_on_the_requests_that_mithril_accepts(server: Server,
     client = await factories.client(db)
     value = await factories.token(db, client=client, scope=SCOPE)
     poor = await factories.token(db, client=client, scope="employee:write")
-    forged = {"X-Consumer-Id": "forged", "X-Consumer-Scope": "all", "X-Consumer-Metadata": "{}"}
+    forged = dict.fromkeys(("X-Consumer-Id", "X-Consumer-Scope", "X-Consumer-Metadata", "X-Person-Id"), "forged")
     request_id = "a-request-of-some-length"
 
     passed = await gateway.post("/api/employees", headers={**bearer(value), **forged, "X-Request-ID": request_id})
@@ -106,7 +106,12 @@ async def test_nginx_passes_on_the_requests_that_mithril_accepts(server: Server,
     assert seen["x-consumer-scope"] == SCOPE
     assert json.loads(seen["x-consumer-metadata"]) == {"client_id": str(client.id), "scope": SCOPE}
     assert seen["x-request-id"] == request_id
+    assert "x-person-id" not in seen
+    assert "forged" not in passed.text
     assert KEY not in passed.text
+
+    await db.execute("UPDATE users SET person_id = 'the person' WHERE id = $1", client.user_id)
+    assert (await gateway.get("/", headers={**bearer(value), **forged})).json()["x-person-id"] == "the person"
 
     nobody = await gateway.get("/api/employees", headers=forged)
     assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")

@@ -254,7 +254,40 @@ async def test_forward_auth_names_the_caller_in_headers(internal: httpx.AsyncCli
             "scope": SCOPE,
             "broker_scope": "connection:read connection:write",
         }
+        assert response.headers["x-person-id"] == ""
         assert value not in str(response.headers)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE"])
+async def test_forward_auth_answers_every_method(server: Server, db: Db, parties: Parties, method: str) -> None:
+    """Some proxies ask with the method of their caller."""
+    value = await factories.token(db, client=parties.tool, scope=SCOPE)
+    async with httpx.AsyncClient(base_url=server.internal_url) as asking:
+        for path in ("", "/api/clients"):
+            passed = await asking.request(method, f"/admin/forward-auth{path}", headers=bearer(value))
+            assert (passed.status_code, passed.headers["x-consumer-scope"]) == (200, SCOPE)
+            assert (await asking.request(method, f"/admin/forward-auth{path}")).status_code == 401
+            poor = f"/admin/forward-auth{path}?scope=connection:delete"
+            assert (await asking.request(method, poor, headers=bearer(value))).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("person_id", "sent"),
+    [
+        ("0c1f4c33-6a8e-4d0b-9a53-5a3f0c9d2b01", "0c1f4c33-6a8e-4d0b-9a53-5a3f0c9d2b01"),
+        ("", ""),
+        ("Ї-1", ""),
+        ("1\r\nX-Consumer-Id: 2", ""),
+    ],
+)
+async def test_forward_auth_names_the_person(
+    internal: httpx.AsyncClient, db: Db, parties: Parties, person_id: str, sent: str
+) -> None:
+    value = await factories.token(db, client=parties.tool)
+    await db.execute("UPDATE users SET person_id = $2 WHERE id = $1", parties.tool.user_id, person_id)
+    response = await internal.get("/admin/forward-auth", headers=bearer(value))
+    assert response.headers["x-person-id"] == sent
+    assert response.headers["x-consumer-id"] == str(parties.tool.user_id)
 
 
 async def test_forward_auth_refuses_with_401_and_403_only(

@@ -16,6 +16,7 @@ from datetime import datetime
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from mithril import access, errors
 from mithril.errors import Invalid, Rule
@@ -29,7 +30,6 @@ FORWARD_AUTH = "/admin/forward-auth"
 # RFC 6749 section 3.3, but for the number of spaces.
 SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 NO_SCOPE = Rule("format", "has characters that no scope has")
-ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 async def verify(request: Request) -> Response:
@@ -113,15 +113,20 @@ def _answer(request: Request, found: Presented) -> Response:
 def _consumer_headers(found: Presented) -> Mapping[str, str]:
     """Return the headers that the services of ESOZ expect from their gateway, in ASCII (rule VER-18).
 
-    The edge adds `X-Request-Id`, as to every answer.
+    All of them, also empty: what is absent, a proxy would take from its caller. The edge adds `X-Request-Id`, as to
+    every answer.
     """
     details = verification.details_of(found)
-    scope = " ".join(name for name in str(details["scope"]).split() if name.isascii() and name.isprintable())
     return {
         "x-consumer-id": str(found.user_id),
-        "x-consumer-scope": scope,
+        "x-consumer-scope": " ".join(filter(_fits_a_header, str(details["scope"]).split())),
         "x-consumer-metadata": json.dumps(details, default=str),
+        "x-person-id": found.person_id if _fits_a_header(found.person_id) else "",
     }
+
+
+def _fits_a_header(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _token(request: Request) -> str:
@@ -155,6 +160,7 @@ ROUTES = [
     routing.route("/admin/tokens/verify", verify_in_body, "POST"),
     routing.route("/admin/tokens/{token}/user", show_user),
     routing.route("/admin/api_key/{api_key}/verify", verify_key),
-    routing.route(FORWARD_AUTH, forward_auth, *ANY_METHOD, takes_query=True),
-    routing.route(FORWARD_AUTH + "/{path:path}", forward_auth, *ANY_METHOD, takes_query=True),
+    # A proxy may ask with the method of its caller, and RFC 9110 lets there be any.
+    Route(FORWARD_AUTH, endpoint=routing.Endpoint(forward_auth, takes_query=True)),
+    Route(FORWARD_AUTH + "/{path:path}", endpoint=routing.Endpoint(forward_auth, takes_query=True)),
 ]

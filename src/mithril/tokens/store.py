@@ -40,6 +40,7 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     client_type: str
     access_type: str | None
     user_is_blocked: bool
+    person_id: str
     issued_to_consumer_id: UUID | None
     consumer_is_blocked: bool | None
     broker_id: UUID | None
@@ -60,7 +61,7 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, remaining.
        t.expires_at <= now() AS is_expired, remaining.scope IS NULL AS is_revoked,
        c.is_blocked AS client_is_blocked, ct.name AS client_type,
        c.priv_settings ->> 'access_type' AS access_type,
-       u.is_blocked AS user_is_blocked,
+       u.is_blocked AS user_is_blocked, u.person_id,
        issued.consumer_id AS issued_to_consumer_id, consumer.is_blocked AS consumer_is_blocked,
        broker.id AS broker_id, broker.is_blocked AS broker_is_blocked,
        broker.priv_settings ->> 'broker_scope' AS broker_scope
