@@ -88,7 +88,13 @@ class Application:
         self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)
         capacity = settings.max_requests
-        self.public = Edge(PUBLIC, resources, listener="public", capacity=capacity)
+        self.public = Edge(
+            PUBLIC,
+            resources,
+            listener="public",
+            capacity=capacity,
+            cross_origin_paths=standard_oauth.CROSS_ORIGIN,
+        )
         self.internal = Edge(
             INTERNAL,
             resources,

@@ -25,12 +25,14 @@ from mithril.oauth.grants import TokenRequest
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.tokens.store import ActiveToken
-from mithril.web import requests, routing
+from mithril.web import cross_origin, requests, routing
 from mithril.web.forms import Parameters
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
 METADATA = "/.well-known/oauth-authorization-server"
 AUTHORIZE = "/oauth2/authorize"
+# What a public client in a browser needs from a page of its own origin. Introspection needs a secret, which none has.
+CROSS_ORIGIN = frozenset({TOKEN, REVOKE, METADATA})
 BEARER = "Bearer"
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 
@@ -139,7 +141,7 @@ def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
         async with throttling.limited(request, client_id=str(caller.client.id)):
             return await handler(request, caller, form)
 
-    return [routing.route(path, handle, "POST"), Route(path, endpoint=routing.Endpoint(_refuse_method))]
+    return [routing.route(path, handle, "POST"), _other_methods(path, allowed="POST")]
 
 
 async def _authenticate(request: Request, form: Parameters) -> AuthenticatedClient:
@@ -151,9 +153,17 @@ async def _authenticate(request: Request, form: Parameters) -> AuthenticatedClie
     return caller
 
 
-async def _refuse_method(request: Request) -> Response:
-    request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
-    raise errors.MethodNotAllowed(allowed="POST")
+def _other_methods(path: str, *, allowed: str) -> BaseRoute:
+    """Return a route for every method but those that an earlier route takes: a preflight of a browser, or 405."""
+
+    async def handle(request: Request) -> Response:
+        if path in CROSS_ORIGIN and cross_origin.is_preflight(request):
+            return cross_origin.answer_preflight(allowed)
+        if path != METADATA:
+            request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
+        raise errors.MethodNotAllowed(allowed=allowed)
+
+    return Route(path, endpoint=routing.Endpoint(handle))
 
 
 ROUTES: list[BaseRoute] = [
@@ -161,4 +171,5 @@ ROUTES: list[BaseRoute] = [
     *_endpoint(REVOKE, revoke),
     *_endpoint(INTROSPECT, introspect),
     routing.route(METADATA, show_metadata),
+    _other_methods(METADATA, allowed="GET, HEAD"),
 ]

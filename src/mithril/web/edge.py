@@ -6,7 +6,7 @@ response or raises an error of `errors`. The caller is identified in `access`, a
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import unquote
 
 import structlog
@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from mithril import errors, logs, metrics, security
-from mithril.web import envelope, masking, requests
+from mithril.web import cross_origin, envelope, masking, requests
 from mithril.web.requests import Host, Resources
 
 # Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
@@ -53,11 +53,13 @@ class Edge:
         capacity: int,
         guard: Callable[[Request], None] | None = None,
         refuses_queries: bool = False,
+        cross_origin_paths: Collection[str] = (),
     ) -> None:
         """`listener`: its name in the log. `guard`: called with each request; it raises an error to refuse one.
 
         `capacity`: requests at a time. Probes are answered beyond it, or an orchestrator would kill a busy process.
         `refuses_queries`: whether a route that knows no query parameter refuses any; see `routing`.
+        `cross_origin_paths`: whose answers a page of any origin may read, refusals included.
         """
         self.router = Router(routes, redirect_slashes=False)
         self.resources = resources
@@ -65,6 +67,7 @@ class Edge:
         self.guard = guard
         self.refuses_queries = refuses_queries
         self.capacity = capacity
+        self.cross_origin_paths = cross_origin_paths
         self.running = 0
         settings = resources.settings
         self.write_line = logs.request_writer(level=settings.log_level, style=settings.log_format)
@@ -82,6 +85,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _complete(message["headers"], request_id)
+                if scope["path"] in self.cross_origin_paths:
+                    message["headers"] += cross_origin.HEADERS
             await send(message)
 
         self.running += 1
