@@ -324,3 +324,45 @@ async def sign_in(page: Page, url: str) -> None:
     await page.locator("#email").fill(OWNER)
     await page.locator("#password").fill(PASSWORD)
     await send(page)
+
+
+CALLS = """async ([server, client]) => {
+    const read = async (path, options) => {
+        try {
+            const answer = await fetch(server + path, options);
+            const [id, challenge] = ['x-request-id', 'www-authenticate'].map(name => answer.headers.get(name));
+            return [answer.status, id !== null, challenge !== null];
+        } catch (error) { return error.name; }
+    };
+    const form = {method: 'POST', body: new URLSearchParams({client_id: client, token: 'x', grant_type: 'password'})};
+    const basic = {method: 'POST', body: 'token=x', headers: {
+        'authorization': 'Basic ' + btoa(client + ':wrong'), 'content-type': 'application/x-www-form-urlencoded',
+    }};
+    return [
+        await read('/.well-known/oauth-authorization-server', {}),
+        await read('/oauth2/token', form),
+        await read('/oauth2/token', basic),
+        await read('/oauth2/revoke', basic),
+        await read('/oauth2/token', {...basic, credentials: 'include'}),
+        await read('/oauth2/introspect', form),
+        await read('/oauth2/introspect', basic),
+        await read('/api/user/roles', {}),
+        await read('/sign-in', {}),
+    ];
+}"""
+
+
+async def test_a_page_of_another_origin_may_call_what_a_public_client_needs(
+    browser: Browser, server: Server, callback: Callback
+) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{callback.origin}/app")
+    refused = "TypeError"  # by the browser: the page may not read the answer
+    assert await page.evaluate(CALLS, [server.url, CLINIC]) == [
+        [200, True, False],
+        [401, True, True],
+        [401, True, True],
+        [401, True, True],
+        *[refused] * 5,
+    ]
+    await page.close()

@@ -1,6 +1,6 @@
 """Nonces: a client gets one, inside a JWT, for a user to sign; it is good for that client, once, for some minutes.
 
-Source: rules SGN-38 to SGN-40. What is signed, and by whom, is not known here.
+Source: rules SGN-38 to SGN-41. What is signed, and by whom, is not known here.
 """
 
 import hashlib
