@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from mithril import __version__, settings
+from mithril.cli import output
 from mithril.cli.options import AsJson, from_settings
 from mithril.connections import redirect_uris
 from mithril.settings import Option, Settings
@@ -18,7 +18,7 @@ def list_settings(*, as_json: AsJson = False) -> None:
         fields = [
             {"variable": r.variable, "default": r.default, "secret": r.is_secret, "about": r.description} for r in rows
         ]
-        typer.echo(msgspec.json.format(msgspec.json.encode(fields)).decode())
+        output.print_json(fields)
         return
     width = max(len(row.variable) for row in rows)
     for row in rows:
@@ -37,7 +37,7 @@ def check_redirect_uri(
     policy = redirect_uris.Policy.of(chosen)
     judged = [(uri, redirect_uris.problems(uri, policy)) for uri in uris]
     if as_json:
-        typer.echo(msgspec.json.encode([_verdict(uri, problems) for uri, problems in judged]))
+        output.print_line([{"redirect_uri": uri, **redirect_uris.verdict(problems)} for uri, problems in judged])
     else:
         for uri, problems in judged:
             typer.echo(f"{'refused ' if problems else 'accepted'}  {uri}")
@@ -65,11 +65,7 @@ def before_any_command(
         bool, typer.Option("--version", callback=_print_version_and_exit, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
-
-
-def _verdict(uri: str, problems: list[redirect_uris.Problem]) -> dict[str, object]:
-    return {"redirect_uri": uri, **redirect_uris.verdict(problems)}
+    """Take the options that come before a command."""
 
 
 def _shown(value: object) -> str:

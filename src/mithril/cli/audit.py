@@ -86,8 +86,7 @@ def _print(found: Sequence[Entry], *, as_json: bool, is_first: bool) -> None:
 
 def _view(entry: Entry) -> dict[str, object]:
     """Return all fields; `old` and `new` are objects, or null."""
-    fields = {name: getattr(entry, name) for name in Entry.__struct_fields__}
-    return fields | {name: _raw(fields[name]) for name in ("old", "new")}
+    return msgspec.structs.asdict(entry) | {"old": _raw(entry.old), "new": _raw(entry.new)}
 
 
 def _row(entry: Entry) -> dict[str, object]:

@@ -79,7 +79,7 @@ async def change(
     *,
     redirect_uri: RedirectUri,
 ) -> One:
-    """Change the redirect URI. Codes issued for the old one end at once; tokens stay active."""
+    """Change the redirect URI. Codes issued for the old one are revoked at once; tokens stay active."""
     await find(opened, client_id, connection_id)
     fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, chosen)
     connection = await service.change_redirect_uri(

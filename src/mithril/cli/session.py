@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 Command = Callable[..., Awaitable[Output | None]]
 # A command is in no hurry, and a list of everything may take its time.
 STATEMENT_SECONDS = 600.0
+PROVIDED = (Database, Settings, Actor)
 
 
 def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Callable[[Command], Command]:  # noqa: ANN401 -- Typer's
@@ -52,18 +53,11 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
 
         own = [each for key, each in parameters.items() if key not in {*provided, "page"}]
         added = [*(PAGE if "page" in parameters else ()), *(() if "as_json" in parameters else (AS_JSON,))]
-        run.__signature__ = inspect.Signature([_by_keyword(each) for each in (*own, *added)])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
         group.command(name, **details)(from_settings(*more, Option.DATABASE)(run))
         return work
 
     return register
-
-
-PROVIDED = (Database, Settings, Actor)
-
-
-def _by_keyword(parameter: inspect.Parameter) -> inspect.Parameter:
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 @contextmanager

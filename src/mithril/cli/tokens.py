@@ -59,7 +59,7 @@ async def create(
     scope: Annotated[str, typer.Option("--scope", help="What it may be used for, separated by spaces.")],
     as_json: AsJson = False,
 ) -> One:
-    """Add an access token, as if the user had signed in through the client; older sessions there end.
+    """Add an access token, as if the user had signed in through the client; older sessions there are revoked.
 
     Its value is printed now, and never again.
     """

@@ -1,6 +1,6 @@
 """`mithril user …`: users, how they are blocked, and which roles they have.
 
-A password is asked for on the terminal, or read from a file: everybody on the machine can see an argument.
+A password is asked for on the terminal, or read from a file: every user of the machine can see an argument.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Sending a text message to a phone: the protocol `Messenger` and its adapters.
+"""Sending a text message to a phone: `Messenger` and its adapters.
 
 The content and the frequency of messages are decided in `otp` and `oauth.second_factor`. No adapter logs or stores a
 text or a phone number: a text carries a one-time password.
@@ -6,7 +6,6 @@ text or a phone number: a text carries a one-time password.
 
 import asyncio
 import sys
-from typing import Protocol
 
 from mithril import errors
 from mithril.settings import Settings
@@ -14,17 +13,17 @@ from mithril.settings import Settings
 MILLISECONDS = 1000
 
 
-class Messenger(Protocol):
-    """A service that sends a text message to a phone."""
+class Messenger:
+    """Send nothing and report success, for MITHRIL_SMS_ENABLED=false; what else sends messages derives from it."""
 
     async def send(self, phone: str, text: str) -> None:
         """Return when the text is accepted for delivery. Raises MessageNotSent."""
 
     async def close(self) -> None:
-        """Release its resources."""
+        """Release the resources, if there are any."""
 
 
-class ConsoleMessenger:
+class ConsoleMessenger(Messenger):
     """Print messages to standard output, for a demo without a phone. No other output shows a one-time password."""
 
     async def send(self, phone: str, text: str) -> None:
@@ -32,11 +31,8 @@ class ConsoleMessenger:
         sys.stdout.write(f"SMS to {phone}: {text}\n")
         sys.stdout.flush()
 
-    async def close(self) -> None:
-        """Do nothing: there are no resources."""
 
-
-class HttpMessenger:
+class HttpMessenger(Messenger):
     """Send messages through an SMS service: `POST {endpoint}/sms/send` (rule SGN-24)."""
 
     def __init__(self, endpoint: str, *, timeout_seconds: float) -> None:
@@ -66,31 +62,18 @@ class HttpMessenger:
         await self._client.aclose()
 
 
-class SilentMessenger:
-    """Send nothing and report success, for MITHRIL_SMS_ENABLED=false."""
-
-    async def send(self, phone: str, text: str) -> None:
-        """Do nothing."""
-
-    async def close(self) -> None:
-        """Do nothing: there are no resources."""
-
-
-class NoMessenger:
+class NoMessenger(Messenger):
     """Refuse to send, when no service is configured: a user with a second factor must not log in without it."""
 
-    async def send(self, phone: str, text: str) -> None:  # noqa: ARG002 -- the port's parameters
+    async def send(self, phone: str, text: str) -> None:  # noqa: ARG002 -- as of every adapter
         """Raise MessageNotSent."""
         raise errors.MessageNotSent(detail="MITHRIL_OTP_ENDPOINT is not set")
-
-    async def close(self) -> None:
-        """Do nothing: there are no resources."""
 
 
 def messenger(settings: Settings) -> Messenger:
     """Return the adapter that the settings ask for. The console is for demos only."""
     if not settings.sms_enabled:
-        return SilentMessenger()
+        return Messenger()
     if settings.otp_endpoint:
         timeout_seconds = settings.otp_request_timeout / MILLISECONDS
         return HttpMessenger(settings.otp_endpoint, timeout_seconds=timeout_seconds)

@@ -1,4 +1,4 @@
-"""How a data file is read: strict JSON, then the schema and the rules of each section, as far as no database is needed.
+"""Reading a data file: strict JSON, then the schema and the rules of each section that need no database.
 
 A refusal names the line or the key, and repeats no secret, password or token value.
 """
@@ -37,18 +37,21 @@ class SnapshotError(Exception):
 
 
 class _Unusable(NamedTuple):
-    """Takes the place of what must be refused, until the walk that knows its key."""
+    """Stands for a value that must be refused, until `_unusable` finds it and names its key."""
 
     reason: str
 
 
 def read(source: Path | str | bytes) -> Snapshot:
-    """Read the file at a path, or its content, and hold it against every rule that needs no database.
+    """Read the file at a path, or its content, and check every rule that needs no database.
 
     Raises SnapshotError for what cannot be read, is no UTF-8 or no strict JSON (a name twice in an object, NaN), is
-    not of the format, breaks a rule of the API, or is nothing that PostgreSQL can hold.
+    not of the format, breaks a rule of the API, or cannot be stored in PostgreSQL.
     """
-    document = _parsed(source if isinstance(source, bytes) else _content(Path(source)))
+    try:
+        document = _parsed(source if isinstance(source, bytes) else Path(source).read_bytes())
+    except OSError as error:
+        raise SnapshotError(f"cannot be read: {error.strerror}") from None
     if wrong := _unusable(document):
         raise SnapshotError(f"${wrong[0]}: {wrong[1]}")
     for entry, rule in bodies.violations(VALIDATOR, document):
@@ -58,13 +61,6 @@ def read(source: Path | str | bytes) -> Snapshot:
             for entry, rule in section.problems(row):
                 raise SnapshotError(f"$.{section.name}[{index}]{entry[1:]}: {rule.description}")
     return Snapshot(**{section.name: document.get(section.name, []) for section in SECTIONS})
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SnapshotError(f"cannot be read: {error.strerror}") from None
 
 
 def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
@@ -106,7 +102,7 @@ def _number(text: str) -> int | Decimal | _Unusable:
 
 
 def _unusable(value: Any, *, depth: int = 0) -> tuple[str, str] | None:  # noqa: ANN401
-    """Return where below `value` the first thing is that must be refused, and why."""
+    """Return the place of the first part of `value` that must be refused, and the reason."""
     if isinstance(value, str):
         found = UNSTORABLE.search(value)
         return found and ("", "has a NUL character" if found[0] == NUL else "has half of a surrogate pair")

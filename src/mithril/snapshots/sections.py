@@ -5,9 +5,10 @@ secrets, passwords and token values as plain text, and names in place of the ids
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
+
+import msgspec
 
 from mithril.approvals.fields import APPROVAL
 from mithril.audit.rows import AuditedTable, Columns
@@ -38,7 +39,7 @@ SECONDS: Schema = {"type": "integer", "minimum": -10_000_000_000, "maximum": 10_
 
 
 class Key(NamedTuple):
-    """What no two rows of a table share, beside the id."""
+    """Columns whose values are unique in a table, beside the id."""
 
     field: str
     """The key of the file that a refusal names."""
@@ -48,8 +49,7 @@ class Key(NamedTuple):
     """The columns to compare with, where they are others."""
 
 
-@dataclass(frozen=True, eq=False)
-class Section:
+class Section(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One list of the file."""
 
     name: str
@@ -59,7 +59,7 @@ class Section:
     """The first is what a row is known by when the file has no id for it."""
     reference: str = ""
     """The key that holds the name or the id of a client type or role."""
-    also: Schema = field(default_factory=dict)
+    also: Schema = {}
     """What a row has beside the fields of the API, or instead of them; what is a UUID it must have."""
     without: tuple[str, ...] = ()
     """Fields of the API that a row does not have, or need not have."""
@@ -70,12 +70,12 @@ class Section:
 
     @property
     def noun(self) -> str:
-        """What a row is, in words."""
+        """Return the noun of a row, in words."""
         return self.table.noun.replace("_", " ")
 
     @cached_property
     def schema(self) -> Schema:
-        """JSON Schema of a row."""
+        """Return the JSON Schema of a row."""
         also = self.also | ({self.reference: SECRET} if self.reference else {})
         apart = {*self.without, f"{self.reference}_id"}
         known = {name: each for name, each in self.fields.schema["properties"].items() if name not in apart}

@@ -1,4 +1,4 @@
-"""The rules of import and export: what a row is known by, what is refused, what is kept.
+"""The rules of import and export: which row an entry is about, what is refused, what is kept.
 
 A snapshot is imported in one transaction, all of it or nothing, and one import after the other. A row is known by
 its id, else by its natural key (an e-mail address, a name, a pair of clients); rows that the file does not mention
@@ -8,11 +8,12 @@ stay as they are.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any
 from uuid import uuid4
+
+import msgspec
 
 from mithril import security
 from mithril.audit import rows
@@ -24,17 +25,46 @@ from mithril.database.database import Connection, Violation
 from mithril.identifiers import CANONICAL_UUID
 from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
-from mithril.snapshots.report import Counts, Report
 from mithril.snapshots.sections import CLIENT_TYPES, CONNECTIONS, ROLES, SECTIONS, TOKENS, USERS, Row, Section
 from mithril.snapshots.store import Match
 from mithril.users import passwords
 from mithril.users import store as users
 
-__all__ = ["Counts", "Report", "SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"]
+__all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"]
 
-# Who is told how far an import is: the section, how many of its rows are done, and how many there are.
+# Gets the progress of an import: the section, how many of its rows are done, and how many there are.
 Listener = Callable[[str, int, int], None]
 HASHES_AT_A_TIME = 4  # each takes 64 MiB and tens of milliseconds
+MAX_LISTED = 10
+
+
+class Counts(msgspec.Struct):
+    """What became of the rows of one section. Rows that `only_missing` leaves alone count as unchanged."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+class Report(msgspec.Struct):
+    """Counts by section; as text, what `mithril import` prints."""
+
+    kinds: dict[str, Counts] = {}
+    without_secret: list[str] = []
+    """Ids of the new connections that came without a secret: each got one, which is shown to no user."""
+
+    def __str__(self) -> str:
+        """Return a line per section, and what is left to do."""
+        lines = [
+            f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged" for key, n in self.kinds.items()
+        ]
+        if self.without_secret:
+            listed = ", ".join(self.without_secret[:MAX_LISTED]) + ", ..." * (len(self.without_secret) > MAX_LISTED)
+            lines.append(
+                "connections that came without a secret, and need a new one before anybody can use them:"
+                f" {len(self.without_secret)} ({listed})"
+            )
+        return "\n".join(lines) or "nothing in the file"
 
 
 async def import_snapshot(
@@ -53,7 +83,7 @@ async def import_snapshot(
     """
     async with connection.transaction(isolation="read_committed"):
         now = await store.begin(connection)
-        running = _Import(connection, actor, now, policy=policy, only_missing=only_missing, listener=listener)
+        running = _Import(connection, actor, now, policy, only_missing, listener, Report())
         for section in SECTIONS:
             await running.bring(section, getattr(snapshot, section.name))
     return running.report
@@ -75,8 +105,7 @@ def demo() -> Snapshot:
     return read(resources.files("mithril.snapshots").joinpath("demo.json").read_bytes())
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct):
     """One row of the file on its way: its key, what it says, its columns, and the row that is there already."""
 
     at: str
@@ -85,18 +114,17 @@ class _Entry:
     existing: Match | None = None
 
 
-@dataclass(slots=True)
-class _Import:
+class _Import(msgspec.Struct):
     """One import, section after section. Its methods raise SnapshotError."""
 
     connection: Connection
     actor: Actor
     now: datetime
-    policy: redirect_uris.Policy = field(kw_only=True)
-    only_missing: bool = field(kw_only=True)
-    listener: Listener = field(kw_only=True)
-    names: dict[str, dict[str, str]] = field(default_factory=dict)
-    report: Report = field(default_factory=Report)
+    policy: redirect_uris.Policy
+    only_missing: bool
+    listener: Listener
+    report: Report
+    names: dict[str, dict[str, str]] = {}
 
     async def bring(self, section: Section, given: Sequence[Row]) -> None:
         """Import all rows of one section."""
@@ -208,7 +236,7 @@ class _Import:
 
 
 def _is_there(section: Section, entry: _Entry) -> bool:
-    """Whether nothing is missing. An expired token is: the demo's requests must work after a logout too."""
+    """Return whether the row exists. An expired token counts as missing: the demo must work after a logout too."""
     if entry.existing is None or section is not TOKENS:
         return entry.existing is not None
     return entry.existing.state == "true" or entry.row.get("expires_in", 0) <= 0

@@ -16,7 +16,6 @@ from mithril.snapshots.sections import Key, Section
 ONE_IMPORT_AT_A_TIME = 6_480_317_551  # the name of an advisory lock; any number that nothing else uses
 ID = Key("id", ("id",), "id")
 HIDDEN = {"password", "secret"}
-REMEMBER_PASSWORD = "INSERT INTO password_hstr (user_id, password_hash) VALUES ($1, $2)"
 
 
 class Match(NamedTuple):
@@ -48,8 +47,9 @@ async def find(connection: Connection, section: Section, wanted: Sequence[Column
 
 
 async def remember_password(connection: Connection, user_id: str, password_hash: str) -> None:
-    """Add to the passwords that a user has had."""
-    await connection.execute(REMEMBER_PASSWORD, user_id, password_hash)
+    """Add a hash to the stored passwords of a user."""
+    insert = "INSERT INTO password_hstr (user_id, password_hash) VALUES ($1, $2)"
+    await connection.execute(insert, user_id, password_hash)
 
 
 async def export(connection: Connection, section: Section) -> list[str]:
