@@ -18,7 +18,7 @@ AVOIDED = {
     r"as good as": "counts as, like",
     r"anew": "again",
     r"who(so)?ever": "any caller, the user",
-    r"(some|no)body('?s)?": "a caller, no user",
+    r"(any|every|some|no)body('?s)?": "a caller, no user",
     r"for who is|what is over": "a noun",
     r"(?<!IP[ \n])(?<!e-mail[ \n])address(es)?": "redirect URI, IP address, e-mail address, URL",
     r"sweep(s|ing)?|housekeeping": "cleanup, clean up",

@@ -1,4 +1,4 @@
-"""The rules of approvals: each belongs to one user, and without it the tokens based on it end (rules ADM-9 to ADM-14).
+"""The rules of approvals (rules ADM-9 to ADM-14): each is of one user; deleting one revokes the tokens based on it.
 
 The approval is locked first and tokens are revoked afterwards, in a statement of their own: a grant that held the
 approval until then has ended, and the statement sees what it issued (see `oauth.token_endpoint`).

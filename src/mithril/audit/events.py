@@ -23,7 +23,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def arguments(self) -> tuple[object, ...]:
-        """The values in the order of `ACTOR_COLUMNS`."""
+        """Return the values in the order of `ACTOR_COLUMNS`."""
         return (self.user_id, self.client_id, self.api_key_client_id, self.request_id, self.network_address)
 
 

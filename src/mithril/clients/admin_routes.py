@@ -55,7 +55,7 @@ async def put(request: Request) -> Response:
 
 
 async def remove(request: Request) -> Response:
-    """Delete a client with all that it owns. Unlike in the original its tokens go too: nothing could explain them."""
+    """Delete a client with all that it owns. Unlike in the original its tokens are deleted too."""
     client_id = admin.identifier(request)
     database, actor = requests.resources(request).database, admin.actor(request)
     await service.remove_client(database, client_id, actor=actor)

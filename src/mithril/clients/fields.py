@@ -12,7 +12,7 @@ CONSTRAINTS = {"clients_user_id_fkey": "$.user", "clients_client_type_id_fkey": 
 
 
 def _check_access_type(given: Document) -> Iterator[tuple[str, Rule]]:
-    """The two rules of `access_type`; a violation names the object that contains it."""
+    """Yield the rules that `access_type` breaks; a violation names the object that contains it."""
     priv_settings = given.get("priv_settings")
     if not isinstance(priv_settings, dict):
         return

@@ -48,7 +48,7 @@ class Authority(msgspec.Struct, frozen=True):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the host is this machine, beyond doubt: behind a userinfo it is not beyond doubt."""
+        """Return whether the host is certainly this machine. After a userinfo that is not certain."""
         return self.userinfo is None and self.host.lower() in LOOPBACK_HOSTS
 
     def canonical(self, *, without_port: bool) -> str:

@@ -290,8 +290,8 @@ def _is_reserved(name: str) -> bool:
 
 
 # One regular expression for documents and generators: what matches it is accepted under the strict policy,
-# though not the reverse. ECMA-262, Python and Rust read it alike, having neither look-around nor flags; hence
-# its limits: two parameters at most, with names that can be neither reserved nor equal, and hardly an escape.
+# though not the reverse. ECMA-262, Python and Rust read it alike, having neither look-around nor flags. This
+# limits it: two parameters at most, with names that can be neither reserved nor equal, and few escapes.
 _LABEL = r"[a-z0-9]{1,16}(?:-[a-z0-9]{1,16}){0,2}"
 # Two letters, six letters, or a first letter that no label of NON_PUBLIC_TOP_LABELS has; and a few by name.
 _TOP_LABEL = (

@@ -28,7 +28,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replaced(msgspec.Struct, frozen=True):
-    """What `replace_redirect_uri` found and did; `connection` is the state after it, changed or not."""
+    """The result of `replace_redirect_uri`; `connection` is the state after it, changed or not."""
 
     connection: Connection
     is_expected_version: bool

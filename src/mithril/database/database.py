@@ -58,7 +58,7 @@ class Page(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """The number of rows before the page."""
+        """Return the number of rows before the page."""
         return min((self.number - 1) * self.size, LAST_OFFSET)
 
 

@@ -1,4 +1,4 @@
-"""Tokens that are presented to go on with a login, rather than to call the API: each check has its own refusal.
+"""Tokens that continue a login, rather than call the API: each check has its own refusal.
 
 What a bearer token may do at the API is decided in `access`, which gives one answer to all of these.
 """
@@ -21,13 +21,13 @@ async def find(database: Database, value: str) -> Token:
 
 
 def check_active(token: Token) -> None:
-    """Raises TokenExpired for a token that is expired, revoked or used."""
+    """Refuse a token that is expired, revoked or used. Raises TokenExpired."""
     if token.is_expired or token.is_revoked or token.is_used:
         raise refusals.TokenExpired
 
 
 async def check_client_and_user(database: Database, token: Token) -> None:
-    """Raises Unauthorized when user or client of the token are blocked or deleted."""
+    """Refuse a token whose user or client is blocked or deleted. Raises Unauthorized."""
     user = await user_store.find_user(database, token.user_id)
     if user is None:
         raise refusals.UserUnknown

@@ -18,7 +18,7 @@ VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 
 
 def check_redirect_uri(redemption: Redemption) -> None:
-    """Raises RedirectUriMismatch unless request, code and connection have one redirect URI (rule TOK-15).
+    """Check that request, code and connection have one redirect URI (rule TOK-15). Raises RedirectUriMismatch.
 
     A code of a connection that was given another redirect URI and then the old one again stays refused.
     """

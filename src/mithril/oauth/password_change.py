@@ -16,7 +16,7 @@ from mithril.users.store import UserRecord
 
 
 def check_kind(token: Token) -> None:
-    """Raises TokenKindWrong for a token that is not for changing a password."""
+    """Refuse a token that is not for changing a password. Raises TokenKindWrong."""
     if token.name != TokenKind.CHANGE_PASSWORD:
         raise refusals.TokenKindWrong
 

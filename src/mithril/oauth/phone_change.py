@@ -48,7 +48,7 @@ async def init_factor(
 
 
 def check_initiated(token: Token) -> None:
-    """Raises FactorNotInitiated for a token that did not come from `init_factor`."""
+    """Refuse a token that did not come from `init_factor`. Raises FactorNotInitiated."""
     asked = token.details.request_authentication_factor, token.details.request_authentication_factor_type
     if token.name != TokenKind.TWO_FACTOR or None in asked:
         raise refusals.FactorNotInitiated

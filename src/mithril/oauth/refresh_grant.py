@@ -15,7 +15,7 @@ from mithril.tokens.kinds import Details, GrantType, TokenKind
 
 
 def check_exists(redemption: Redemption) -> None:
-    """Raises TokenNotFound when the connection through which the token was issued was deleted."""
+    """Check that the connection through which the token was issued exists. Raises TokenNotFound."""
     if redemption.connection is None and redemption.token.connection_id is not None:
         raise refusals.TokenNotFound(detail="revoked with its connection")
 

@@ -15,7 +15,7 @@ def joined(*scopes: Iterable[str]) -> str:
 
 
 def check_client_type(client: RegisteredClient, scope: str) -> None:
-    """Raises ScopeNotOfClientType unless the client's type allows all of `scope`."""
+    """Check that the client's type allows all of `scope`. Raises ScopeNotOfClientType."""
     lacking = set(scope.split()) - set(client.type_scope.split())
     if lacking:
         raise refusals.ScopeNotOfClientType(detail=f"not of the type: {joined(sorted(lacking))}")
@@ -28,7 +28,7 @@ async def role_scope(source: Source, user_id: UUID, *, client_id: UUID) -> str:
 
 
 def check_roles(allowed: str, scope: str) -> None:
-    """Raises ScopeNotOfRoles unless the roles allow all of `scope`."""
+    """Check that the roles allow all of `scope`. Raises ScopeNotOfRoles."""
     lacking = set(scope.split()) - set(allowed.split())
     if lacking:
         raise refusals.ScopeNotOfRoles(detail=f"not of the roles: {joined(sorted(lacking))}")

@@ -109,7 +109,7 @@ async def use(transaction: PooledConnection, settings: Settings, token: Token, *
 
 
 async def _replace(transaction: PooledConnection, token: Token) -> None:
-    """Raises TokenExpired when the token was used or revoked meanwhile.
+    """Refuse a token that was used or revoked meanwhile. Raises TokenExpired.
 
     Not so on the pages: a browser that asks twice at once shows the later answer only, so that one must be good.
     """

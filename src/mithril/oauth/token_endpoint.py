@@ -77,7 +77,7 @@ async def _find(
 
 
 async def check_client_and_user(transaction: PooledConnection, client: RegisteredClient, token: Token) -> None:
-    """Raises Unauthorized when client or user are blocked, or the approval was revoked.
+    """Check that client and user are not blocked and the approval exists. Raises Unauthorized.
 
     The approval stays locked until the transaction ends. So the grants of one user and client, and whatever revokes
     them, come one after the other: else a token that one issues could escape the other, which does not see it yet.

@@ -20,7 +20,7 @@ from mithril.users import store as user_store
 
 
 async def check_user(database: Database, user_id: UUID) -> None:
-    """Raises NotFound."""
+    """Check that the user exists. Raises NotFound."""
     if await user_store.find_user(database, user_id) is None:
         raise errors.NotFound
 

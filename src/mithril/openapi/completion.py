@@ -116,7 +116,7 @@ def _spell_out_content(node: Description) -> None:
 
 
 def _complete_operation(operation: Description, common: Description, document: Description) -> None:
-    """Add what `x-common` says about each trait of the operation; what the operation says itself goes first."""
+    """Add what `x-common` says about each trait of the operation; what the operation says itself has priority."""
     for key in ("parameters", "x-conditional-parameters"):
         if key in operation:
             operation[key] = [_parameter(node) for node in operation[key]]

@@ -1,8 +1,8 @@
 """The rules of one-time passwords: how they are made, sent, stored and tried.
 
-A code is stored as an argon2id hash of code and token together. The code alone has a million values: anybody with the
-table could try them all, however slow the hash. The token has 192 bits and is in no table, only its digest is, so a
-leaked dump gives no code away. The slow hash is against an attacker who has the token as well.
+A code is stored as an argon2id hash of code and token together. The code alone has a million values: an attacker with
+the table could try them all, however slow the hash. The token has 192 bits and is in no table, only its digest is, so
+a leaked dump gives no code away. The slow hash is against an attacker who has the token as well.
 
 Which token waits for a code is decided in `oauth.second_factor`.
 """

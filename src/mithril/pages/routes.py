@@ -137,7 +137,7 @@ async def _send_again(request: Request, asked: AuthorizationRequest, session: Lo
 async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> Response:
     """Lead a user who has just proved who they are to the consent form, or, with nothing new to allow, to the client.
 
-    Anybody can use the identifier of a public client, so its users always see the form (RFC 8252 section 8.6).
+    Any program can use the identifier of a public client, so its users always see the form (RFC 8252 section 8.6).
     """
     request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(asked.redirect.client.id)}
     settings, database, _ = requests.resources(request)

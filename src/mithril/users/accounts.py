@@ -126,7 +126,7 @@ async def change_password(database: Database, user_id: UUID, given: Document, *,
 
 
 async def _lock(transaction: PooledConnection, user_id: UUID) -> User:
-    """Raises NotFound."""
+    """Lock the user until the transaction ends, and return it. Raises NotFound."""
     return errors.found(await store.lock_user(transaction, user_id))
 
 

@@ -10,7 +10,7 @@ SHOWN_BEFORE, SHOWN_AFTER = 6, 2
 
 
 def is_phone(text: str) -> bool:
-    """Whether messages can be sent to this number."""
+    """Return whether messages can be sent to this number."""
     return PHONE.fullmatch(text) is not None
 
 

@@ -127,12 +127,12 @@ def constraints(entries: Mapping[str, str]) -> Iterator[None]:
 
 
 def is_blank(value: object) -> bool:
-    """Whether a field with this value counts as not given."""
+    """Return whether a field with this value counts as not given."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _has_nul(value: object) -> bool:
-    """Whether it contains NUL, which no text in PostgreSQL can contain."""
+    """Return whether the value contains NUL, which no text in PostgreSQL can contain."""
     if isinstance(value, dict):
         return any(_has_nul(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
