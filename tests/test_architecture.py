@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mithril
+from support import repository
 
 ROOT = Path(mithril.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "migrations" not in path.parts)
@@ -65,6 +66,12 @@ def imports_of(path: Path) -> Iterator[str]:
                 full = f"{module}.{alias.name}".removeprefix(".")
                 is_module = (ROOT / Path(*full.split("."))).with_suffix(".py").exists()
                 yield full if is_module or (ROOT / Path(*full.split("."))).is_dir() else module
+
+
+def test_the_floors_are_those_of_the_documentation() -> None:
+    _, _, block = (repository() / "CONTRIBUTING.md").read_text().partition("\n__main__")
+    lines = ("__main__" + block.partition("\n```")[0]).splitlines()
+    assert [line.partition("  ")[0].split(", ") for line in lines] == [[n for n in floor if n] for floor in FLOORS]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -131,7 +138,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 def test_a_step_of_an_authorization_is_taken_in_one_place() -> None:
-    """Who has the result of a step has passed it: nothing but the step makes one."""
+    """Only the step itself makes its result, so a result proves that the step was taken."""
     made: dict[str, set[str]] = {name: set() for name in AUTHORIZATION_STEPS}
     for path in FILES:
         for function in ast.walk(ast.parse(path.read_text())):

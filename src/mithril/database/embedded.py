@@ -23,11 +23,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
+
+import msgspec
 
 _DATABASE = "mithril"
 _SYSTEM_USER = "pgserver"
@@ -50,8 +51,7 @@ class EmbeddedError(Exception):
     """The embedded PostgreSQL cannot be used; the message says why."""
 
 
-@dataclass(frozen=True)
-class _Cluster:
+class _Cluster(msgspec.Struct, frozen=True):
     home: Path
     account: tuple[int, int] | None  # the uid and gid that run PostgreSQL; None: those of this process
 
