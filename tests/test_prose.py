@@ -20,7 +20,7 @@ AVOIDED = {
     r"who(so)?ever": "any caller, the user",
     r"(any|every|some|no)body('?s)?": "a caller, no user",
     r"for who is|what is over": "a noun",
-    r"(?<!IP[ \n])(?<!e-mail[ \n])address(es)?": "redirect URI, IP address, e-mail address, URL",
+    r"(?<!IP[ \n])(?<!IPv[46][ \n])(?<!e-mail[ \n])address(es)?": "redirect URI, IP address, e-mail address, URL",
     r"sweep(s|ing)?|housekeeping": "cleanup, clean up",
     r"living|lives on|(dead|revive) (token|code|secret|session)s?": "active, expired, revoked",
     r"visit(s|ed|or)?": "login session",
