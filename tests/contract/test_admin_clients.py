@@ -44,7 +44,8 @@ async def fields(db: Db) -> dict[str, Any]:
 async def row_of(db: Db, client_id: object) -> dict[str, Any]:
     row = await db.fetchrow("SELECT * FROM clients WHERE id = $1", UUID(str(client_id)))
     assert row is not None
-    return dict(row) | {name: json.loads(row[name]) for name in ("settings", "priv_settings")}
+    shown = {name: value for name, value in row.items() if name not in ("last_revocation", "type_since")}
+    return shown | {name: json.loads(row[name]) for name in ("settings", "priv_settings")}
 
 
 async def view_of(db: Db, client_id: object) -> dict[str, Any]:

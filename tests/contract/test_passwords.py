@@ -94,7 +94,7 @@ async def test_the_password_is_changed_and_the_user_is_returned(http: httpx.Asyn
     }
     assert security.is_password(NEW, after["password_hash"])
     changed = {column for column in after if after[column] != before[column]}
-    assert changed == {"password_hash", "password_set_at", "updated_at"}
+    assert changed == {"password_hash", "password_set_at", "updated_at", "last_revocation"}
 
 
 async def test_no_other_users_password_changes(http: httpx.AsyncClient, db: Db) -> None:
@@ -267,8 +267,8 @@ async def test_update_password_refuses_in_the_order_of_the_contract(http: httpx.
     expired = await token_for(db, client, expires_in=-1)
     no_header = {"type": "access_denied", "message": "Authorization header required."}
     wrong_kind = {"type": "token_invalid_type", "message": "Invalid token type."}
-    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", client.user_id)
-    await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", client.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = true WHERE id = $1", client.user_id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = true WHERE id = $1", client.id)
     assert refused(await update(http, None, 1)) == (401, no_header)
     assert refused(await update(http, "no-such-token", 1)) == (
         401,
@@ -277,9 +277,9 @@ async def test_update_password_refuses_in_the_order_of_the_contract(http: httpx.
     assert refused(await update(http, expired, 1)) == (401, {"type": "token_expired", "message": "Token expired."})
     assert refused(await update(http, session, 1)) == (401, wrong_kind)
     assert refused(await update(http, token, 1)) == (401, {"type": "user_blocked", "message": "User blocked."})
-    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", client.user_id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", client.user_id)
     assert refused(await update(http, token, 1)) == (401, {"type": "access_denied", "message": "Client is blocked."})
-    await db.execute("UPDATE clients SET is_blocked = false WHERE id = $1", client.id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = false WHERE id = $1", client.id)
     assert refused(await update(http, token, 1))[0] == 422
 
 

@@ -560,15 +560,15 @@ async def test_the_grants_refuse_in_the_order_of_the_contract(
     session = await factories.token(db, client=who.client, expires_in=-1)
     await db.execute("UPDATE authentication_factors SET factor = NULL WHERE user_id = $1", who.id)
     await db.execute("UPDATE tokens SET expires_at = now() WHERE digest = $1", security.digest(token))
-    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", who.id)
-    await db.execute("UPDATE clients SET is_blocked = true WHERE id = $1", who.client.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = true WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = true WHERE id = $1", who.client.id)
 
     assert await ask(None) == (401, NO_HEADER)
     assert await ask("no-such-token") == (401, TOKEN_INVALID)
     assert await ask(session) == (401, USER_BLOCKED)
-    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert await ask(session) == (401, {"type": "access_denied", "message": "Client is blocked."})
-    await db.execute("UPDATE clients SET is_blocked = false WHERE id = $1", who.client.id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = false WHERE id = $1", who.client.id)
     assert await ask(session) == (401, WRONG_KIND)
     assert await ask(token) == (401, TOKEN_EXPIRED)
     await db.execute("UPDATE tokens SET expires_at = now() + interval '1 h' WHERE digest = $1", security.digest(token))
@@ -686,13 +686,13 @@ async def test_init_factor_refuses_in_the_order_of_the_contract(http: httpx.Asyn
     who = await person(db)
     refresh_token = await factories.token(db, client=who.client, name="refresh_token")
     expired = await factories.token(db, client=who.client, expires_in=-1)
-    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = true WHERE id = $1", who.id)
     await db.execute("UPDATE authentication_factors SET is_active = false WHERE user_id = $1", who.id)
     assert refused(await init(http, None, type=1)) == (401, NO_HEADER)
     assert refused(await init(http, "no-such-token", type=1)) == (401, TOKEN_INVALID)
     assert refused(await init(http, expired, type=1)) == (401, TOKEN_EXPIRED)
     assert refused(await init(http, refresh_token, type=1)) == (401, USER_BLOCKED)
-    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert refused(await init(http, refresh_token, type=1))[0] == 422
     assert refused(await init(http, refresh_token)) == (404, {"type": "not_found"})
     await db.execute("UPDATE authentication_factors SET is_active = true WHERE user_id = $1", who.id)
@@ -735,7 +735,7 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
     session = await factories.token(db, client=who.client)
     token = (await init(http, session)).json()["data"]["value"]
     two_factor = await factories.token(db, client=who.client, name="2fa_access_token")
-    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = true WHERE id = $1", who.id)
     await db.execute("UPDATE authentication_factors SET is_active = false WHERE user_id = $1", who.id)
     assert refused(await approve(http, None, None)) == (401, NO_HEADER)
     assert refused(await approve(http, "no-such-token", None)) == (401, TOKEN_INVALID)
@@ -743,7 +743,7 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
     first = {"type": "access_denied", "message": "Invalid token type. Init factor at first"}
     assert refused(await approve(http, two_factor, None)) == (401, first)
     assert refused(await approve(http, token, None)) == (401, USER_BLOCKED)
-    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", who.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert refused(await approve(http, token, None))[0] == 422
     assert refused(await approve(http, token, 1)) == (404, {"type": "not_found"})
 

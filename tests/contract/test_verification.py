@@ -105,15 +105,14 @@ UNKNOWN = (404, "not_found", None)
 
 async def test_refusals_come_in_their_order(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     """At first everything is wrong; each step corrects what the answer named."""
-    await db.execute("SET session_replication_role = replica")  # what a block revokes is not the subject here
     clinic, mis = parties.clinic, parties.mis
     foreign = await factories.connection(db, client_id=parties.tool.id)  # the API-key of a client without broker scope
     issued = await factories.connection(db, client_id=clinic.id, consumer_id=mis.id)
     value = await factories.token(db, client=clinic, expires_in=-1, name="refresh_token", connection_id=issued.id)
     other = await factories.client(db, client_type="MIS", broker_scope="connection:read", is_blocked=True)
     others = await factories.connection(db, client_id=other.id)
-    await db.execute("UPDATE clients SET is_blocked = true, priv_settings = '{}' WHERE id = $1", clinic.id)
-    await db.execute("UPDATE users SET is_blocked = true WHERE id = $1", clinic.user_id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = true, priv_settings = '{}' WHERE id = $1", clinic.id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = true WHERE id = $1", clinic.user_id)
 
     async def told(api_key: str | None = None) -> tuple[int, str, str | None]:
         return refusal(await verify(internal, value, api_key))
@@ -123,16 +122,18 @@ async def test_refusals_come_in_their_order(internal: httpx.AsyncClient, db: Db,
     assert await told() == INVALID_GRANT
     await db.execute("UPDATE tokens SET expires_at = now() + interval '1 hour' WHERE client_id = $1", clinic.id)
     assert await told() == CLIENT
-    await db.execute("UPDATE clients SET is_blocked = false WHERE id = $1", clinic.id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = false WHERE id = $1", clinic.id)
     assert await told() == PERSON
-    await db.execute("UPDATE users SET is_blocked = false WHERE id = $1", clinic.user_id)
+    await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", clinic.user_id)
     assert await told() == NO_TYPE
-    await db.execute("""UPDATE clients SET priv_settings = '{"access_type": "BROKER"}' WHERE id = $1""", clinic.id)
+    await factories.quietly(
+        db, """UPDATE clients SET priv_settings = '{"access_type": "BROKER"}' WHERE id = $1""", clinic.id
+    )
     assert await told() == KEY_MISSING
     assert await told("no-such-key") == KEY_UNKNOWN
     assert await told(foreign.secret) == NO_BROKER
     assert await told(others.secret) == CLIENT
-    await db.execute("UPDATE clients SET is_blocked = false WHERE id = $1", other.id)
+    await factories.quietly(db, "UPDATE clients SET is_blocked = false WHERE id = $1", other.id)
     assert await told(others.secret) == KEY_UNKNOWN
     assert (await verify(internal, value, parties.key)).status_code == 200
 

@@ -121,3 +121,10 @@ def bearer(token: str, **headers: str) -> dict[str, str]:
     """Return the headers of a caller; `api_key="…"` becomes `API-key: …`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return {"Authorization": f"Bearer {token}", **named}
+
+
+async def quietly(db: Db, statement: str, *arguments: object) -> None:
+    """Execute a statement that blocks or unblocks without revoking tokens, where the subject is the order of checks."""
+    async with db.transaction():
+        await db.execute("SET LOCAL session_replication_role = replica")
+        await db.execute(statement, *arguments)

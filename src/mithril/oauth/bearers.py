@@ -21,13 +21,13 @@ async def find(database: Database, value: str) -> Token:
 
 
 def check_active(token: Token) -> None:
-    """Refuse a token that is expired, revoked or used. Raises TokenExpired."""
-    if token.is_expired or token.is_revoked or token.is_used:
+    """Refuse a token that is expired or used. Raises TokenExpired."""
+    if token.is_expired or token.is_used:
         raise refusals.TokenExpired
 
 
 async def check_client_and_user(database: Database, token: Token) -> None:
-    """Refuse a token whose user or client is blocked or deleted. Raises Unauthorized."""
+    """Refuse a token whose user or client is blocked or deleted, or that was revoked. Raises Unauthorized."""
     user = await user_store.find_user(database, token.user_id)
     if user is None:
         raise refusals.UserUnknown
@@ -35,3 +35,5 @@ async def check_client_and_user(database: Database, token: Token) -> None:
     client = await store.find_client(database, token.client_id)
     if client is None or client.is_blocked:
         raise refusals.ClientBlocked
+    if token.is_revoked:
+        raise refusals.TokenExpired

@@ -49,15 +49,13 @@ async def identify(database: Database, given: Credentials) -> AuthenticatedClien
 
 
 async def authenticate(database: Database, given: Credentials) -> AuthenticatedClient:
-    """Return the client of these credentials. Raises ClientSecretWrong, AuthenticatedClientBlocked, ConsumerBlocked.
+    """Return the client of these credentials. Raises ClientSecretWrong, and AuthenticatedClientBlocked.
 
-    That a client, or the consumer of its connection, is blocked is told only to the client itself.
+    That a client is blocked is told only to the client itself.
     """
     caller = await identify(database, given)
     if caller.client.is_blocked:
         raise refusals.AuthenticatedClientBlocked
-    if caller.connection and caller.connection.consumer_is_blocked:
-        raise refusals.ConsumerBlocked
     return caller
 
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -27,6 +27,7 @@ from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
 from mithril.snapshots.sections import CLIENT_TYPES, CONNECTIONS, ROLES, SECTIONS, TOKENS, USERS, Row, Section
 from mithril.snapshots.store import Match
+from mithril.tokens import store as tokens
 from mithril.users import passwords
 from mithril.users import store as users
 
@@ -232,6 +233,8 @@ class _Import(msgspec.Struct):
         if "password_hash" in columns:
             await store.remember_password(self.connection, row_id, columns["password_hash"])
             await users.forget_passwords(self.connection, row_id, kept=passwords.KEPT)
+            if entry.existing:  # a session of the old password must not outlive it
+                await tokens.revoke_all(self.connection, UUID(str(row_id)))
         return "changed" if existing else "added"
 
 

@@ -407,7 +407,7 @@ async def replace_token(transaction: PooledConnection, token_id: UUID) -> bool:
     return await transaction.fetchval(REPLACE, token_id) is not None
 
 
-async def hold_grants(transaction: PooledConnection, user_ids: list[UUID]) -> None:
+async def hold_grants(transaction: rows.Transaction, user_ids: list[UUID]) -> None:
     """Wait for the running grants of these users, and keep others from beginning.
 
     A grant holds the approval while it issues tokens. A later statement of the transaction sees these tokens.
@@ -415,7 +415,7 @@ async def hold_grants(transaction: PooledConnection, user_ids: list[UUID]) -> No
     await transaction.execute(HOLD_GRANTS, user_ids)
 
 
-async def revoke_all(transaction: PooledConnection, user_id: UUID, *, client_id: UUID | None = None) -> None:
+async def revoke_all(transaction: rows.Transaction, user_id: UUID, *, client_id: UUID | None = None) -> None:
     """Revoke every token of a user, of any kind, with that client, or with any where there is none.
 
     It takes constant time. The first thousand are also marked as expired.

@@ -179,7 +179,7 @@ $$
 CREATE TRIGGER tokens_have_connection AFTER INSERT OR UPDATE OF connection_id ON tokens
     FOR EACH ROW WHEN (NEW.connection_id IS NOT NULL) EXECUTE FUNCTION tokens_have_connection()
 """,
-    # A user who is blocked or unblocked, which must not bring back what was given meanwhile, or has another password.
+    # A user who is blocked or unblocked: unblocking must not bring back what was given meanwhile.
     """
 CREATE FUNCTION users_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -189,9 +189,8 @@ END
 $$
 """,
     """
-CREATE TRIGGER users_revoke BEFORE UPDATE OF is_blocked, password_hash ON users
-    FOR EACH ROW WHEN (OLD.is_blocked <> NEW.is_blocked OR OLD.password_hash IS DISTINCT FROM NEW.password_hash)
-    EXECUTE FUNCTION users_revoke()
+CREATE TRIGGER users_revoke BEFORE UPDATE OF is_blocked ON users
+    FOR EACH ROW WHEN (OLD.is_blocked <> NEW.is_blocked) EXECUTE FUNCTION users_revoke()
 """,
     """
 CREATE FUNCTION clients_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -207,8 +206,9 @@ BEGIN
                   UNION
                  SELECT unnest(r.names) FROM revocations r WHERE r.client_type_id = OLD.client_type_id)
           FROM client_types a, client_types b WHERE a.id = OLD.client_type_id AND b.id = NEW.client_type_id
-        RETURNING id INTO NEW.last_revocation;
-        NEW.type_since := NEW.last_revocation;
+        RETURNING id INTO NEW.type_since;
+        NEW.type_since := coalesce(NEW.type_since, OLD.type_since);  -- no such type: its foreign key says so
+        NEW.last_revocation := greatest(NEW.last_revocation, NEW.type_since);
     END IF;
     RETURN NEW;
 END
