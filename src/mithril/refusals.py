@@ -144,6 +144,7 @@ AuthorizationDenied = _named(
     AuthorizationError, "AuthorizationDenied", "The person did not allow it.", oauth_error="access_denied"
 )
 PageUnreadable = _named(PageError, "PageUnreadable", page="unreadable")
+PageFormForeign = _named(PageError, "PageFormForeign", page="foreign_form", status=403)
 PageParameterDoubled = _named(PageError, "PageParameterDoubled", page="doubled")
 PageParameterMissing = _named(PageError, "PageParameterMissing", page="missing")
 PageClientUnknown = _named(PageError, "PageClientUnknown", page="unknown_client")

@@ -6,6 +6,7 @@ less, so it is hashed with argon2id (the defaults of argon2-cffi: RFC 9106, low 
 
 import base64
 import hashlib
+import hmac
 import secrets
 
 import argon2
@@ -29,6 +30,12 @@ def new_secret() -> str:
 def digest(value: str) -> bytes:
     """Return the 32 bytes by which a secret or token value is stored and found."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
+
+
+def derived(secret: str, text: str) -> str:
+    """Return what only a holder of `secret` can make of `text`, in 32 URL-safe characters."""
+    made = hmac.digest(secret.encode(), text.encode("utf-8", "surrogatepass"), "sha256")
+    return base64.urlsafe_b64encode(made[:SECRET_BYTES]).decode()
 
 
 def tail(secret: str) -> str:

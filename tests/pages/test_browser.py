@@ -5,7 +5,10 @@ Skipped with a reason when the machine has no Chromium.
 
 import asyncio
 import os
+import re
 import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -14,8 +17,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
+from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.pages import texts
@@ -41,6 +45,8 @@ class Callback:
 
     origin: str
     moved_to: str = ""
+    seconds: float = 0
+    """How long it takes to answer."""
     seen: list[str] = field(default_factory=list)
 
     @property
@@ -52,6 +58,7 @@ class Callback:
         with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.seen.append(head.split(" ")[1])
+            await asyncio.sleep(self.seconds)
             status = f"302 Found\r\nlocation: {self.moved_to}" if self.moved_to else "200 OK"
             body = "<h1>Back at the clinic</h1>"
             lines = ["content-type: text/html", f"content-length: {len(body)}", "connection: close"]
@@ -65,11 +72,11 @@ class Callback:
 
 
 @asynccontextmanager
-async def listening(callback: Callback) -> AsyncIterator[str]:
+async def listening(callback: Callback, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Listen, and yield the origin."""
-    listener = await asyncio.start_server(callback.answer, "127.0.0.1", 0)
+    listener = await asyncio.start_server(callback.answer, "127.0.0.1", 0, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
         # Until Python 3.12 a connection that is accepted just before the end is lost with a warning: so accept no
         # more, and let the accepted ones be handled.
@@ -77,6 +84,16 @@ async def listening(callback: Callback) -> AsyncIterator[str]:
             asyncio.get_running_loop().remove_reader(taking_in.fileno())
         await asyncio.sleep(0)
         listener.close()
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A context with a certificate that nobody has signed."""
+    key, made = folder / "key.pem", folder / "certificate.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    subprocess.run(["openssl", *options.split(), "-keyout", key, "-out", made], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return context
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +238,34 @@ async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server
     await expect(page.get_by_role("heading", level=1)).to_have_text("Allow access?")
 
 
+@AT_BOTH_WIDTHS
+@pytest.mark.parametrize("delay", [0, 0.3])
+@pytest.mark.parametrize(("button", "decision"), [("Дозволити", "code"), ("Відмовити", "error")])
+async def test_a_double_click_returns_to_the_client(
+    page: Page, server: Server, callback: Callback, button: str, decision: str, delay: float
+) -> None:
+    """The client answers late, so the page is still there when its button is clicked again."""
+    callback.seconds = delay
+    await sign_in(page, address(server, callback, "/oauth2/authorize", state=f"{decision} {delay}"))
+    await page.get_by_role("button", name=button).dblclick(delay=10, no_wait_after=True)
+    if delay:
+        await asyncio.sleep(0.1)
+        with suppress(Error):  # the page may be gone by now
+            await page.get_by_role("button", name=button).click(timeout=1_000, no_wait_after=True)
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    await expect(page).to_have_url(re.compile(rf"/callback\?{decision}="))
+    answers = [answer[decision][0] for answer in callback.answers]
+    if decision == "code":
+        assert len(set(answers)) == len(answers), "a code was given twice"
+        shown = parse_qs(urlsplit(page.url).query)["code"][0]
+        connection = await asyncpg.connect(server.database_url)
+        good = "SELECT used_at IS NULL AND expires_at > now() FROM tokens WHERE digest = $1"
+        assert await connection.fetchval(good, security.digest(shown))
+        await connection.close()
+    else:
+        assert set(answers) == {"access_denied"}
+
+
 async def test_denying_returns_to_the_client(page: Page, server: Server, callback: Callback) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("button", name="Відмовити").click()
@@ -250,15 +295,49 @@ async def test_without_new_scopes_the_browser_returns_at_once(page: Page, server
     assert len(callback.answers[0]["code"]) == 1
 
 
-async def test_a_callback_may_redirect_to_another_host(page: Page, server: Server, callback: Callback) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_callback_may_redirect_to_another_host(
+    page: Page, server: Server, callback: Callback, host: str
+) -> None:
     """Chromium applies `form-action` to all redirects after a form."""
     home = Callback("")
     async with listening(home) as home.origin:
-        callback.moved_to = f"{home.origin}/home"
+        callback.moved_to = f"{home.origin}/home".replace("127.0.0.1", host)
         await sign_in(page, address(server, callback, "/sign-in"))
         await page.get_by_role("button", name="Дозволити").click()
         await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert home.seen[0] == "/home"
+
+
+async def test_a_callback_by_https_may_redirect_to_a_loopback_address(
+    browser: Browser, server: Server, callback: Callback, tmp_path: Path
+) -> None:
+    home = Callback("")
+    context = await browser.new_context(ignore_https_errors=True, locale="uk-UA")
+    page = await context.new_page()
+    async with listening(home) as home.origin, listening(callback, tls=certificate(tmp_path)) as callback.origin:
+        callback.moved_to = f"{home.origin}/home"
+        connection = await asyncpg.connect(server.database_url)
+        await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", CLINIC, callback.url)
+        await connection.close()
+        await sign_in(page, address(server, callback, "/sign-in"))
+        await page.get_by_role("button", name="Дозволити").click()
+        await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    assert home.seen[0] == "/home"
+    await context.close()
+
+
+async def test_a_callback_may_redirect_to_an_app(page: Page, server: Server, callback: Callback) -> None:
+    callback.moved_to = "myapp://callback?ok=1"
+    reached: list[str] = []
+    page.on("requestfailed", lambda request: reached.append(f"{request.url} {request.failure}"))
+    await sign_in(page, address(server, callback, "/sign-in"))
+    await page.get_by_role("button", name="Дозволити").click(no_wait_after=True)
+    while not reached:
+        await asyncio.sleep(0.05)
+    # There is no such app here, so the browser stays; blocked by the policy it would say so in its console.
+    assert callback.answers
+    assert "BLOCKED_BY_CSP" not in reached[0]
 
 
 @AT_BOTH_WIDTHS

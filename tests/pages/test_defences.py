@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ from support.cases import (
     PASSWORD,
     Case,
     consent_page,
+    decide,
     form_token,
+    make_case,
     sent_back,
     sign_in,
 )
@@ -42,6 +45,45 @@ async def test_a_form_without_the_cookie_is_refused(http: httpx.AsyncClient, cas
     http.cookies.clear()
     response = await http.post(url, data={"form_token": token, "email": case.email, "password": PASSWORD})
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "none", "", "Same-Origin", "same-origin, same-origin"])
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_a_form_from_another_site_is_refused(
+    http: httpx.AsyncClient, db: Db, case: Case, entrance: str, site: str
+) -> None:
+    http.cookies.clear()
+    url = f"{entrance}?{case.changed()}"
+    page = await consent_page(http, url, case)
+    data = {"form_token": form_token(page), "decision": "allow", "scope": case.query["scope"]}
+    for sites in ([site], ["same-origin", site]):
+        refused = await http.post(url, data=data, headers=[("sec-fetch-site", each) for each in sites])
+        assert refused.status_code == 403
+        assert "sent from another site" in refused.text
+        assert "location" not in refused.headers
+    assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", case.user_id) == 0
+    allowed = await http.post(url, data=data, headers={"sec-fetch-site": "same-origin"})
+    assert "code" in sent_back(allowed, case)
+
+
+async def test_the_token_of_a_form_is_bound_to_its_login_session(http: httpx.AsyncClient, db: Db, case: Case) -> None:
+    """A neighbouring host that could set the cookie of the forms would know the token of every form but these."""
+    http.cookies.clear()
+    url = f"/sign-in?{case.changed()}"
+    before = form_token(await http.get(url))
+    first = await consent_page(http, url, case)
+    await decide(http, url, first, "switch")
+    other = await make_case(db)
+    foreign = form_token(await http.get(f"/sign-in?{other.changed()}"))
+    second = await consent_page(http, url, case)
+    assert len({before, foreign, form_token(first), form_token(second)}) == 4
+    data = {"decision": "allow", "scope": case.query["scope"]}
+    for token in (before, foreign, form_token(first), http.cookies["mithril-form"]):
+        refused = await http.post(url, data=data | {"form_token": token})
+        assert (refused.status_code, "was not sent from this page" in refused.text) == (403, True)
+    sign_in_data = {"form_token": foreign, "email": case.email, "password": PASSWORD}
+    assert (await http.post(url, data=sign_in_data)).status_code == 403
+    assert "code" in sent_back(await decide(http, url, second, "allow"), case)
 
 
 async def test_consent_cannot_be_forged(http: httpx.AsyncClient, db: Db, case: Case) -> None:
@@ -125,7 +167,8 @@ async def test_hostile_names_are_escaped(http: httpx.AsyncClient, db: Db, case: 
 @pytest.mark.parametrize("entrance", ENTRANCES)
 async def test_every_page_has_the_strict_headers(http: httpx.AsyncClient, case: Case, entrance: str) -> None:
     form, error = await http.get(f"{entrance}?{case.changed()}"), await http.get(entrance)
-    for page, targets in ((form, "'self' https:"), (error, "'none'")):
+    # On a form no `form-action`: Chromium applies it to every redirect that follows, also to those of the client.
+    for page, forms in ((form, []), (error, ["form-action 'none'"])):
         assert page.headers["x-frame-options"] == "DENY"
         assert page.headers["referrer-policy"] == "no-referrer"
         assert page.headers["cache-control"] == "no-store"
@@ -134,9 +177,9 @@ async def test_every_page_has_the_strict_headers(http: httpx.AsyncClient, case: 
             "default-src 'none'",
             "style-src 'self'",
             "img-src 'self'",
-            f"form-action {targets}",
             "base-uri 'none'",
             "frame-ancestors 'none'",
+            *forms,
         ]
 
 
@@ -165,6 +208,103 @@ async def test_cookies_over_https_are_limited_to_this_host(server: Server, case:
             assert signed_in.headers["set-cookie"].startswith("__Host-mithril-visit=")
             refused = await client.get(f"/oauth2/authorize?{case.changed(scope='no:such')}")
             assert sent_back(refused, case)["iss"] == "https://auth.example.com"
+
+
+OURS = b"__Host-mithril-visit"
+# What some parser takes for a cookie of ours, beside the real one or alone: the name, and what is around the value.
+DISGUISES = [
+    *[
+        around + OURS + b"=%s"
+        for around in (b"\xa0", b"\x85", b"\xc2\xa0", b"\xe2\x80\x83", b"\t", b"  ", b'"', b"=", b",")
+    ],
+    *[OURS + around + b"=%s" for around in (b"\xa0", b"\x85", b"\xc2\xa0", b"\t", b" ", b'"')],
+    *[OURS + b"=" + around + b"%s" for around in (b"\xa0", b" ", b"\t", b"=", b"\\", b'"')],
+    *[OURS + b"=%s" + around for around in (b"\xa0", b" ", b"=", b'"', b",")],
+    OURS + b'="%s"',
+    OURS,
+    OURS + b"=",
+]
+
+
+@pytest.fixture(scope="module")
+def https(server: Server) -> Iterator[Server]:
+    """A server behind a proxy that speaks https."""
+    with running_server(database_url=server.database_url, public_url="https://auth.example.com") as running:
+        yield running
+
+
+class Browser:
+    """A client that sends exactly the bytes of its Cookie headers."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        self.client, self.url, self.kept = client, url, dict[bytes, bytes]()
+
+    async def send(self, method: str, *cookies: bytes, **data: str) -> httpx.Response:
+        headers = [(b"cookie", cookie) for cookie in cookies or [self.cookies]]
+        response = await self.client.request(method, self.url, data=data or None, headers=headers)
+        for cookie in response.headers.get_list("set-cookie"):
+            name, _, rest = cookie.partition("=")
+            self.kept[name.encode()] = rest.partition(";")[0].encode()
+        self.client.cookies.clear()
+        return response
+
+    @property
+    def cookies(self) -> bytes:
+        return b"; ".join(name + b"=" + value for name, value in self.kept.items())
+
+
+@pytest.fixture
+async def consenting(https: Server, case: Case) -> AsyncIterator[Browser]:
+    """A browser with a login session, on the consent form."""
+    async with httpx.AsyncClient(base_url=https.url) as client:
+        browser = Browser(client, f"/oauth2/authorize?{case.changed()}")
+        token = form_token(await browser.send("GET"))
+        await browser.send("POST", form_token=token, email=case.email, password=PASSWORD)
+        assert set(browser.kept) == {OURS, b"__Host-mithril-form"}
+        yield browser
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+async def test_a_cookie_with_anything_around_its_name_or_value_is_not_ours(
+    consenting: Browser, disguise: bytes
+) -> None:
+    value, form = consenting.kept[OURS], b"__Host-mithril-form=" + consenting.kept[b"__Host-mithril-form"]
+    planted, real = disguise.replace(b"%s", value), OURS + b"=" + value
+    assert 'value="allow"' in (await consenting.send("GET", form + b"; other=1; " + real)).text
+    planted = b"a=1; " + planted + b"; b=2"  # spaces at the end of a header are not part of it
+    for cookies in (
+        [planted + b"; " + form],
+        [form + b"; " + planted],
+        [real + b"; " + planted + b"; " + form],
+        [planted + b"; " + form + b"; " + real],
+        [form + b"; " + real, planted],
+    ):
+        shown = await consenting.send("GET", *cookies)
+        assert 'type="password"' in shown.text, cookies
+
+
+async def test_a_cookie_that_is_sent_twice_is_not_ours(consenting: Browser, case: Case) -> None:
+    form = b"__Host-mithril-form=" + consenting.kept[b"__Host-mithril-form"]
+    real = OURS + b"=" + consenting.kept[OURS]
+    for cookies in (
+        [real + b"; " + real, form],
+        [real, real, form],
+        [real + b";" + form + b";" + real],
+        [real, form + b"; " + real],
+    ):
+        assert 'type="password"' in (await consenting.send("GET", *cookies)).text
+    for cookies in ([real, form], [form + b";" + real], [b"other=" + b"x" * 9_000 + b"; " + form + b"; " + real]):
+        page = await consenting.send("GET", *cookies)
+        assert 'value="allow"' in page.text
+    data = {"form_token": form_token(page), "decision": "allow", "scope": case.query["scope"]}
+    for cookies in (
+        [real, form, form],
+        [real + b"; \xa0" + form],
+        [real, form + b"; \xa0" + form],
+        [form + b"; __Host-mithril-form=x; " + real],
+    ):
+        assert (await consenting.send("POST", *cookies, **data)).status_code == 403
+    assert "code" in sent_back(await consenting.send("POST", real + b"; " + form, **data), case)
 
 
 async def test_the_style_sheet_is_served_by_this_server(http: httpx.AsyncClient, case: Case) -> None:

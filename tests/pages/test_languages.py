@@ -41,6 +41,43 @@ async def test_the_language_is_the_one_that_the_browser_prefers(
     assert texts.words(language)["sign_in_title"] in page.text
 
 
+@pytest.mark.parametrize(
+    ("wanted", "language"),
+    [
+        ("en", "en"),
+        ("uk", "uk"),
+        ("en-GB uk", "en"),
+        ("uk-UA en", "uk"),
+        ("de fr-CA EN-us uk", "en"),
+        ("de", "en"),
+        ("", "en"),
+        (" ", "en"),
+        ("  en", "en"),
+        ("english", "en"),
+        ('e"n uk', "uk"),
+        ("de " * 500 + "uk", "en"),
+    ],
+)
+async def test_the_client_may_name_languages_in_order_of_preference(
+    http: httpx.AsyncClient, case: Case, wanted: str, language: str
+) -> None:
+    url = f"/oauth2/authorize?{case.changed(lang=None, ui_locales=wanted)}"
+    page = await http.get(url, headers={"accept-language": "en"})
+    assert (page.status_code, page.headers["content-language"]) == (200, language)
+
+
+async def test_the_language_that_the_user_chose_beats_that_of_the_client(http: httpx.AsyncClient, case: Case) -> None:
+    page = await http.get(f"/oauth2/authorize?{case.changed(lang='en', ui_locales='uk')}")
+    assert page.headers["content-language"] == "en"
+    page = await http.get(f"/oauth2/authorize?{case.changed(lang=None, ui_locales='uk')}")
+    link = re.search(r'<a href="([^"]+)" lang="en"', page.text)
+    assert link
+    other = await http.get(httpx.URL(str(http.base_url)).join("/oauth2/authorize").join(html.unescape(link[1])))
+    assert other.headers["content-language"] == "en"
+    refused = await http.get(f"/oauth2/authorize?{case.changed(lang=None, ui_locales='en', client_id='x')}")
+    assert (refused.status_code, refused.headers["content-language"]) == (400, "en")
+
+
 async def test_the_language_switch_keeps_the_request_and_overrides_the_header(
     http: httpx.AsyncClient, case: Case
 ) -> None:

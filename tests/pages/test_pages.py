@@ -1,6 +1,5 @@
 """The two authorization endpoints over plain HTTP: the way to a code, and each refusal."""
 
-import asyncio
 import json
 import re
 from urllib.parse import urlencode
@@ -21,11 +20,12 @@ from support.cases import (
     consent_page,
     decide,
     make_case,
+    redeem,
     sent_back,
     sign_in,
 )
 from support.factories import Db
-from support.servers import Server
+from support.servers import Server, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -159,16 +159,6 @@ async def test_the_consent_page_names_client_host_consumer_and_user(
         assert shown in page.text
 
 
-async def test_a_consent_that_is_sent_repeatedly_issues_one_code(http: httpx.AsyncClient, db: Db, case: Case) -> None:
-    url = f"/sign-in?{case.changed()}"
-    page = await consent_page(http, url, case)
-    responses = await asyncio.gather(*(decide(http, url, page, "allow") for _ in range(6)))
-    given = [r for r in responses if "code=" in r.headers.get("location", "")]
-    assert len(given) == 1
-    codes = "SELECT count(*) FROM tokens WHERE client_id = $1 AND name = 'authorization_code'"
-    assert await db.fetchval(codes, case.client_id) == 1
-
-
 async def test_another_account_ends_the_login_session(http: httpx.AsyncClient, case: Case) -> None:
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
@@ -208,6 +198,7 @@ async def test_a_user_who_is_blocked_during_the_consent_cannot_approve(
 
 
 async def test_the_cookie_of_a_login_session_is_not_an_access_token(http: httpx.AsyncClient, case: Case) -> None:
+    http.cookies.clear()
     await consent_page(http, f"/sign-in?{case.changed()}", case)
     response = await http.get("/api/clients", headers=factories.bearer(http.cookies["mithril-visit"]))
     assert response.status_code == 401
@@ -347,11 +338,33 @@ async def test_a_repeated_parameter_is_returned_as_an_error_without_a_repeated_s
     assert "state" not in sent_back(await http.get(f"/sign-in?{case.changed()}&state=x"), case)
 
 
-@pytest.mark.parametrize("scope", [None, "declaration:read"])
 async def test_a_scope_outside_the_roles_is_returned_as_an_error_after_sign_in(
-    http: httpx.AsyncClient, case: Case, scope: str | None
+    http: httpx.AsyncClient, case: Case
 ) -> None:
-    url = f"/sign-in?{case.changed(scope=scope)}"
+    http.cookies.clear()
+    url = f"/sign-in?{case.changed(scope='declaration:read')}"
     answer = sent_back(await sign_in(http, url, email=case.email), case)
     assert answer["error"] == "invalid_scope"
     assert "mithril-visit" not in http.cookies
+
+
+@pytest.mark.parametrize("scope", [None, "", " ", "  "])
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_without_a_scope_no_password_is_asked_for(
+    http: httpx.AsyncClient, case: Case, entrance: str, scope: str | None
+) -> None:
+    answer = sent_back(await http.get(f"{entrance}?{case.changed(scope=scope)}"), case)
+    assert (answer["error"], answer["state"]) == ("invalid_scope", "a b+ü&=%")
+
+
+@pytest.mark.parametrize("scope", [None, "", " "])
+async def test_a_trusted_client_without_a_scope_gets_all_that_the_roles_allow(
+    server: Server, case: Case, scope: str | None
+) -> None:
+    trusted = [str(case.client_id).upper()]
+    with running_server(database_url=server.database_url, trusted_client_ids=trusted) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            url = f"/oauth2/authorize?{case.changed(scope=scope)}"
+            answer = sent_back(await decide(client, url, await consent_page(client, url, case), "allow"), case)
+            tokens = await redeem(client, case, answer["code"])
+    assert tokens.json()["scope"] == "legal_entity:read employee:read"

@@ -33,6 +33,7 @@ class Case:
     user_id: UUID
     email: str
     redirect_uri: str
+    secret: str
     query: dict[str, str] = field(default_factory=dict)
 
     def changed(self, **changes: str | None) -> str:
@@ -54,7 +55,7 @@ async def make_case(
         made.id,
     )
     await db.execute("UPDATE clients SET settings = $2 WHERE id = $1", made.id, json.dumps(settings or {}))
-    await factories.connection(db, client_id=made.id, redirect_uri=redirect_uri)
+    connection = await factories.connection(db, client_id=made.id, redirect_uri=redirect_uri)
     email = await db.fetchval(
         "UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING email", made.user_id, PASSWORD_HASH
     )
@@ -74,7 +75,7 @@ async def make_case(
         "state": "a b+ü&=%",
         "lang": "en",
     }
-    return Case(made.id, made.user_id, email, redirect_uri, query)
+    return Case(made.id, made.user_id, email, redirect_uri, connection.secret, query)
 
 
 def form_token(response: httpx.Response) -> str:
@@ -116,3 +117,20 @@ def sent_back(response: httpx.Response, case: Case) -> dict[str, str]:
 async def approve(db: Db, case: Case, scope: str) -> None:
     statement = "INSERT INTO apps (user_id, client_id, scope) VALUES ($1, $2, $3)"
     await db.execute(statement, case.user_id, case.client_id, scope)
+
+
+async def add_factor(db: Db, case: Case, phone: str | None) -> None:
+    statement = "INSERT INTO authentication_factors (user_id, type, factor) VALUES ($1, 'SMS', $2)"
+    await db.execute(statement, case.user_id, phone)
+
+
+def code_in(text: str) -> str:
+    found = re.search(r"\d{4,}", text)
+    assert found
+    return found[0]
+
+
+async def redeem(http: httpx.AsyncClient, case: Case, code: str) -> httpx.Response:
+    """Exchange the code, as the client's back end does."""
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": case.redirect_uri}
+    return await http.post("/oauth2/token", data=form, auth=(str(case.client_id), case.secret))

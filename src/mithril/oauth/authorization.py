@@ -80,6 +80,11 @@ async def match_redirect_uri(database: Database, known: KnownClient, redirect_ur
     return RegisteredRedirect(known.client, connection)
 
 
+def may_omit_scope(settings: Settings, client: RegisteredClient) -> bool:
+    """Return whether the client is a trusted one, which may name no scope (rule AUT-11)."""
+    return str(client.id) in {trusted.lower() for trusted in settings.trusted_client_ids}
+
+
 def identify_user(user: User | None) -> KnownUser:
     """Check the user who authorizes. Raises UserUnknown, UserBlocked (rule AUT-7)."""
     if user is None:
@@ -98,8 +103,7 @@ async def bound_scope(
     client = redirect.client
     seen = errors.found(await token_store.find_seen(database, user.id, client_id=client.id))
     allowed = await scopes.role_scope(database, user.id, client_id=client.id)
-    is_trusted = str(client.id) in {trusted.lower() for trusted in settings.trusted_client_ids}
-    wanted = scopes.joined((scope or "").split()) or (allowed if is_trusted else "")
+    wanted = scopes.joined((scope or "").split()) or (allowed if may_omit_scope(settings, client) else "")
     if not wanted:
         raise refusals.ScopeEmpty
     scopes.check_client_type(client, wanted)

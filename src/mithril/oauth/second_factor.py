@@ -37,12 +37,13 @@ async def begin(
     messenger: Messenger,
     phone: str | None,
     replaces: Token | None = None,
+    answer: str | None = None,
 ) -> Issued:
     """Send a one-time password to `phone`, and issue the token that waits for it.
 
     `phone`: None where the user has named none yet; then no message is sent. `replaces`: the token in whose place the
-    new one waits. Raises TooManyMessages, MessageNotSent and Unauthorized; then nothing is stored, and older sessions
-    stay active.
+    new one waits; `answer` as in `use`. Raises TooManyMessages, MessageNotSent and Unauthorized; then nothing is
+    stored, and older sessions stay active.
     """
     value = security.new_secret()
     sent = None
@@ -51,7 +52,7 @@ async def begin(
     async with database.transaction() as transaction:
         await users.hold_unblocked(transaction, new.user_id)
         if replaces is not None:
-            await _replace(transaction, replaces)
+            await _replace(transaction, replaces, answer)
         issued = await tokens.issue(transaction, settings, new, value=value)
         await tokens.revoke_older_sessions(transaction, issued)
         if sent is not None:
@@ -60,7 +61,9 @@ async def begin(
         return issued
 
 
-async def send_again(database: Database, settings: Settings, token: Token, *, messenger: Messenger) -> Issued:
+async def send_again(
+    database: Database, settings: Settings, token: Token, *, messenger: Messenger, answer: str | None = None
+) -> Issued:
     """Send another one-time password, for a new token in place of `token`.
 
     Raises as `begin`, and FactorNotSet; then `token` stays active.
@@ -68,7 +71,7 @@ async def send_again(database: Database, settings: Settings, token: Token, *, me
     phone = await find_phone(database, token.user_id)
     scope = None if token.name == TokenKind.LOGIN_FACTOR else ""
     new = token.followed_by(TokenKind(token.name), scope=scope, details=token.details)
-    return await begin(database, settings, new, messenger=messenger, phone=phone, replaces=token)
+    return await begin(database, settings, new, messenger=messenger, phone=phone, replaces=token, answer=answer)
 
 
 async def find_phone(database: Database, user_id: UUID) -> str:
@@ -100,18 +103,26 @@ def actor_of(actor: Actor, token: Token) -> Actor:
     return msgspec.structs.replace(actor, user_id=token.user_id, client_id=token.client_id)
 
 
-async def use(transaction: PooledConnection, settings: Settings, token: Token, *, otp_id: UUID) -> None:
-    """Use up the one-time password and its token. Raises Unauthorized for all but one of several requests at once."""
+async def use(
+    transaction: PooledConnection, settings: Settings, token: Token, *, otp_id: UUID, answer: str | None = None
+) -> None:
+    """Use up the one-time password and its token. Raises Unauthorized for all but one of several requests at once.
+
+    `answer`: of a login session, the form that uses it, so that the same form may come again.
+    """
     await users.forget_refused_codes(transaction, token.user_id)
     await otp.use_code(transaction, settings, otp_id)
-    if not await token_store.replace_token(transaction, token.id):
+    if not await _take(transaction, token, answer):
         raise refusals.OtpInvalid(is_failure=False, detail="revoked at the same moment")
 
 
-async def _replace(transaction: PooledConnection, token: Token) -> None:
-    """Refuse a token that was used or revoked meanwhile. Raises TokenExpired.
-
-    Not so on the pages: a browser that asks twice at once shows the later answer only, so that one must be good.
-    """
-    if not await token_store.replace_token(transaction, token.id) and token.name != TokenKind.LOGIN_FACTOR:
+async def _replace(transaction: PooledConnection, token: Token, answer: str | None) -> None:
+    """Refuse a token that was used or revoked meanwhile. Raises TokenExpired."""
+    if not await _take(transaction, token, answer):
         raise refusals.TokenExpired(detail="revoked while the message went out")
+
+
+async def _take(transaction: PooledConnection, token: Token, answer: str | None) -> bool:
+    if answer is None:
+        return await token_store.replace_token(transaction, token.id)
+    return await token_store.answer_token(transaction, token.id, answer)

@@ -13,15 +13,18 @@ from mithril.web import requests
 SEE_OTHER = 303  # after a POST too the browser asks by GET (RFC 9700 section 4.12)
 
 
-def give_code(request: Request, asked: AuthorizationRequest, code: str) -> Response:
+def give_code(request: Request, asked: AuthorizationRequest, code: str, *, keeps_session: bool) -> Response:
     """Redirect to the client with its code (RFC 6749 section 4.1.2)."""
-    return _to_client(request, asked, {"code": code})
+    return _to_client(request, asked, {"code": code}, keeps_session=keeps_session)
 
 
-def send_back(request: Request, asked: AuthorizationRequest, refusal: errors.MithrilError) -> Response:
+def send_back(
+    request: Request, asked: AuthorizationRequest, refusal: errors.MithrilError, *, keeps_session: bool
+) -> Response:
     """Redirect to the client with an error (RFC 6749 section 4.1.2.1)."""
     request.scope["refusal"] = refusal.name
-    return _to_client(request, asked, {"error": refusal.oauth_error, "error_description": refusal.message or ""})
+    answer = {"error": refusal.oauth_error, "error_description": refusal.message or ""}
+    return _to_client(request, asked, answer, keeps_session=keeps_session)
 
 
 def next_step(request: Request) -> Response:
@@ -29,15 +32,22 @@ def next_step(request: Request) -> Response:
     return Response(status_code=SEE_OTHER, headers={"location": "?" + request.scope["query_string"].decode("latin-1")})
 
 
-def _to_client(request: Request, asked: AuthorizationRequest, answer: dict[str, str]) -> Response:
-    """Redirect to the client; the cookie is removed, since another user may sit there at the next request."""
+def _to_client(
+    request: Request, asked: AuthorizationRequest, answer: dict[str, str], *, keeps_session: bool
+) -> Response:
+    """Redirect to the client.
+
+    `keeps_session`: for a form that has used the login session up, so that it may come again; else the cookie is
+    removed, since another user may sit there at the next request.
+    """
     if asked.state is not None:
         answer["state"] = asked.state
     if asked.entrance.is_standard:
         answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
     location = _with_parameters(asked.redirect.connection.redirect_uri, answer)
     response = Response(status_code=SEE_OTHER, headers={"location": location})
-    cookies.forget(request, response, cookies.LOGIN_SESSION)
+    if not keeps_session:
+        cookies.forget(request, response, cookies.LOGIN_SESSION)
     return response
 
 

@@ -14,9 +14,12 @@ from mithril.identifiers import parse_uuid
 from mithril.oauth import authorization, scopes
 from mithril.oauth.authorization import RegisteredRedirect
 from mithril.pages import forms
+from mithril.settings import Settings
 from mithril.web import requests
 from mithril.web.forms import Parameters
 
+MAX_EMAIL = 254
+EMAIL = re.compile(r"[^\s@\"<>(),;:\\]+@[^\s@\"<>(),;:\\]+")  # what may be the e-mail address of an account
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
 
@@ -43,8 +46,15 @@ class AuthorizationRequest(NamedTuple):
 
     @property
     def scope(self) -> str | None:
-        """The scope that is asked for, or None."""
-        return self.fields.get("scope")
+        """The scope that is asked for, or None; spaces alone name none."""
+        return (self.fields.get("scope") or "").strip(" ") or None
+
+    @property
+    def email(self) -> str:
+        """The e-mail address with which the form begins, or nothing."""
+        hint = self.fields.get("login_hint") or ""
+        is_plausible = len(hint) <= MAX_EMAIL and EMAIL.fullmatch(hint) is not None
+        return self.fields.get("email") or (hint if is_plausible else "")
 
     @property
     def code_challenge(self) -> str | None:
@@ -75,15 +85,17 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     return AuthorizationRequest(entrance, fields, redirect)
 
 
-def check(asked: AuthorizationRequest) -> None:
-    """Check everything else. Raises AuthorizationError, ScopeRefused."""
+def check(settings: Settings, asked: AuthorizationRequest) -> None:
+    """Check everything else, before anybody enters a password for nothing. Raises AuthorizationError, ScopeRefused."""
     if asked.fields.repeated:
         raise errors.AuthorizationError("A parameter is sent more than once.")
     _check_response_type(asked)
     _check_challenge(asked)
     if asked.scope is None:
+        if not authorization.may_omit_scope(settings, asked.redirect.client):
+            raise refusals.ScopeEmpty
         return
-    if not SCOPE.fullmatch(asked.scope.strip(" ")):
+    if not SCOPE.fullmatch(asked.scope):
         raise refusals.ScopeMalformed
     scopes.check_client_type(asked.redirect.client, asked.scope)
 

@@ -24,11 +24,15 @@ def read_query(request: Request) -> Parameters:
 async def read(request: Request) -> Parameters:
     """Return the fields of the form in the body.
 
-    Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, PageError, and ClientDisconnect.
+    A browser that says which page sent the form must name one of ours. Its `Origin` is of no use here: under our
+    Referrer-Policy it is `null`. Raises ContentTypeInvalid, RequestTooLarge, RequestTimeout, PageError, and
+    ClientDisconnect.
     """
     if not forms.is_form(request):
         raise errors.ContentTypeInvalid("Send the form as application/x-www-form-urlencoded.")
     fields = _parse(await bodies.read_bytes(request, most_bytes=MAX_BYTES), encoding="ascii", is_strict=True)
+    if any(site != "same-origin" for site in request.headers.getlist("sec-fetch-site")):
+        raise refusals.PageFormForeign
     if fields.repeated:
         raise refusals.PageParameterDoubled(parameter=", ".join(sorted(fields.repeated)))
     return fields

@@ -2,14 +2,17 @@
 
 A login session is a token of a kind of its own, whose value the browser has in a cookie; no API takes it. One that
 waits for the second factor is another kind, and gives nothing yet; it leaves the user's tokens of the API as they
-are. Each is used once. The rules of the second factor are in `oauth.second_factor`.
+are. Each is used by one answer. A user who clicks twice sends that answer again, and their browser drops what the first
+one led to: so the same form with the same cookie leads on again, as long as the session would have lived. The rules of
+the second factor are in `oauth.second_factor`.
 """
 
 from typing import NamedTuple
 
+import msgspec
 from starlette.requests import Request
 
-from mithril import refusals
+from mithril import errors, refusals, security
 from mithril.audit.events import Actor
 from mithril.oauth import second_factor
 from mithril.otp import store as factors
@@ -22,6 +25,7 @@ from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import store as users
 from mithril.users.store import User
 from mithril.web import requests
+from mithril.web.forms import Parameters
 
 MASK = "•••"
 SHOWN_DIGITS = 2
@@ -39,15 +43,28 @@ class LoginSession(NamedTuple):
         """Whether the user has proved only that they know the password."""
         return self.token.name == TokenKind.LOGIN_FACTOR
 
+    @property
+    def form_binding(self) -> str:
+        """What the forms of this session are bound to: the same for all sessions of one sign-in, and known to nobody.
 
-async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | None:
-    """Return the browser's session with the client that asks; None where there is none, or the user is blocked."""
+        A browser that dropped an answer may have kept its cookie, and sends the form of the session before it.
+        """
+        return str(self.token.family or self.token.id)
+
+
+async def find(request: Request, asked: AuthorizationRequest, *, form: Parameters | None = None) -> LoginSession | None:
+    """Return the browser's session with the client that asks; None where there is none, or the user is blocked.
+
+    `form`: what the browser sends; then also the session that exactly this form has used.
+    """
     value = cookies.read(request, cookies.LOGIN_SESSION)
     if value is None:
         return None
     async with requests.resources(request).database.transaction() as transaction:
         token = await token_store.find_token(transaction, value)
-        if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_revoked or token.is_used:
+        if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_revoked:
+            return None
+        if token.is_used and (form is None or token.details.answer != answer_of(request, asked, value, form)):
             return None
         user = await users.find_user(transaction, token.user_id)
     if user is None or user.is_blocked or token.client_id != asked.redirect.client.id:
@@ -55,10 +72,24 @@ async def find(request: Request, asked: AuthorizationRequest) -> LoginSession | 
     return LoginSession(token, value, user)
 
 
-async def begin(request: Request, asked: AuthorizationRequest, user: User) -> Issued:
-    """Issue the session of a user who has proved who they are."""
+def answer_of(request: Request, asked: AuthorizationRequest, value: str, form: Parameters) -> str:
+    """Return what stands for this form, sent for this authorization request with the cookie `value`.
+
+    It tells nothing of the one-time password in a form to whoever does not have the cookie.
+    """
+    sent = (asked.entrance.path, request.scope["query_string"].decode("latin-1"), sorted(form.values.items()))
+    return security.derived(value, msgspec.json.encode(sent).decode())
+
+
+async def begin(request: Request, asked: AuthorizationRequest, user: User, *, after: LoginSession | None) -> Issued:
+    """Issue the session of a user who has proved who they are. `after`: the one in which the second factor was."""
     settings, database, _ = requests.resources(request)
-    new = NewToken(kind=TokenKind.LOGIN_SESSION, user_id=user.id, client_id=asked.redirect.client.id)
+    new = NewToken(
+        kind=TokenKind.LOGIN_SESSION,
+        user_id=user.id,
+        client_id=asked.redirect.client.id,
+        family_id=after.token.family if after else None,
+    )
     async with database.transaction() as transaction:
         return await tokens.issue(transaction, settings, new)
 
@@ -78,28 +109,51 @@ async def begin_second_factor(request: Request, asked: AuthorizationRequest, use
     return await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
 
 
-async def send_again(request: Request, session: LoginSession) -> Issued:
+async def send_again(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> Issued:
     """Send another one-time password, for another session. Raises as `second_factor.send_again`."""
     settings, database, messenger = requests.resources(request)
-    return await second_factor.send_again(database, settings, session.token, messenger=messenger)
+    answer = answer_of(request, asked, session.value, form)
+    return await second_factor.send_again(database, settings, session.token, messenger=messenger, answer=answer)
 
 
-async def confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, code: str) -> None:
-    """Check the one-time password, and use it up with its session. Raises OtpRefused, FactorNotSet."""
+async def confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> None:
+    """Check the one-time password, and use it up with its session. Raises OtpRefused, FactorNotSet.
+
+    A form that has used the session before is good again, also when the first one is not finished yet.
+    """
+    if session.token.is_used:
+        return
+    try:
+        await _confirm(request, asked, session, form)
+    except errors.OtpRefused:
+        found = await find(request, asked, form=form)
+        if found is None or not found.token.is_used:
+            raise
+
+
+async def _confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> None:
     settings, database, _ = requests.resources(request)
+    answer, code = answer_of(request, asked, session.value, form), form.get("code") or ""
     phone = await second_factor.find_phone(database, session.user.id)
     by, token = actor(request, asked, session.user), session.token
     otp_id = await second_factor.confirm(
         database, settings, token, value=session.value, phone=phone, code=code, actor=by
     )
     async with database.transaction() as transaction:
-        await second_factor.use(transaction, settings, token, otp_id=otp_id)
+        await second_factor.use(transaction, settings, token, otp_id=otp_id, answer=answer)
 
 
-async def end(request: Request, session: LoginSession) -> bool:
-    """Use the session up; False when it was used already. Of several forms sent at once exactly one is the first."""
+async def answer(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> bool:
+    """Use the session up by this form; False when another one has used it, or it has expired meanwhile."""
     async with requests.resources(request).database.transaction() as transaction:
-        return await token_store.consume_token(transaction, session.token.id)
+        token_id = session.token.id
+        return await token_store.answer_token(transaction, token_id, answer_of(request, asked, session.value, form))
+
+
+async def end(request: Request, session: LoginSession) -> None:
+    """Revoke the session: nothing that was sent in it is good again."""
+    async with requests.resources(request).database.transaction() as transaction:
+        await token_store.revoke_token(transaction, session.token.id)
 
 
 async def masked_phone(request: Request, user: User) -> str:

@@ -17,10 +17,11 @@ from mithril.pages import cookies, texts
 from mithril.pages.authorization_request import AuthorizationRequest
 
 HTML = "text/html; charset=utf-8"
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action {targets}; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
+POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+# Only for a page without forms. A form of ours leads to the client, and Chromium checks every redirect that follows
+# against `form-action`, also where the client's callback forwards to: a loopback address, a scheme of an app, a host of
+# an intranet. The list could not name these; the redirect URI itself comes from the database, never from a form.
+NO_FORMS = "; form-action 'none'"
 STYLE: Final = package_files.files("mithril.pages").joinpath("style.css").read_bytes()
 STYLE_TAG: Final = f'"{security.digest(STYLE.decode()).hex()[:32]}"'
 TEMPLATES = jinja2.Environment(
@@ -35,15 +36,22 @@ STYLE_AT = "pages.style"
 
 
 def form_page(
-    request: Request, asked: AuthorizationRequest, template: str, *, status: int = 200, **values: object
+    request: Request, asked: AuthorizationRequest, template: str, *, bound_to: str, status: int = 200, **values: object
 ) -> Response:
-    """Return a page with a form; `values` are what the template needs beyond what every form has."""
-    token = cookies.form_token(request)
+    """Return a page with a form; `values` are what the template needs beyond what every form has.
+
+    `bound_to`: what its form token is bound to.
+    """
+    secret = cookies.browser_secret(request)
     target = urlsplit(asked.redirect.connection.redirect_uri)
-    values |= {"form_token": token, "client": asked.redirect.client.name, "host": target.netloc}
+    values |= {
+        "form_token": cookies.form_token(secret, bound_to=bound_to),
+        "client": asked.redirect.client.name,
+        "host": target.netloc,
+    }
     values["action"] = "?" + _query(request)
-    response = _page(request, template, values, status=status, targets=_targets(target.scheme))
-    cookies.keep(request, response, cookies.FORM, token)
+    response = _page(request, template, values, status=status, policy=POLICY)
+    cookies.keep(request, response, cookies.FORM, secret)
     return response
 
 
@@ -51,15 +59,16 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
     """Return the page that explains an error; `web.edge` calls it for the routes of the pages."""
     known = error.page if isinstance(error, errors.PageError) else str(error.status)
     values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
-    return _page(Request(scope), "error.html", values, status=error.status, targets="'none'")
+    return _page(Request(scope), "error.html", values, status=error.status, policy=POLICY + NO_FORMS)
 
 
 def language(request: Request) -> str:
     """Return the language of the pages for this request."""
-    return texts.language(request.query_params.get("lang"), request.headers.get("accept-language", ""))
+    asked, accepted = request.query_params, request.headers.get("accept-language", "")
+    return texts.language(asked.get("lang"), wanted=asked.get("ui_locales", ""), accepted=accepted)
 
 
-def _page(request: Request, template: str, values: dict[str, object], *, status: int, targets: str) -> Response:
+def _page(request: Request, template: str, values: dict[str, object], *, status: int, policy: str) -> Response:
     chosen = language(request)
     content = TEMPLATES.get_template(template).render(
         t=texts.words(chosen),
@@ -70,18 +79,8 @@ def _page(request: Request, template: str, values: dict[str, object], *, status:
         request_id=request.scope["request_id"],
         **values,
     )
-    headers = {"content-security-policy": POLICY.format(targets=targets), "content-language": chosen}
+    headers = {"content-security-policy": policy, "content-language": chosen}
     return Response(content, status, headers, HTML)
-
-
-def _targets(scheme: str) -> str:
-    """Return where our forms may lead: to us, and to the redirect URI.
-
-    Chromium checks the whole chain of redirects that follows a form against this list, also what the client's
-    callback does next, on any of its hosts. So the list names the scheme and not the redirect URI, which is exact
-    anyway: it comes from the database, never from the form.
-    """
-    return "'self' https:" if scheme == "https" else "'self' https: http:"
 
 
 def _query(request: Request, *, without: str = "") -> str:

@@ -31,7 +31,6 @@ from mithril.web.forms import NO_PARAMETERS, Parameters
 
 SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
-MAX_EMAIL = 254
 
 PageHandler = Callable[[Request, AuthorizationRequest, Parameters], Awaitable[Response]]
 
@@ -45,10 +44,10 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
         fields = await forms.read(request) if method == "POST" else NO_PARAMETERS
         asked = await authorization_request.read(request, entrance)
         try:
-            authorization_request.check(asked)
+            authorization_request.check(requests.resources(request).settings, asked)
             return await handler(request, asked, fields)
         except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
-            return answers.send_back(request, asked, refusal)
+            return answers.send_back(request, asked, refusal, keeps_session="decision" in fields.values)
 
     return routing.route(entrance.path, shown, method)
 
@@ -60,13 +59,18 @@ async def ask(request: Request, asked: AuthorizationRequest, _: Parameters) -> R
 
 async def receive(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
     """Take a form that was sent."""
-    if not cookies.is_own_form(request, fields):
-        return await _form(request, asked, problem="form", status=403)
-    if "decision" not in fields.values:
-        return await _sign_in(request, asked, fields)
-    session = await login_sessions.find(request, asked)
-    if session is None:
+    decision = fields.get("decision")
+    session = await login_sessions.find(request, asked, form=fields) if decision else None
+    if session is None and decision == "switch":
+        return answers.next_step(request)
+    if session is None and decision:
         return await _form(request, asked, problem="session_over", status=401)
+    if not cookies.is_own_form(request, fields, bound_to=_form_binding(asked, session)):
+        return await _form(request, asked, problem="form", status=403)
+    if session is None:
+        return await _sign_in(request, asked, fields)
+    if decision == "switch":
+        return await _switch(request, session)
     step = _confirm if session.waits_for_second_factor else _decide
     return await step(request, asked, fields, session)
 
@@ -81,7 +85,7 @@ async def show_style(request: Request) -> Response:
 
 async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
     email, password = fields.get("email"), fields.get("password")
-    if email is None or password is None or len(email) > MAX_EMAIL:
+    if email is None or password is None or len(email) > authorization_request.MAX_EMAIL:
         return await _sign_in_form(request, asked, email=email, problem="incomplete", status=422)
     settings, database, _ = requests.resources(request)
     try:
@@ -101,7 +105,7 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parame
         response.headers.update(refusal.headers)
         return response
     if waiting is None:
-        return await _admit(request, asked, user)
+        return await _admit(request, asked, user, after=None)
     return _next_step(request, waiting.value)
 
 
@@ -110,31 +114,31 @@ async def _confirm(
 ) -> Response:
     """Take the form of the second factor."""
     if fields.get("decision") == "again":
-        return await _send_again(request, asked, session)
-    if fields.get("decision") == "switch":
-        return await _switch(request, session)
+        return await _send_again(request, asked, fields, session)
     try:
-        await login_sessions.confirm(request, asked, session, fields.get("code") or "")
+        await login_sessions.confirm(request, asked, session, fields)
     except refusals.FactorNotSet:
         return await _form(request, asked, problem="session_over", status=401)
     except errors.OtpRefused as refusal:
         over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, asked) is None
         problem = "code_over" if over else "code_wrong"
         return await _form(request, asked, problem=problem, status=401, starts_over=over)
-    return await _admit(request, asked, session.user)
+    return await _admit(request, asked, session.user, after=session)
 
 
-async def _send_again(request: Request, asked: AuthorizationRequest, session: LoginSession) -> Response:
+async def _send_again(
+    request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession
+) -> Response:
     try:
-        waiting = await login_sessions.send_again(request, session)
-    except refusals.FactorNotSet:
+        waiting = await login_sessions.send_again(request, asked, session, fields)
+    except (refusals.FactorNotSet, refusals.TokenExpired):
         return await _form(request, asked, problem="session_over", status=401, starts_over=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
         return await _form(request, asked, problem=refusal.page or "wrong", status=refusal.status)
     return _next_step(request, waiting.value)
 
 
-async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> Response:
+async def _admit(request: Request, asked: AuthorizationRequest, user: User, *, after: LoginSession | None) -> Response:
     """Lead a user who has just proved who they are to the consent form, or, with nothing new to allow, to the client.
 
     Any program can use the identifier of a public client, so its users always see the form (RFC 8252 section 8.6).
@@ -143,36 +147,47 @@ async def _admit(request: Request, asked: AuthorizationRequest, user: User) -> R
     settings, database, _ = requests.resources(request)
     wanted = await consent.find(database, settings, asked, user=user)
     if not wanted.new and not asked.redirect.client.is_public:
-        return await _give_code(request, asked, user, wanted)
-    session = await login_sessions.begin(request, asked, user)
+        return await _give_code(request, asked, user, wanted, keeps_session=after is not None)
+    session = await login_sessions.begin(request, asked, user, after=after)
     return _next_step(request, session.value)
 
 
 async def _decide(request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession) -> Response:
-    """Take the consent form. The session is used up first: a second form of the same session gives nothing."""
+    """Take the consent form. The session is used up first: any other form of the same session gives nothing.
+
+    The same form leads to the same end again, and each time to a code of its own: no two requests to the client have
+    the same one, of which the second would revoke what the first one gave.
+    """
     decision = fields.get("decision")
-    if decision == "switch":
-        return await _switch(request, session)
+    if decision in ("confirm", "again"):
+        # The user clicked twice, and the browser kept no more than the cookie of the first answer.
+        return answers.next_step(request)
     if decision not in ("allow", "deny"):
         raise refusals.PageUnreadable
     settings, database, _ = requests.resources(request)
-    wanted = await consent.find(database, settings, asked, user=session.user)
+    try:
+        wanted = await consent.find(database, settings, asked, user=session.user)
+    except refusals.ScopeRefused:
+        await login_sessions.answer(request, asked, session, fields)
+        raise
     if decision == "allow" and fields.get("scope") != wanted.granted.scope:
         return await _form(request, asked, problem="changed", status=409)
-    if not await login_sessions.end(request, session):
+    if not await login_sessions.answer(request, asked, session, fields):
         return await _form(request, asked, problem="session_over", status=401)
     if decision == "deny":
         raise refusals.AuthorizationDenied
-    return await _give_code(request, asked, session.user, wanted)
+    return await _give_code(request, asked, session.user, wanted, keeps_session=True)
 
 
-async def _give_code(request: Request, asked: AuthorizationRequest, user: User, wanted: Consent) -> Response:
+async def _give_code(
+    request: Request, asked: AuthorizationRequest, user: User, wanted: Consent, *, keeps_session: bool
+) -> Response:
     settings, database, _ = requests.resources(request)
     actor = login_sessions.actor(request, asked, user)
     code = await authorization.approve(
         database, settings, wanted.granted, actor=actor, code_challenge=asked.code_challenge
     )
-    return answers.give_code(request, asked, code.value)
+    return answers.give_code(request, asked, code.value, keeps_session=keeps_session)
 
 
 async def _switch(request: Request, session: LoginSession) -> Response:
@@ -196,15 +211,16 @@ async def _form(
         return await _sign_in_form(request, asked, problem=problem, status=status)
     if session.waits_for_second_factor:
         phone = await login_sessions.masked_phone(request, session.user)
-        return rendering.form_page(request, asked, "factor.html", status=status, problem=problem, phone=phone)
+        values = {"problem": problem, "phone": phone, "bound_to": session.form_binding}
+        return rendering.form_page(request, asked, "factor.html", status=status, **values)
     return await _consent_form(request, asked, session, problem=problem, status=status)
 
 
 async def _sign_in_form(
     request: Request, asked: AuthorizationRequest, *, email: str | None = None, problem: str, status: int
 ) -> Response:
-    email = email or asked.fields.get("email") or ""
-    return rendering.form_page(request, asked, "sign_in.html", status=status, problem=problem, email=email)
+    values = {"problem": problem, "email": email or asked.email, "bound_to": _form_binding(asked, None)}
+    return rendering.form_page(request, asked, "sign_in.html", status=status, **values)
 
 
 async def _consent_form(
@@ -220,7 +236,12 @@ async def _consent_form(
         "old": [_described(request, name) for name in wanted.old],
         "consumer": await consent.consumer_name(database, asked),
     }
-    return rendering.form_page(request, asked, "consent.html", status=status, **values)
+    return rendering.form_page(request, asked, "consent.html", bound_to=session.form_binding, status=status, **values)
+
+
+def _form_binding(asked: AuthorizationRequest, session: LoginSession | None) -> str:
+    """Return what the token of a form is bound to: its login session or, of the sign-in form, the client."""
+    return session.form_binding if session else str(asked.redirect.client.id)
 
 
 def _described(request: Request, scope: str) -> dict[str, str | None]:

@@ -11,13 +11,16 @@ DEFAULT: Final = "uk"
 MAX_PREFERENCES = 20
 
 
-def language(chosen: str | None, accepted: str) -> str:
-    """Return the language that the user chose, else the one that the browser prefers, else Ukrainian.
+def language(chosen: str | None, *, wanted: str, accepted: str) -> str:
+    """Return the language that the user chose, else what the client wants, else what the browser prefers, or Ukrainian.
 
-    Source: RFC 9110 section 12.5.4.
+    `wanted`: `ui_locales` of OpenID Connect Core section 3.1.2.1. `accepted`: RFC 9110 section 12.5.4.
     """
     if chosen in LANGUAGES:
         return str(chosen)
+    for tag in wanted.split(" ", MAX_PREFERENCES)[:MAX_PREFERENCES]:
+        if (name := _without_region(tag)) in LANGUAGES:
+            return name
     preferences = [_preference(part) for part in accepted.split(",")[:MAX_PREFERENCES]]
     known = [(weight, tag) for tag, weight in preferences if tag in LANGUAGES and weight > 0]
     # The first of those with the greatest weight.
@@ -46,6 +49,10 @@ def _preference(part: str) -> tuple[str, float]:
     tag, _, parameter = part.partition(";")
     name, _, weight = parameter.strip().partition("=")
     try:
-        return tag.strip().partition("-")[0].lower(), float(weight) if name.lower() == "q" else 1.0
+        return _without_region(tag), float(weight) if name.lower() == "q" else 1.0
     except ValueError:
         return "", 0.0
+
+
+def _without_region(tag: str) -> str:
+    return tag.strip().partition("-")[0].lower()

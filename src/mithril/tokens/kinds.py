@@ -17,7 +17,7 @@ class TokenKind(enum.StrEnum):
     CODE = "authorization_code"  # an access and a refresh token, once, from the token endpoint
     TWO_FACTOR = "2fa_access_token"  # waits for the one-time password of a login by the API
     CHANGE_PASSWORD = "change_password_token"  # a new password, once
-    LOGIN_SESSION = "sign_in_visit"  # the consent form of the pages, once: the value is in a cookie
+    LOGIN_SESSION = "sign_in_visit"  # one answer to the consent form of the pages: the value is in a cookie
     LOGIN_FACTOR = "sign_in_second_factor"  # waits for the one-time password of the pages: in the same cookie
 
 
@@ -37,8 +37,9 @@ HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
 # What a browser may hold in the cookie of the pages, and for how many seconds: the time for one form.
 HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR)
 LOGIN_SECONDS = 600
-# What is issued for one of these belongs to its family, which is revoked as a whole.
-STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH)
+# What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
+# joins the sessions of one sign-in, to which its forms are bound.
+STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR)
 # A user has one session with a client: a new token of the kind revokes the older ones of these kinds (rule SGN-16).
 REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
@@ -60,6 +61,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code_challenge: str | None = None  # of a code: that of PKCE
     request_authentication_factor: str | None = None  # the phone that is to become the user's second factor
     request_authentication_factor_type: str | None = None
+    answer: str | None = None  # of a used login session: which form used it; that form may come again
 
     @classmethod
     def decoded(cls, text: str) -> "Details":

@@ -230,6 +230,14 @@ UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
 RETURNING id
 """
+# The first answer uses the token; the same answer may come again, as long as the token would have been active.
+ANSWER = """
+UPDATE tokens
+   SET used_at = coalesce(used_at, now()), updated_at = now(),
+       details = details || jsonb_build_object('answer', $2::text)
+ WHERE id = $1 AND (used_at IS NULL OR details ->> 'answer' = $2) AND expires_at > clock_timestamp()
+RETURNING id
+"""
 FIND_SEEN = """
 SELECT u.last_revocation, c.last_revocation, ct.last_revocation, ct.last_role_revocation
   FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE u.id = $1 AND c.id = $2
@@ -405,6 +413,14 @@ async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
 async def replace_token(transaction: PooledConnection, token_id: UUID) -> bool:
     """Revoke a token that another one replaces; False when it was used or expired. Exactly one of several gets True."""
     return await transaction.fetchval(REPLACE, token_id) is not None
+
+
+async def answer_token(transaction: PooledConnection, token_id: UUID, answer: str) -> bool:
+    """Use up a login session by an answer, or find that the same answer has used it; False for any other, or expired.
+
+    Of several different answers at once exactly one gets True; all that are the same get it.
+    """
+    return await transaction.fetchval(ANSWER, token_id, answer) is not None
 
 
 async def hold_grants(transaction: rows.Transaction, user_ids: list[UUID]) -> None:
