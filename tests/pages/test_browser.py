@@ -87,7 +87,7 @@ async def listening(callback: Callback, tls: ssl.SSLContext | None = None) -> As
 
 
 def certificate(folder: Path) -> ssl.SSLContext:
-    """A context with a certificate that nobody has signed."""
+    """A context with a self-signed certificate."""
     key, made = folder / "key.pem", folder / "certificate.pem"
     options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
     subprocess.run(["openssl", *options.split(), "-keyout", key, "-out", made], check=True, capture_output=True)

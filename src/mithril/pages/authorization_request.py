@@ -86,7 +86,7 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
 
 
 def check(settings: Settings, asked: AuthorizationRequest) -> None:
-    """Check everything else, before anybody enters a password for nothing. Raises AuthorizationError, ScopeRefused."""
+    """Check everything else, before a user enters a password in vain. Raises AuthorizationError, ScopeRefused."""
     if asked.fields.repeated:
         raise errors.AuthorizationError("A parameter is sent more than once.")
     _check_response_type(asked)

@@ -45,7 +45,7 @@ class LoginSession(NamedTuple):
 
     @property
     def form_binding(self) -> str:
-        """What the forms of this session are bound to: the same for all sessions of one sign-in, and known to nobody.
+        """What the forms of this session are bound to; no browser knows it, and all sessions of one sign-in share it.
 
         A browser that dropped an answer may have kept its cookie, and sends the form of the session before it.
         """
