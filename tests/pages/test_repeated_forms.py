@@ -278,3 +278,14 @@ async def test_asking_for_another_message_twice_ends_with_a_good_code(
     assert (await demo.post(url_of(case), data=again)).status_code == 303
     assert (await demo.post(url_of(case), data=factor_form | {"code": code_in(phone[-1])})).status_code == 303
     assert 'value="allow"' in (await demo.get(url_of(case))).text
+
+
+async def test_what_is_noted_of_an_answer_is_not_shown(
+    browser: httpx.AsyncClient, server: Server, db: Db, case: Case
+) -> None:
+    await decide(browser, url_of(case), await consent_page(browser, url_of(case), case), "allow")
+    stored = "SELECT details ->> 'answer' FROM tokens WHERE user_id = $1 AND name = 'sign_in_visit'"
+    assert await db.fetchval(stored, case.user_id)
+    listed = await browser.get(f"{server.internal_url}/admin/tokens", params={"user_id": str(case.user_id)})
+    assert {token["name"] for token in listed.json()["data"]} == {"sign_in_visit", "authorization_code"}
+    assert "answer" not in listed.text

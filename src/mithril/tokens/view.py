@@ -6,8 +6,8 @@ import msgspec
 
 from mithril.tokens.record_store import Record
 
-# A phone is masked wherever it is shown.
-NEVER_SHOWN = ("refresh_token", "request_authentication_factor")
+# A phone is masked wherever it is shown. `answer` is a note of the pages about their own work.
+NEVER_SHOWN = ("refresh_token", "request_authentication_factor", "answer")
 
 
 def view(record: Record) -> dict[str, object]:
