@@ -18,6 +18,7 @@ from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.tokens import verification
+from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, Details
 from mithril.tokens.store import Presented
 from mithril.tokens.verification import Fault
 from mithril.validation.bodies import Body, Document
@@ -40,6 +41,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     api_key_client_id: UUID | None = None
     broker_scopes: frozenset[str] | None = None
     is_administrative: bool = False
+    token_details: str = "{}"
 
     def require_scope(self, scope: str) -> None:
         """Raise ScopeMissing unless the token has the scope and, for a BROKER client, the broker has it too."""
@@ -47,6 +49,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
             raise errors.ScopeMissing(scope, lacking="the access token")
         if self.broker_scopes is not None and scope not in self.broker_scopes:
             raise errors.ScopeMissing(scope, lacking="the broker of the API-key")
+
+    def require_sign_in(self, scope: str) -> None:
+        """Raise ScopeMissing unless the token may come from a sign-in of the user, whatever its scope says.
+
+        A token that was issued for a code or a refresh is held by a program, which must not approve itself.
+        """
+        if Details.decoded(self.token_details).grant_type in GRANTS_TO_PROGRAMS:
+            raise errors.ScopeMissing(scope, lacking="a token of a program")
 
     def require_client(self, client_id: str) -> None:
         """Raise Forbidden unless `client_id` is the caller's client, or the caller's client type is administrative."""
@@ -118,6 +128,7 @@ def caller_of(found: Presented, settings: Settings) -> Caller:
         api_key_client_id=None if found.broker_is_blocked else found.broker_id,
         broker_scopes=frozenset((found.broker_scope or "").split()) if is_brokered else None,
         is_administrative=found.client_type in settings.admin_client_types,
+        token_details=found.details,
     )
 
 

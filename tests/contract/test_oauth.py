@@ -307,6 +307,31 @@ async def test_the_public_listener_ignores_the_user_header(http: httpx.AsyncClie
     assert refusal(response) == (401, "access_denied", "Access denied")
 
 
+@pytest.mark.parametrize("grant_type", ["authorization_code", "refresh_token"])
+async def test_a_token_of_a_program_does_not_authorize(
+    http: httpx.AsyncClient, internal: httpx.AsyncClient, db: Db, world: World, grant_type: str
+) -> None:
+    details = {"client_id": str(world.front.id), "scope": "app:authorize", "grant_type": grant_type}
+    by_hand = {"name": "access_token", "value": str(uuid4()), "user_id": str(world.user_id), "details": details}
+    made = await internal.post("/admin/tokens", json={"token": by_hand | {"expires_at": int(time.time()) + 60}})
+    assert made.status_code == 201, made.text
+    response = await authorize(http, world, by_hand["value"])
+    assert refusal(response) == (403, "forbidden", "Invalid scopes")
+    assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
+    assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", world.user_id) == 0
+
+
+async def test_a_program_does_not_widen_its_own_approval(http: httpx.AsyncClient, db: Db) -> None:
+    world = await oauth_world.make(db, is_brokered=False)
+    given = await oauth_world.tokens_of(http, db, world, scope="app:authorize legal_entity:read")
+    renewed = (await refresh(http, world, given[1])).json()["data"]["value"]
+    for value in (given[0], renewed):
+        response = await authorize(http, world, value, scope="connection:write")
+        assert refusal(response) == (403, "forbidden", "Invalid scopes")
+    approved = await db.fetchval("SELECT scope FROM apps WHERE user_id = $1", world.user_id)
+    assert approved == "app:authorize legal_entity:read"
+
+
 # POST /oauth/tokens, authorization_code
 
 

@@ -109,7 +109,8 @@ async def refresh(request: Request, fields: Document) -> Response:
 
 
 async def authorize_app(request: Request, caller: Caller, _: Document) -> Response:
-    """Approve a client for the user of the bearer token, and issue a code."""
+    """Approve a client for the user of the bearer token, which is of a sign-in, and issue a code."""
+    caller.require_sign_in(AUTHORIZE)
     given = APP.cast(await wrapped_bodies.read_wrapped(request, "app"))
     return await _authorize(request, given, user_id=caller.user_id, actor=access.actor(request, caller))
 
@@ -170,12 +171,12 @@ LOGIN_GRANTS: dict[str, GrantHandler] = {
     **factor_routes.LOGIN_GRANTS,
 }
 TOKEN_GRANTS: dict[str, GrantHandler] = {GrantType.CODE: exchange_code, GrantType.REFRESH: refresh}
-APPROVAL = "/oauth/apps/authorize"
+APPROVAL, AUTHORIZE = "/oauth/apps/authorize", "app:authorize"
 
 ROUTES = [
     routing.route("/auth/login", throttling.limiting(by_grant_type(LOGIN_GRANTS)), "POST"),
     routing.route("/auth/logout", log_out, "POST"),
-    protected(APPROVAL, authorize_app, method="POST", scope="app:authorize"),
+    protected(APPROVAL, authorize_app, method="POST", scope=AUTHORIZE),
     routing.route("/oauth/tokens", by_grant_type(TOKEN_GRANTS), "POST"),
     routing.route("/oauth/nonce", throttling.counting(issue_nonce), "POST"),
 ]
