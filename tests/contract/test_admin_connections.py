@@ -423,9 +423,11 @@ async def test_an_api_key_of_another_consumer_refreshes_nothing(admin: httpx.Asy
         "access_denied",
         "invalid api-key header",
     )
-    # Its own secret belongs to the client, not to the consumer; the other secret to neither.
+    own = await factories.connection(db, client_id=other.client_id)
+    assert await refused(connection, api_key=own.secret) == (403, "forbidden", "Forbidden")
+    # Only the secret of a client's own connection is an API-key.
     for secret in (connection.secret, other.secret):
-        assert await refused(connection, api_key=secret) == (403, "forbidden", "Forbidden")
+        assert await refused(connection, api_key=secret) == (401, "access_denied", "invalid api-key header")
     assert await row_of(db, connection.id) == before
 
 

@@ -275,7 +275,7 @@ async def test_the_api_key_must_be_that_of_the_connections_consumer(http: httpx.
     assert await answer(case.with_key("wrong")) == BAD_KEY
     assert await answer(case.with_key("")) in (NO_KEY, BAD_KEY)
     assert await answer(case.with_key(case.other_key.secret)) == FORBIDDEN
-    assert await answer(case.with_key(case.connection.secret)) == FORBIDDEN
+    assert await answer(case.with_key(case.connection.secret)) == BAD_KEY
     assert await row_of(db, case.connection.id) == before
     assert await audit_of(db, case.connection.id) == []
     await refreshed(http, case.connection, case.with_key(case.key.secret))
@@ -290,10 +290,14 @@ async def test_a_refused_api_key_gets_a_challenge(http: httpx.AsyncClient, db: D
     assert "wrong" not in wrong.headers["www-authenticate"]
 
 
-async def test_the_secret_of_any_connection_of_the_consumer_is_its_api_key(http: httpx.AsyncClient, db: Db) -> None:
+async def test_only_the_secret_of_the_own_connection_of_the_consumer_is_its_api_key(
+    http: httpx.AsyncClient, db: Db
+) -> None:
     case = await Clinic(db).make()
     second = await factories.connection(db, client_id=case.mis.id, consumer_id=case.other_mis.id)
-    await refreshed(http, case.connection, case.with_key(second.secret))
+    response = await http.patch(path_of(case.connection), headers=case.with_key(second.secret))
+    assert error_of(response) == BAD_KEY
+    await refreshed(http, case.connection, case.with_key(case.key.secret))
 
 
 async def test_the_secret_of_a_connection_that_the_consumer_only_uses_is_not_its_api_key(
@@ -303,7 +307,7 @@ async def test_the_secret_of_a_connection_that_the_consumer_only_uses_is_not_its
     pharmacy = await factories.client(db, client_type="PHARMACY")
     used = await factories.connection(db, client_id=pharmacy.id, consumer_id=case.mis.id)
     response = await http.patch(path_of(case.connection), headers=case.with_key(used.secret))
-    assert error_of(response) == FORBIDDEN
+    assert error_of(response) == BAD_KEY
 
 
 async def test_two_api_keys_are_refused(http: httpx.AsyncClient, db: Db) -> None:

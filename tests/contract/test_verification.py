@@ -75,6 +75,27 @@ async def test_the_token_of_a_direct_client_is_verified(internal: httpx.AsyncCli
     }
 
 
+async def test_the_secret_of_a_connection_with_another_consumer_is_no_api_key(
+    internal: httpx.AsyncClient, db: Db, parties: Parties
+) -> None:
+    """The other system of the MIS knows that secret, and must not pass for the MIS with it."""
+    through = await factories.connection(db, client_id=parties.mis.id, consumer_id=parties.tool.id)
+    previous = await factories.connection(db, client_id=parties.mis.id, consumer_id=parties.clinic.id)
+    rotate = (
+        "UPDATE connections SET previous_secret_digest = secret_digest, secret_digest = $2,"
+        " previous_secret_expires_at = now() + interval '1 minute' WHERE id = $1"
+    )
+    await db.execute(rotate, previous.id, uuid4().bytes)
+    value = await factories.token(db, client=parties.clinic, scope=SCOPE)
+    for secret in (through.secret, previous.secret):
+        response = await verify(internal, value, secret)
+        assert refusal(response) == (422, "request_malformed", "API-KEY header is invalid.")
+        assert (await internal.get(f"/admin/api_key/{secret}/verify")).status_code == 404
+        called = await internal.get("/admin/forward-auth", headers=bearer(value, api_key=secret))
+        assert called.status_code == 401
+    assert (await verify(internal, value, parties.key)).status_code == 200
+
+
 async def test_the_token_of_a_broker_client_is_verified(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:
     connection = await factories.connection(db, client_id=parties.clinic.id, consumer_id=parties.mis.id)
     value = await factories.token(db, client=parties.clinic, scope=SCOPE, connection_id=connection.id)

@@ -72,7 +72,8 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, remaining.
   LEFT JOIN connections issued ON issued.id = t.connection_id
   LEFT JOIN clients consumer ON consumer.id = issued.consumer_id
   LEFT JOIN connections k
-         ON k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now())
+         ON k.client_id = k.consumer_id
+        AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
   LEFT JOIN clients broker ON broker.id = k.client_id
  CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
  WHERE t.digest = $1 AND (t.connection_id IS NULL OR issued.id IS NOT NULL)
@@ -110,7 +111,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """The client whose connection has a secret; scopes are lists by space."""
+    """The client whose own connection has a secret; scopes are lists by space."""
 
     client_id: UUID
     is_blocked: bool
@@ -140,7 +141,8 @@ SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired,
 FIND_KEY_HOLDER = """
 SELECT c.id AS client_id, c.is_blocked, ct.scope, c.priv_settings ->> 'broker_scope' AS broker_scope
   FROM connections k JOIN clients c ON c.id = k.client_id JOIN client_types ct ON ct.id = c.client_type_id
- WHERE k.secret_digest = $1 OR (k.previous_secret_digest = $1 AND k.previous_secret_expires_at > now())
+ WHERE k.client_id = k.consumer_id
+   AND (k.secret_digest = $1 OR (k.previous_secret_digest = $1 AND k.previous_secret_expires_at > now()))
 """
 
 
@@ -150,7 +152,10 @@ async def find_owner(database: Database, digest: bytes) -> Owner | None:
 
 
 async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None:
-    """Return the client whose connection has that secret, the present or a still accepted previous one; or None."""
+    """Return the client of an API-key: the secret of its own connection, in which it is its own consumer; or None.
+
+    The present secret counts, and a previous one that is still accepted.
+    """
     return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
