@@ -41,6 +41,7 @@ async def init_factor(
         scope_request=scope,
         request_authentication_factor=phone,
         request_authentication_factor_type=factor_type,
+        request_authentication_factor_state=factor.state,
     )
     new = token.followed_by(TokenKind.TWO_FACTOR, scope="", details=details)
     issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=phone, replaces=token)
@@ -49,8 +50,13 @@ async def init_factor(
 
 def check_initiated(token: Token) -> None:
     """Refuse a token that did not come from `init_factor`. Raises FactorNotInitiated."""
-    asked = token.details.request_authentication_factor, token.details.request_authentication_factor_type
-    if token.name != TokenKind.TWO_FACTOR or None in asked:
+    asked = token.details
+    named = (
+        asked.request_authentication_factor,
+        asked.request_authentication_factor_type,
+        asked.request_authentication_factor_state,
+    )
+    if token.name != TokenKind.TWO_FACTOR or None in named:
         raise refusals.FactorNotInitiated
 
 
@@ -59,19 +65,25 @@ async def approve_factor(
 ) -> Issued:
     """Make the phone that the one-time password went to the user's factor, and issue a session.
 
-    `token` must have passed `bearers` and `check_initiated`. Raises NotFound, Unauthorized.
+    `token` must have passed `bearers` and `check_initiated`. Raises NotFound, Unauthorized; FactorNotInitiated when
+    the factor was changed since `init_factor`: else a password alone could replace a phone that was named meanwhile.
     """
-    phone = token.details.request_authentication_factor or ""
+    phone, state = token.details.request_authentication_factor or "", token.details.request_authentication_factor_state
     factor = await _get_factor(database, token, token.details.request_authentication_factor_type or "")
+    if factor.state != state:
+        raise refusals.FactorNotInitiated(detail="the factor was changed meanwhile")
     otp_id = await second_factor.confirm(database, settings, token, value=bearer, phone=phone, code=code, actor=actor)
     kept = msgspec.structs.replace(
-        token.details, request_authentication_factor=None, request_authentication_factor_type=None
+        token.details,
+        request_authentication_factor=None,
+        request_authentication_factor_type=None,
+        request_authentication_factor_state=None,
     )
     by = second_factor.actor_of(actor, token)
     async with database.transaction() as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id)
-        if not await factors.change_factor(transaction, factor.id, phone=phone, actor=by):
-            raise errors.NotFound(detail="the factor is no longer active")
+        if not await factors.change_factor(transaction, factor.id, state=factor.state, phone=phone, actor=by):
+            raise refusals.FactorNotInitiated(detail="the factor was changed at the same moment")
         return await login.open_session(transaction, settings, token, details=kept)
 
 

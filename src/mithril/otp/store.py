@@ -15,6 +15,8 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     phone: str | None
+    state: str
+    """Changes with every change of the factor."""
 
 
 class OpenCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,19 +26,21 @@ class OpenCode(msgspec.Struct, frozen=True, kw_only=True):
     code_hash: str
 
 
-FIND_FACTOR = """
-SELECT id, nullif(factor, '') AS phone FROM authentication_factors WHERE user_id = $1 AND type = $2 AND is_active
+STATE = "md5(concat_ws('|', id, factor, extract(epoch FROM updated_at)))"
+FIND_FACTOR = f"""
+SELECT id, nullif(factor, '') AS phone, {STATE} AS state
+  FROM authentication_factors WHERE user_id = $1 AND type = $2 AND is_active
 """
 CHANGE_FACTOR = f"""
 WITH old AS (
-    SELECT id, factor FROM authentication_factors WHERE id = $1 AND is_active FOR UPDATE
+    SELECT id, factor FROM authentication_factors WHERE id = $1 AND is_active AND {STATE} = $3 FOR UPDATE
 ), changed AS (
     UPDATE authentication_factors f SET factor = $2, updated_at = now() FROM old WHERE f.id = old.id
     RETURNING f.id, old.factor AS old, f.factor AS new
 ), recorded AS (
     INSERT INTO audit_events (action, subject_id, old, new, {ACTOR_COLUMNS})
     SELECT 'authentication_factor.update', id, jsonb_build_object('factor', old), jsonb_build_object('factor', new),
-           $3, $4, $5, $6, $7
+           $4, $5, $6, $7, $8
       FROM changed
 )
 SELECT id FROM changed
@@ -76,9 +80,11 @@ async def find_factor(source: Source, user_id: UUID, *, factor_type: str = "SMS"
     return await find_one(source, Factor, FIND_FACTOR, user_id, factor_type)
 
 
-async def change_factor(transaction: PooledConnection, factor_id: UUID, *, phone: str, actor: Actor) -> bool:
-    """Give the factor another phone, with an audit row; False when it is no longer active."""
-    return await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, *actor.arguments) is not None
+async def change_factor(
+    transaction: PooledConnection, factor_id: UUID, *, state: str, phone: str, actor: Actor
+) -> bool:
+    """Give the factor another phone, with an audit row; False when it is no longer active, or in another state."""
+    return await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, state, *actor.arguments) is not None
 
 
 async def add_code(

@@ -61,6 +61,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code_challenge: str | None = None  # of a code: that of PKCE
     request_authentication_factor: str | None = None  # the phone that is to become the user's second factor
     request_authentication_factor_type: str | None = None
+    request_authentication_factor_state: str | None = None  # of the factor when that phone was named
     answer: str | None = None  # of a used login session: which form used it; that form may come again
 
     @classmethod

@@ -7,7 +7,7 @@ import msgspec
 from mithril.tokens.record_store import Record
 
 # A phone is masked wherever it is shown. `answer` is a note of the pages about their own work.
-NEVER_SHOWN = ("refresh_token", "request_authentication_factor", "answer")
+NEVER_SHOWN = ("refresh_token", "request_authentication_factor", "request_authentication_factor_state", "answer")
 
 
 def view(record: Record) -> dict[str, object]:
