@@ -391,6 +391,21 @@ async def test_a_new_session_token_revokes_the_older_ones(admin: httpx.AsyncClie
     assert "digest" not in event["new"]
 
 
+async def test_a_session_with_an_administrative_client_has_no_more_than_the_roles_allow(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
+    world = await oauth_world.make(db)
+    client = await factories.client(db, client_type="NHS ADMIN")
+    await db.execute("UPDATE client_types SET scope = 'client:read connection:write' WHERE name = 'NHS ADMIN'")
+    await oauth_world.set_settings(db, client.id, allowed_grant_types=["password"])
+    asked = {"client_id": str(client.id), "scope": "client:read connection:write"}
+    message = "User requested scope that is not allowed by role based access policies."
+    assert oauth_world.refusal(await session(admin, world.user_id, **asked)) == (422, "request_malformed", message)
+    await oauth_world.give_role(db, world.user_id, None, scope="client:read")
+    opened = data_of(await session(admin, world.user_id, **asked), 201)
+    assert opened["details"]["scope"] == "client:read"
+
+
 async def test_a_session_token_is_refused_in_the_order_of_the_contract(admin: httpx.AsyncClient, db: Db) -> None:
     world = await oauth_world.make(db)
     front, clinic = str(world.front.id), str(world.clinic.id)

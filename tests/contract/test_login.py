@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 WRONG = (401, "access_denied", "Identity, password combination is wrong.")
 TOO_MANY = (401, "access_denied", "You reached login attempts limit. Try again later")
 WRONG_CLIENT = (401, "invalid_client", "Invalid client id.")
+NOT_OF_ROLES = "User requested scope that is not allowed by role based access policies."
 ATTEMPTS = 10
 PER_ADDRESS = 25
 PER_USER = 30
@@ -56,6 +57,14 @@ def at(http: httpx.AsyncClient, network_address: str) -> httpx.AsyncClient:
 async def count_of(db: Db, key: str) -> int | None:
     counted: int | None = await db.fetchval("SELECT count FROM attempts WHERE key = $1", key)
     return counted
+
+
+async def administrative(db: Db) -> factories.Client:
+    client = await factories.client(db, client_type="NHS ADMIN")
+    scope = "app:authorize connection:write user:change_password"
+    await db.execute("UPDATE client_types SET scope = $1 WHERE name = 'NHS ADMIN'", scope)
+    await oauth_world.set_settings(db, client.id, allowed_grant_types=["password"])
+    return client
 
 
 async def fail(http: httpx.AsyncClient, world: World, times: int) -> None:
@@ -95,6 +104,26 @@ async def test_a_login_to_change_the_password_issues_a_token_for_that_only(
     assert data["name"] == "change_password_token"
     assert data["details"]["scope"] == "user:change_password"
     assert refusal(await authorize(http, world, data["value"])) == (401, "access_denied", "Access denied")
+
+
+async def test_a_login_to_an_administrative_client_gives_no_more_than_the_roles_allow(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    """A user without any role there must not act for every client by a password alone."""
+    client = await administrative(db)
+    scope = "app:authorize connection:write"
+    alone = await login(http, world, client_id=str(client.id), scope=scope)
+    assert refusal(alone) == (422, "request_malformed", NOT_OF_ROLES)
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE client_id = $1", client.id) == 0
+
+    await oauth_world.give_role(db, world.user_id, client.id, scope="connection:write")
+    there = await login(http, world, client_id=str(client.id), scope=scope)
+    assert there.json()["data"]["details"]["scope"] == "connection:write"
+    await oauth_world.give_role(db, world.user_id, None, scope="app:authorize client:write")
+    both = await login(http, world, client_id=str(client.id), scope=scope)
+    assert both.json()["data"]["details"]["scope"] == scope
+    new_password = {"grant_type": "change_password", "scope": "user:change_password"}
+    assert (await login(http, world, client_id=str(client.id), **new_password)).status_code == 201
 
 
 async def test_the_letter_case_of_an_email_does_not_matter(http: httpx.AsyncClient, world: World) -> None:

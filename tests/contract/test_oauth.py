@@ -311,11 +311,12 @@ async def test_the_public_listener_ignores_the_user_header(http: httpx.AsyncClie
 async def test_a_token_of_a_program_does_not_authorize(
     http: httpx.AsyncClient, internal: httpx.AsyncClient, db: Db, world: World, grant_type: str
 ) -> None:
+    value, expires_at = str(uuid4()), int(time.time()) + 60
     details = {"client_id": str(world.front.id), "scope": "app:authorize", "grant_type": grant_type}
-    by_hand = {"name": "access_token", "value": str(uuid4()), "user_id": str(world.user_id), "details": details}
-    made = await internal.post("/admin/tokens", json={"token": by_hand | {"expires_at": int(time.time()) + 60}})
+    by_hand = {"name": "access_token", "value": value, "user_id": str(world.user_id), "details": details}
+    made = await internal.post("/admin/tokens", json={"token": by_hand | {"expires_at": expires_at}})
     assert made.status_code == 201, made.text
-    response = await authorize(http, world, by_hand["value"])
+    response = await authorize(http, world, value)
     assert refusal(response) == (403, "forbidden", "Invalid scopes")
     assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
     assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", world.user_id) == 0

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from mithril import security
 from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
 from mithril.sms import messenger
-from support import factories
+from support import factories, oauth_world, racing
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
 
@@ -40,7 +40,9 @@ TOKEN_EXPIRED = {"type": "token_expired", "message": "Token expired."}
 TOKEN_INVALID = {"type": "token_invalid", "message": "Invalid token."}
 NO_HEADER = {"type": "access_denied", "message": "Authorization header required."}
 WRONG_KIND = {"type": "access_denied", "message": "Invalid token type"}
+INIT_FIRST = {"type": "access_denied", "message": "Invalid token type. Init factor at first"}
 NOT_SET = {"type": "request_conflict", "message": "Factor not set"}
+NOT_OF_ROLES = "User requested scope that is not allowed by role based access policies."
 NOT_SENT = {"type": "internal_error", "message": "SMS not sent. Try later"}
 ATTEMPTS, ERRORS, SENDS = 3, 5, 3
 
@@ -740,12 +742,77 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
     assert refused(await approve(http, None, None)) == (401, NO_HEADER)
     assert refused(await approve(http, "no-such-token", None)) == (401, TOKEN_INVALID)
     assert refused(await approve(http, session, None)) == (401, TOKEN_EXPIRED)
-    first = {"type": "access_denied", "message": "Invalid token type. Init factor at first"}
-    assert refused(await approve(http, two_factor, None)) == (401, first)
+    assert refused(await approve(http, two_factor, None)) == (401, INIT_FIRST)
     assert refused(await approve(http, token, None)) == (401, USER_BLOCKED)
     await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert refused(await approve(http, token, None))[0] == 422
     assert refused(await approve(http, token, 1)) == (404, {"type": "not_found"})
+
+
+async def test_a_phone_that_was_named_first_is_not_replaced_by_a_password_alone(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
+    """Who knows the password only begins while there is no phone; the user names theirs through another client."""
+    who = await person(db, has_phone=False)
+    elsewhere = replace(who, client=(await person(db)).client)
+    thief = (await init(http, await started(http, who))).json()["data"]["value"]
+    code = sms.code_for(OTHER_PHONE)
+    own = (await init(http, await started(http, elsewhere), factor=who.phone)).json()["data"]["value"]
+    assert (await approve(http, own, sms.code_for(who.phone))).status_code == 201
+
+    assert refused(await approve(http, thief, code)) == (401, INIT_FIRST)
+    await db.execute("UPDATE authentication_factors SET factor = NULL, updated_at = now() WHERE user_id = $1", who.id)
+    assert refused(await approve(http, thief, code)) == (401, INIT_FIRST)
+    assert await db.fetchval("SELECT factor FROM authentication_factors WHERE user_id = $1", who.id) is None
+
+
+async def test_a_phone_that_is_named_at_the_same_moment_is_not_replaced(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
+    who = await person(db, has_phone=False)
+    thief = (await init(http, await started(http, who))).json()["data"]["value"]
+    async with db.transaction():
+        await db.execute("UPDATE authentication_factors SET factor = $2 WHERE user_id = $1", who.id, who.phone)
+        waiting = await racing.sent(db, approve(http, thief, sms.code_for(OTHER_PHONE)), waiting=1)
+    assert refused(await waiting) == (401, INIT_FIRST)
+    assert await db.fetchval("SELECT factor FROM authentication_factors WHERE user_id = $1", who.id) == who.phone
+
+
+async def test_of_simultaneous_approvals_of_different_phones_one_wins(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
+    who = await person(db, has_phone=False)
+    elsewhere = replace(who, client=(await person(db)).client)
+    begun = {}
+    for one, phone in ((who, who.phone), (elsewhere, OTHER_PHONE)):
+        begun[phone] = (await init(http, await started(http, one), factor=phone)).json()["data"]["value"]
+    answers = await asyncio.gather(*(approve(http, token, sms.code_for(phone)) for phone, token in begun.items()))
+    assert sorted(answer.status_code for answer in answers) == [201, 401]
+    won = next(phone for phone, answer in zip(begun, answers, strict=True) if answer.status_code == 201)
+    assert await db.fetchval("SELECT factor FROM authentication_factors WHERE user_id = $1", who.id) == won
+
+
+async def test_a_second_factor_opens_no_more_of_an_administrative_client_than_the_roles_allow(
+    http: httpx.AsyncClient, db: Db, sms: SmsService
+) -> None:
+    who = await person(db)
+    await db.execute(
+        "INSERT INTO client_types (name, scope) VALUES ('NHS ADMIN', 'app:authorize connection:write')"
+        " ON CONFLICT (name) DO UPDATE SET scope = excluded.scope"
+    )
+    administrative = "(SELECT id FROM client_types WHERE name = 'NHS ADMIN')"
+    await db.execute(f"UPDATE clients SET client_type_id = {administrative} WHERE id = $1", who.client.id)
+    scope = "app:authorize connection:write"
+    role = await oauth_world.give_role(db, who.id, who.client.id, scope="app:authorize")
+    token = await started(http, who, scope=scope)
+    opened = await authorize(http, token, sms.code_for(who.phone))
+    assert opened.json()["data"]["details"]["scope"] == "app:authorize"
+
+    token = await started(http, who, scope=scope)
+    await db.execute("DELETE FROM roles WHERE id = $1", role)
+    late = await authorize(http, token, sms.code_for(who.phone))
+    assert late.json()["error"]["message"] == NOT_OF_ROLES
+    assert (await log_in(http, who, scope=scope)).json()["error"]["message"] == NOT_OF_ROLES
 
 
 # Failed messages

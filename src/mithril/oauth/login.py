@@ -18,7 +18,7 @@ import msgspec
 
 from mithril import refusals
 from mithril.audit.events import Actor
-from mithril.database.database import Database, PooledConnection
+from mithril.database.database import Database, PooledConnection, Source
 from mithril.oauth import bearers, scopes, second_factor, store
 from mithril.oauth.store import RegisteredClient
 from mithril.otp import store as factors
@@ -89,6 +89,23 @@ def check_scope(client: RegisteredClient, scope: str, *, grant_type: GrantType) 
         raise refusals.PasswordScopeWrong
 
 
+async def session_scope(
+    source: Source, settings: Settings, *, client: RegisteredClient, user_id: UUID, scope: str
+) -> str:
+    """Return what a session may have of `scope`: all of it or, with an administrative client, what roles allow.
+
+    The session itself may call the API for every client there, so the password of a user without any role in such a
+    client must give nothing. Raises ScopeNotOfRoles where nothing is left (rule SGN-13).
+    """
+    if client.type_name not in settings.admin_client_types:
+        return scope
+    allowed = await scopes.role_scope(source, user_id, client_id=client.id)
+    left = scopes.narrowed(scope, allowed)
+    if not left:
+        raise refusals.ScopeNotOfRoles(detail="no scope is left")
+    return left
+
+
 async def begin(
     database: Database,
     settings: Settings,
@@ -101,9 +118,11 @@ async def begin(
 ) -> LoginToken:
     """Issue what a right password gives: a session, or for a user with an active factor a token that waits for it.
 
-    Older sessions of the user with this client are revoked. Raises TooManyMessages, MessageNotSent, and Unauthorized
-    where the user was blocked meanwhile; then nothing is stored.
+    Older sessions of the user with this client are revoked. Raises ScopeNotOfRoles, TooManyMessages, MessageNotSent,
+    and Unauthorized where the user was blocked meanwhile; then nothing is stored.
     """
+    if grant_type is GrantType.PASSWORD:
+        scope = await session_scope(database, settings, client=client, user_id=user.id, scope=scope)
     factor = await factors.find_factor(database, user.id)
     if factor is None:
         kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
@@ -152,6 +171,11 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
     if token.details.grant_type == GrantType.CHANGE_PASSWORD:
         kind, default_scope = TokenKind.CHANGE_PASSWORD, CHANGE_PASSWORD_SCOPE
     scope = token.details.scope_request or default_scope
+    if kind is TokenKind.ACCESS:
+        client = await store.find_client(transaction, token.client_id)
+        if client is None:
+            raise refusals.ClientBlocked
+        scope = await session_scope(transaction, settings, client=client, user_id=token.user_id, scope=scope)
     issued = await tokens.issue(transaction, settings, token.followed_by(kind, scope=scope, details=details))
     await tokens.revoke_older_sessions(transaction, issued)
     return issued

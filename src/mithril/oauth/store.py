@@ -100,9 +100,9 @@ RETURNING id
 """
 
 
-async def find_client(database: Database, client_id: UUID | None) -> RegisteredClient | None:
+async def find_client(source: Source, client_id: UUID | None) -> RegisteredClient | None:
     """Return the client with its type, or None."""
-    return await find_one(database, RegisteredClient, FIND_CLIENT, client_id)
+    return await find_one(source, RegisteredClient, FIND_CLIENT, client_id)
 
 
 async def find_connection_by_redirect_uri(

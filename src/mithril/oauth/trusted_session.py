@@ -37,6 +37,7 @@ async def begin(
     expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
     async with database.transaction() as transaction:
         await users.hold_unblocked(transaction, user_id)
+        scope = await login.session_scope(transaction, settings, client=client, user_id=user_id, scope=scope)
         issued = await records.issue_access(
             transaction,
             user_id=user_id,
