@@ -104,6 +104,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth_code_grant_lifetime: Annotated[Lifetime, described("seconds until an authorization code expires")] = 300
     auth_access_token_lifetime: Annotated[Lifetime, described("seconds until an access token expires")] = 3_600
     auth_refresh_token_lifetime: Annotated[Lifetime, described("seconds until a refresh token expires")] = 1_209_600
+    auth_refresh_family_lifetime: Annotated[
+        Lifetime, described("seconds after its grant until a public client can refresh no more")
+    ] = 7_776_000
+    refresh_reuse_interval: Annotated[
+        int,
+        Meta(ge=0, le=3600),
+        described("seconds in which a public client may send the same refresh token again; 0: never"),
+    ] = 10
     trusted_client_ids: Annotated[
         tuple[str, ...], described("clients that may leave out the scope and get all that the user's roles allow")
     ] = ()

@@ -48,6 +48,10 @@ class Link:
     consumer: Client
     is_deleted: bool = False
 
+    @property
+    def has_api_key(self) -> bool:
+        return not self.is_deleted and self.client is self.consumer
+
 
 @dataclass
 class Token:
@@ -69,7 +73,7 @@ def expected(  # noqa: PLR0911 -- the rules, one after the other
         return 401  # a token is deleted with the connection through which it was issued
     broker: Client | None = None
     if token.client.access_type == "BROKER":
-        if key is None or key.is_deleted:
+        if key is None or not key.has_api_key:
             return 401
         broker = key.client
         if broker.is_blocked or not broker.broker_scope:
@@ -88,7 +92,7 @@ def expected(  # noqa: PLR0911 -- the rules, one after the other
 
 def expected_of_key(key: Link | None, link: Link) -> int:
     """Return the expected status of an API-key: only the consumer may refresh the secret."""
-    if key is None or key.is_deleted or key.client.is_blocked:
+    if key is None or not key.has_api_key or key.client.is_blocked:
         return 401
     return 200 if key.client is link.consumer else 403
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +12,7 @@ import httpx
 import pytest
 from structlog.testing import CapturingLogger
 
+from mithril import security
 from mithril.tokens import store as token_store
 from support import factories, granting
 from support.factories import Db, bearer
@@ -57,6 +61,29 @@ async def exchange_publicly(http: httpx.AsyncClient, party: Party, code: str, **
 async def refresh(http: httpx.AsyncClient, party: Party, token: str, **changes: str) -> httpx.Response:
     form = {"grant_type": "refresh_token", "refresh_token": token, **changes}
     return await http.post(TOKEN, data=form, auth=party.basic)
+
+
+async def let_interval_pass(db: Db, used: dict[str, Any]) -> None:
+    """Let the refresh token have been used so long ago that it may not be repeated."""
+    statement = "UPDATE tokens SET used_at = used_at - interval '11 seconds' WHERE digest = $1"
+    await db.execute(statement, security.digest(used["refresh_token"]))
+
+
+async def pass_time(db: Db, party: Party, seconds: float) -> None:
+    """Let every token of the client be so much older."""
+    statement = (
+        "UPDATE tokens SET inserted_at = inserted_at - $2::interval, expires_at = expires_at - $2::interval"
+        " WHERE client_id = $1"
+    )
+    await db.execute(statement, party.client_id, timedelta(seconds=seconds))
+
+
+@asynccontextmanager
+async def another(server: Server, **settings: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A server with other settings on the same database."""
+    with running_server(database_url=server.database_url, **settings) as running:
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            yield client
 
 
 async def refresh_publicly(http: httpx.AsyncClient, party: Party, token: str, **changes: str) -> httpx.Response:
@@ -262,18 +289,27 @@ async def test_a_blocked_user_gets_no_tokens(http: httpx.AsyncClient, server: Se
     assert refusal(await refresh(http, app, issued["refresh_token"])) == (400, "invalid_grant")
 
 
-async def test_tokens_are_issued_through_the_connection_whose_secret_redeems(
+async def test_a_code_is_redeemed_only_with_the_secret_of_its_own_connection(
     http: httpx.AsyncClient, server: Server, db: Db, app: Party
 ) -> None:
+    """Two consumers of one client have the same redirect URI; a code goes through the older connection."""
     consumer = await factories.client(db)
     second = await factories.connection(
         db, client_id=app.client_id, consumer_id=consumer.id, redirect_uri=app.redirect_uri
     )
     other = Party(app.client_id, app.user_id, second, app.redirect_uri)
-    issued = (await exchange(http, other, await granting.code(server, app))).json()
+    code = await granting.code(server, app)
+    assert refusal(await exchange(http, other, code)) == (400, "invalid_grant")
+    issued = (await exchange(http, app, code)).json()
+    assert refusal(await refresh(http, other, issued["refresh_token"])) == (400, "invalid_grant")
+    assert (await refresh(http, app, issued["refresh_token"])).status_code == 200
 
-    assert (await refresh(http, other, issued["refresh_token"])).status_code == 200
-    assert refusal(await refresh(http, app, issued["refresh_token"])) == (400, "invalid_grant")
+    await db.execute("UPDATE connections SET inserted_at = inserted_at - interval '1 day' WHERE id = $1", second.id)
+    code = await granting.code(server, app)
+    assert refusal(await exchange(http, app, code)) == (400, "invalid_grant")
+    issued = (await exchange(http, other, code)).json()
+    through = "SELECT connection_id FROM tokens WHERE digest = $1"
+    assert await db.fetchval(through, security.digest(issued["refresh_token"])) == second.id
 
 
 # PKCE
@@ -421,10 +457,11 @@ async def test_the_refresh_token_of_a_public_client_rotates(
 
 
 async def test_the_refresh_token_of_a_public_client_rotates_also_with_a_secret(
-    http: httpx.AsyncClient, server: Server, spa: Party
+    http: httpx.AsyncClient, server: Server, db: Db, spa: Party
 ) -> None:
     first = await public_tokens(http, server, spa)
     second = (await refresh(http, spa, first["refresh_token"])).json()
+    await let_interval_pass(db, first)
 
     assert second["refresh_token"] != first["refresh_token"]
     assert refusal(await refresh(http, spa, first["refresh_token"])) == (400, "invalid_grant")
@@ -432,10 +469,11 @@ async def test_the_refresh_token_of_a_public_client_rotates_also_with_a_secret(
 
 
 async def test_reuse_of_a_rotated_refresh_token_revokes_the_family(
-    http: httpx.AsyncClient, server: Server, spa: Party
+    http: httpx.AsyncClient, server: Server, db: Db, spa: Party
 ) -> None:
     first, other = await public_tokens(http, server, spa), await public_tokens(http, server, spa)
     second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+    await let_interval_pass(db, first)
 
     assert refusal(await refresh_publicly(http, spa, first["refresh_token"])) == (400, "invalid_grant")
     assert refusal(await refresh_publicly(http, spa, second["refresh_token"])) == (400, "invalid_grant")
@@ -445,16 +483,111 @@ async def test_reuse_of_a_rotated_refresh_token_revokes_the_family(
     assert (await refresh_publicly(http, spa, other["refresh_token"])).status_code == 200
 
 
-async def test_of_simultaneous_refreshes_of_a_public_client_one_succeeds_and_the_family_is_revoked(
+async def test_a_refresh_whose_answer_was_lost_may_be_repeated(
+    http: httpx.AsyncClient, server: Server, spa: Party
+) -> None:
+    first = await public_tokens(http, server, spa)
+    lost = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+    again = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+
+    assert len({each["refresh_token"] for each in (first, lost, again)}) == 3
+    for pair in (lost, again):
+        assert await is_accepted(http, spa, pair["access_token"])
+    last = again
+    for _ in range(3):
+        last = (await refresh_publicly(http, spa, last["refresh_token"])).json()
+    assert await is_accepted(http, spa, last["access_token"])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_refresh_by_both_successors_of_one_token_revokes_the_family(
+    http: httpx.AsyncClient, server: Server, spa: Party, db: Db, order: tuple[int, int]
+) -> None:
+    """Two have a copy: one of them may be a thief, however soon the first refresh was repeated."""
+    first = await public_tokens(http, server, spa)
+    pairs = [(await refresh_publicly(http, spa, first["refresh_token"])).json() for _ in range(2)]
+    one, other = (pairs[number]["refresh_token"] for number in order)
+    later = (await refresh_publicly(http, spa, one)).json()
+    assert await is_accepted(http, spa, later["access_token"])
+
+    assert refusal(await refresh_publicly(http, spa, other)) == (400, "invalid_grant")
+    assert await living(db, spa) == 0
+    assert not await is_accepted(http, spa, later["access_token"])
+    assert refusal(await refresh_publicly(http, spa, later["refresh_token"])) == (400, "invalid_grant")
+
+
+async def test_a_refresh_is_not_repeated_after_its_successor_was_used(
     http: httpx.AsyncClient, server: Server, spa: Party, db: Db
 ) -> None:
     first = await public_tokens(http, server, spa)
-    answers = await asyncio.gather(*(refresh_publicly(http, spa, first["refresh_token"]) for _ in range(16)))
+    second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+    assert (await refresh_publicly(http, spa, second["refresh_token"])).status_code == 200
 
-    (won,) = (answer for answer in answers if answer.status_code == 200)
-    assert {refusal(answer) for answer in answers if answer is not won} == {(400, "invalid_grant")}
-    assert refusal(await refresh_publicly(http, spa, won.json()["refresh_token"])) == (400, "invalid_grant")
+    assert refusal(await refresh_publicly(http, spa, first["refresh_token"])) == (400, "invalid_grant")
     assert await living(db, spa) == 0
+
+
+async def test_a_refresh_is_not_repeated_after_its_family_was_revoked(
+    http: httpx.AsyncClient, server: Server, spa: Party, db: Db
+) -> None:
+    first = await public_tokens(http, server, spa)
+    second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+    form = {"token": second["refresh_token"], "client_id": str(spa.client_id)}
+    assert (await http.post(REVOKE, data=form)).status_code == 200
+
+    assert refusal(await refresh_publicly(http, spa, first["refresh_token"])) == (400, "invalid_grant")
+    assert await living(db, spa) == 0
+
+
+async def test_simultaneous_refreshes_of_a_public_client_all_get_a_pair(
+    http: httpx.AsyncClient, server: Server, spa: Party, db: Db
+) -> None:
+    """As two windows of one browser do; only one of the pairs then refreshes."""
+    first = await public_tokens(http, server, spa)
+    answers = await asyncio.gather(*(refresh_publicly(http, spa, first["refresh_token"]) for _ in range(8)))
+    pairs = [answer.json() for answer in answers]
+
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert len({pair["refresh_token"] for pair in pairs}) == 8
+    assert [await is_accepted(http, spa, pair["access_token"]) for pair in pairs] == [True] * 8
+    used = await asyncio.gather(*(refresh_publicly(http, spa, pair["refresh_token"]) for pair in pairs))
+    assert sorted(answer.status_code for answer in used) == [200] + [400] * 7
+    assert await living(db, spa) == 0
+
+
+async def test_without_an_interval_a_refresh_is_not_repeated(server: Server, spa: Party, db: Db) -> None:
+    async with another(server, refresh_reuse_interval=0) as http:
+        first = await public_tokens(http, server, spa)
+        answers = await asyncio.gather(*(refresh_publicly(http, spa, first["refresh_token"]) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [400] * 7
+    assert await living(db, spa) == 0
+
+
+async def test_the_family_of_a_public_client_ends_however_often_it_refreshes(
+    server: Server, spa: Party, db: Db
+) -> None:
+    async with another(server, auth_refresh_family_lifetime=7200, auth_refresh_token_lifetime=5000) as http:
+        first = await public_tokens(http, server, spa)
+        await pass_time(db, spa, 4000)
+        second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+        assert 3100 <= second["expires_in"] <= 3200
+        code = "SELECT inserted_at FROM tokens WHERE client_id = $1 AND name = 'authorization_code'"
+        began = await db.fetchval(code, spa.client_id)
+        for name in ("access_token", "refresh_token"):
+            digest = security.digest(second[name])
+            expires_at = await db.fetchval("SELECT expires_at FROM tokens WHERE digest = $1", digest)
+            assert expires_at - began == timedelta(seconds=7200)
+        assert await is_accepted(http, spa, second["access_token"])
+        # As where the setting was lowered since: the refresh token itself is not expired.
+        await db.execute("UPDATE tokens SET inserted_at = inserted_at - interval '1 hour' WHERE name LIKE '%code'")
+        assert refusal(await refresh_publicly(http, spa, second["refresh_token"])) == (400, "invalid_grant")
+
+
+async def test_the_tokens_of_a_confidential_client_do_not_end_with_a_family(server: Server, app: Party, db: Db) -> None:
+    async with another(server, auth_refresh_family_lifetime=7200) as http:
+        first = await tokens(http, server, app)
+        await pass_time(db, app, 8000)
+        assert (await refresh(http, app, first["refresh_token"])).json()["expires_in"] == 3600
 
 
 async def test_revoking_a_family_revokes_every_token_of_it(
@@ -464,6 +597,7 @@ async def test_revoking_a_family_revokes_every_token_of_it(
     for _ in range(4):  # refusals count as failures, which are limited
         first = await public_tokens(http, server, spa)
         second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+        await let_interval_pass(db, first)
         pair = [second["refresh_token"], first["refresh_token"]] * 3
         await asyncio.gather(*(refresh_publicly(http, spa, token) for token in pair))
         assert await living(db, spa) == 0
@@ -493,10 +627,11 @@ async def test_a_transaction_sees_a_revocation_that_was_committed_after_its_star
 
 
 async def test_a_used_refresh_token_is_refused_with_the_secret_too(
-    http: httpx.AsyncClient, server: Server, spa: Party
+    http: httpx.AsyncClient, server: Server, db: Db, spa: Party
 ) -> None:
     first = await public_tokens(http, server, spa)
     second = (await refresh_publicly(http, spa, first["refresh_token"])).json()
+    await let_interval_pass(db, first)
 
     assert refusal(await refresh(http, spa, first["refresh_token"])) == (400, "invalid_grant")
     assert not await is_accepted(http, spa, second["access_token"])

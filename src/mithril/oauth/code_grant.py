@@ -8,7 +8,7 @@ from hmac import compare_digest
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
-from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant
+from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_connection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
@@ -20,12 +20,14 @@ VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 def check_redirect_uri(redemption: Redemption) -> None:
     """Check that request, code and connection have one redirect URI (rule TOK-15). Raises RedirectUriMismatch.
 
-    A code of a connection that was given another redirect URI and then the old one again stays refused.
+    A code of a connection that was given another redirect URI and then the old one again stays refused. Raises
+    GrantInvalid for the secret of another connection with the same redirect URI.
     """
     token, connection = redemption.token, redemption.connection
     known = {redemption.request.redirect_uri, token.details.redirect_uri, connection and connection.redirect_uri}
     if len(known) > 1 or None in known or (token.is_for_moved_redirect_uri and not token.is_used):
         raise refusals.RedirectUriMismatch
+    check_connection(redemption)
 
 
 def check_verifier(redemption: Redemption) -> None:
@@ -37,7 +39,7 @@ def check_verifier(redemption: Redemption) -> None:
         raise refusals.GrantInvalid(detail="PKCE does not match")
 
 
-async def consume(transaction: PooledConnection, redemption: Redemption) -> bool:
+async def consume(transaction: PooledConnection, _: Settings, redemption: Redemption) -> bool:
     """Mark the code as used."""
     return await token_store.consume_token(transaction, redemption.token.id)
 
@@ -62,7 +64,6 @@ def _proves(verifier: str, challenge: str) -> bool:
 
 GRANT = TokenGrant(
     kind=TokenKind.CODE,
-    is_bound_to_connection=False,  # the redirect URI decides
     check=check_redirect_uri,
     prove=check_verifier,
     consume=consume,

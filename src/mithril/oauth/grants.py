@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mithril import refusals
 from mithril.database.database import PooledConnection
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
@@ -33,6 +34,13 @@ class Redemption(msgspec.Struct, frozen=True, kw_only=True):
     token: Token
 
 
+def check_connection(redemption: Redemption) -> None:
+    """Raises GrantInvalid for the secret of another connection than that through which the token was issued."""
+    connection, token = redemption.connection, redemption.token
+    if connection is not None and token.connection_id not in (None, connection.id):
+        raise refusals.GrantInvalid(detail="issued through another connection")
+
+
 class GrantedTokens(NamedTuple):
     """What a token request gives."""
 
@@ -45,12 +53,10 @@ class TokenGrant(NamedTuple):
 
     kind: TokenKind
     """The kind of token that is presented."""
-    is_bound_to_connection: bool
-    """Whether only the secret of the connection through which the token was issued is good for it."""
     check: Callable[[Redemption], None]
     """Checks the token, before client, user and approval are looked at."""
     prove: Callable[[Redemption], None]
     """Checks what proves the caller, once client, user and approval are known to be good."""
-    consume: Callable[[PooledConnection, Redemption], Awaitable[bool]]
-    """Takes the token; False when it was taken before."""
+    consume: Callable[[PooledConnection, Settings, Redemption], Awaitable[bool]]
+    """Takes the token; False when it was taken before, and may not be taken again."""
     issue: Callable[[PooledConnection, Settings, Redemption], Awaitable[GrantedTokens]]

@@ -1,13 +1,25 @@
 """Another access token for a refresh token (rules TOK-19 to TOK-21; RFC 6749 section 6, RFC 9700 section 4.14).
 
-The access token is never wider than the grant, and narrowed to what roles and client type still allow. A public
-client gets a new refresh token too, and one that was used before ends the family.
+The access token is never wider than the grant, and narrowed to what roles and client type still allow. The refresh
+token of a confidential client stays as it is; a public client gets a new one in its place, its successor (rule STD-8):
+
+    new ── first use ──► used, one successor ── the same again, within seconds ──► used, more successors
+                                 │                  and no refresh by the first          │
+                                 │                                                       │
+                                 ├── the same again, later ──► family revoked ◄── a refresh by a second successor
+
+So a client whose answer was lost, or two windows of a browser that refresh at once, keep their session, and of a token
+that was stolen both copies end at the next use of the second one. Each arrow is one conditional statement, and the
+lock on the approval makes one follow the other. A family ends with its last token, at a moment that no refresh moves.
 """
+
+import msgspec
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
+from mithril.identifiers import parse_uuid
 from mithril.oauth import scopes
-from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant
+from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_connection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
@@ -15,15 +27,25 @@ from mithril.tokens.kinds import Details, GrantType, TokenKind
 
 
 def check_exists(redemption: Redemption) -> None:
-    """Check that the connection through which the token was issued exists. Raises TokenNotFound."""
+    """Check that the connection through which the token was issued exists. Raises TokenNotFound, GrantInvalid."""
+    check_connection(redemption)
     if redemption.connection is None and redemption.token.connection_id is not None:
         raise refusals.TokenNotFound(detail="revoked with its connection")
 
 
-async def consume(transaction: PooledConnection, redemption: Redemption) -> bool:
-    """Mark the token of a public client as used; any other stays good until it expires."""
-    take = token_store.consume_token if redemption.client.is_public else token_store.is_active
-    return await take(transaction, redemption.token.id)
+async def consume(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> bool:
+    """Take the token of a public client: once, and within the interval for repeats again. Any other stays good."""
+    token = redemption.token
+    if not redemption.client.is_public:
+        return await token_store.is_active(transaction, token.id)
+    if await token_store.consume_token(transaction, token.id):
+        replaced_id = parse_uuid(token.details.replaces or "")
+        if replaced_id is None:
+            return True
+        return await token_store.choose_successor(transaction, replaced_id, successor_id=token.id)
+    interval = settings.refresh_reuse_interval
+    first_id = await token_store.find_recent_successor(transaction, token.id, within_seconds=interval)
+    return first_id is not None and await token_store.is_active(transaction, first_id)
 
 
 async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
@@ -37,8 +59,10 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     access = await tokens.issue(transaction, settings, token.followed_by(TokenKind.ACCESS, scope=left, details=details))
     if not redemption.client.is_public:
         return GrantedTokens(access, None)
-    next_one = token.followed_by(TokenKind.REFRESH, scope=token.scope, details=token.details)
-    refresh = await tokens.issue(transaction, settings, next_one)
+    kept = msgspec.structs.replace(token.details, replaces=str(token.id))
+    successor = token.followed_by(TokenKind.REFRESH, scope=token.scope, details=kept)
+    refresh = await tokens.issue(transaction, settings, successor)
+    await token_store.note_successor(transaction, token.id, successor_id=refresh.id)
     return GrantedTokens(access, refresh)
 
 
@@ -55,7 +79,6 @@ async def _scope_left(transaction: PooledConnection, redemption: Redemption) -> 
 
 GRANT = TokenGrant(
     kind=TokenKind.REFRESH,
-    is_bound_to_connection=True,
     check=check_exists,
     prove=lambda _: None,  # the refresh token is its own proof
     consume=consume,

@@ -46,7 +46,7 @@ async def issue_token(request: Request, caller: AuthenticatedClient, form: Param
     content = {
         "access_token": granted.access.value,
         "token_type": BEARER,
-        "expires_in": settings.auth_access_token_lifetime,
+        "expires_in": granted.access.lives_seconds,
         "scope": granted.access.scope,
         "refresh_token": granted.refresh.value if granted.refresh else None,
     }

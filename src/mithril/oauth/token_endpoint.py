@@ -48,11 +48,12 @@ async def exchange(
         if redemption.token.is_revoked:
             raise refusals.ApprovalRevoked(detail="revoked, or nothing of the scope is left")
         grant.prove(redemption)
-        # Consume first, then issue: of many requests at once exactly one gets past this line.
-        if await grant.consume(transaction, redemption):
+        # Consume first, then issue: of many requests at once exactly one gets past this line, but for a refresh that
+        # is repeated within seconds.
+        if await grant.consume(transaction, settings, redemption):
             return await grant.issue(transaction, settings, redemption)
         # The transaction is kept although the request is refused. One of the two who had the token may be a thief,
-        # and the server cannot tell which, so an honest client that repeats a lost answer signs in again.
+        # and the server cannot tell which, so an honest client that comes late with it signs in again.
         await token_store.revoke_family(transaction, redemption.token.family)
     raise refusals.TokenUsed
 
@@ -66,8 +67,6 @@ async def _find(
     if token is None or token.name != grant.kind:
         raise refusals.TokenNotFound
     if token.client_id != caller.client.id:
-        raise refusals.GrantInvalid
-    if grant.is_bound_to_connection and connection and token.connection_id not in (None, connection.id):
         raise refusals.GrantInvalid
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired

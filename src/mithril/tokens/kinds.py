@@ -59,6 +59,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     redirect_uri: str | None = None  # of a code and its access token: where the code went
     scope_request: str | None = None  # of a code or a two-factor token: the scope of what comes next
     code_challenge: str | None = None  # of a code: that of PKCE
+    replaces: str | None = None  # of a refresh token: the id of the one that it was issued for
     request_authentication_factor: str | None = None  # the phone that is to become the user's second factor
     request_authentication_factor_type: str | None = None
     request_authentication_factor_state: str | None = None  # of the factor when that phone was named

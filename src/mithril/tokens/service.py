@@ -14,12 +14,18 @@ async def issue(
     """Issue a token, and return it with its value, which is nowhere else.
 
     `value`: of `security.new_secret`, where something was bound to the token before it is issued. Raises IssueDenied
-    where client or user were blocked meanwhile: a block revokes what is there, and nothing may be issued after it.
+    where client or user were blocked meanwhile: a block revokes what is there, and nothing may be issued after it; and
+    where the family of a public client has ended.
     """
-    lives_seconds = _lifetime_seconds(new.kind, settings)
-    issued = await store.add_token(transaction, new, value or security.new_secret(), lives_seconds=lives_seconds)
+    issued = await store.add_token(
+        transaction,
+        new,
+        value or security.new_secret(),
+        lives_seconds=_lifetime_seconds(new.kind, settings),
+        family_lives_seconds=settings.auth_refresh_family_lifetime,
+    )
     if issued is None:
-        raise refusals.IssueDenied(detail="client or user blocked meanwhile")
+        raise refusals.IssueDenied(detail="client or user blocked meanwhile, or the family has ended")
     return issued
 
 

@@ -17,6 +17,7 @@ from mithril.database.database import (
     find_one,
     one_or_none,
 )
+from mithril.identifiers import parse_uuid
 from mithril.tokens.kinds import NO_DETAILS, STARTS_A_FAMILY, Details, TokenKind
 
 ROWS = rows.AuditedTable("tokens", "token", hidden=(*rows.HIDDEN, "digest"), client="w.client_id")
@@ -197,19 +198,29 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None
     details: Details
     expires_at: datetime
+    lives_seconds: int | None = None
+    """Until it expires, by the clock of the database; None where an operator said when that is."""
 
 
-# A block of client or user holds its row: this statement waits for it, and then sees that it is blocked.
+# A block of client or user holds its row: this statement waits for it, and then sees that it is blocked. The family of
+# a public client ends a fixed time after the token that it began with, and what it has issued not later.
 ADD_TOKEN = """
 INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at,
                     seen_user, seen_client, seen_type, seen_role, is_bound_by_roles)
-SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, now() + make_interval(secs => $9),
-       coalesce($10, u.last_revocation), coalesce($11, c.last_revocation), coalesce($12, ct.last_revocation),
-       coalesce($13, ct.last_role_revocation), $14
-  FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id
+SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, least(now() + make_interval(secs => $9), family.ends_at),
+       coalesce($11, u.last_revocation), coalesce($12, c.last_revocation), coalesce($13, ct.last_revocation),
+       coalesce($14, ct.last_role_revocation), $15
+  FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id, LATERAL (
+           SELECT CASE WHEN c.settings @> '{"public": true}' THEN coalesce(
+                      (SELECT inserted_at FROM tokens WHERE id = $6),
+                      (SELECT min(inserted_at) FROM tokens WHERE family_id = $6)
+                  ) + make_interval(secs => $10) END AS ends_at
+       ) family
  WHERE u.id = $3 AND NOT u.is_blocked AND c.id = $4 AND NOT c.is_blocked
+   AND (family.ends_at > now()) IS NOT FALSE
    FOR KEY SHARE OF u, c
-RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at
+RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at,
+          round(extract(epoch FROM expires_at - now()))::integer AS lives_seconds
 """
 REVOKE_OTHERS = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
@@ -226,9 +237,27 @@ IS_ACTIVE = """
 SELECT EXISTS (SELECT FROM tokens WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp())
 """
 CONSUME = """
-UPDATE tokens SET used_at = now(), updated_at = now()
+UPDATE tokens SET used_at = clock_timestamp(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
 RETURNING id
+"""
+# A refresh token notes the first token that was issued for it, and that one of its successors by which the family
+# goes on: the first that is itself used.
+FIND_RECENT_SUCCESSOR = """
+SELECT details ->> 'successor' FROM tokens
+ WHERE id = $1 AND used_at BETWEEN clock_timestamp() - make_interval(secs => $2) AND clock_timestamp()
+"""
+NOTE_SUCCESSOR = """
+UPDATE tokens SET details = details || jsonb_build_object('successor', $2::text)
+ WHERE id = $1 AND NOT details ? 'successor'
+"""
+CHOOSE_SUCCESSOR = """
+WITH chosen AS (
+    UPDATE tokens SET details = details || jsonb_build_object('chosen', $2::text)
+     WHERE id = $1 AND NOT details ? 'chosen'
+    RETURNING id
+)
+SELECT EXISTS (SELECT FROM chosen) OR NOT EXISTS (SELECT FROM tokens WHERE id = $1)
 """
 REPLACE = """
 UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
@@ -332,8 +361,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def add_token(transaction: PooledConnection, new: NewToken, value: str, *, lives_seconds: float) -> Issued | None:
-    """Store the token with the digest of `value`; None where client or user are blocked or deleted by now."""
+async def add_token(
+    transaction: PooledConnection, new: NewToken, value: str, *, lives_seconds: float, family_lives_seconds: float
+) -> Issued | None:
+    """Store the token with the digest of `value`.
+
+    `family_lives_seconds`: how long after its first token the family of a public client ends. Returns None where that
+    is over, and where client or user are blocked or deleted by now.
+    """
     return await find_one(
         transaction,
         partial(Issued, value=value, details=new.details),
@@ -347,6 +382,7 @@ async def add_token(transaction: PooledConnection, new: NewToken, value: str, *,
         new.scope,
         new.details.encoded,
         float(lives_seconds),
+        float(family_lives_seconds),
         *(msgspec.structs.astuple(new.seen) if new.seen else (None,) * 4),
         new.is_bound_by_roles,
     )
@@ -413,6 +449,25 @@ async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKi
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
     """Mark a single-use token as used; False when it was used or expired. Exactly one of several gets True."""
     return await transaction.fetchval(CONSUME, token_id) is not None
+
+
+async def find_recent_successor(transaction: PooledConnection, token_id: UUID, *, within_seconds: float) -> UUID | None:
+    """Return the id of the first successor of a refresh token that was used within so many seconds; else None."""
+    noted = await transaction.fetchval(FIND_RECENT_SUCCESSOR, token_id, float(within_seconds))
+    return parse_uuid(noted or "")
+
+
+async def note_successor(transaction: PooledConnection, token_id: UUID, *, successor_id: UUID) -> None:
+    """Note the first successor of a refresh token; a later one changes nothing."""
+    await transaction.execute(NOTE_SUCCESSOR, token_id, str(successor_id))
+
+
+async def choose_successor(transaction: PooledConnection, token_id: UUID, *, successor_id: UUID) -> bool:
+    """Let the family go on by this successor of a refresh token; False when it went on by another one.
+
+    A refresh token that is not there any more says nothing against it.
+    """
+    return bool(await transaction.fetchval(CHOOSE_SUCCESSOR, token_id, str(successor_id)))
 
 
 async def replace_token(transaction: PooledConnection, token_id: UUID) -> bool:

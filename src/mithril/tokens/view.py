@@ -6,8 +6,16 @@ import msgspec
 
 from mithril.tokens.record_store import Record
 
-# A phone is masked wherever it is shown. `answer` is a note of the pages about their own work.
-NEVER_SHOWN = ("refresh_token", "request_authentication_factor", "request_authentication_factor_state", "answer")
+# A phone is masked wherever it is shown. The others are notes of grants and pages about their own work.
+NEVER_SHOWN = (
+    "refresh_token",
+    "request_authentication_factor",
+    "request_authentication_factor_state",
+    "answer",
+    "replaces",
+    "successor",
+    "chosen",
+)
 
 
 def view(record: Record) -> dict[str, object]:
