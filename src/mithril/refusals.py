@@ -125,6 +125,7 @@ ScopeRefused = _named(Unprocessable, "ScopeRefused", oauth_error="invalid_scope"
 ScopeEmpty = _named(
     ScopeRefused, "ScopeEmpty", "Requested scope is empty. Scope not passed or user has no roles or global roles."
 )
+ScopeMalformed = _named(ScopeRefused, "ScopeMalformed", "The scope has characters that no scope has.")
 ScopeNotOfClientType = _named(ScopeRefused, "ScopeNotOfClientType", "Scope is not allowed by client type.")
 ScopeNotOfRoles = _named(
     ScopeRefused, "ScopeNotOfRoles", "User requested scope that is not allowed by role based access policies."
@@ -136,9 +137,6 @@ ResponseTypeUnsupported = _named(
     "ResponseTypeUnsupported",
     "The only supported response_type is code.",
     oauth_error="unsupported_response_type",
-)
-ScopeMalformed = _named(
-    AuthorizationError, "ScopeMalformed", "The scope has characters that no scope has.", oauth_error="invalid_scope"
 )
 AuthorizationDenied = _named(
     AuthorizationError, "AuthorizationDenied", "The person did not allow it.", oauth_error="access_denied"

@@ -103,7 +103,7 @@ async def bound_scope(
     client = redirect.client
     seen = errors.found(await token_store.find_seen(database, user.id, client_id=client.id))
     allowed = await scopes.role_scope(database, user.id, client_id=client.id)
-    wanted = scopes.joined((scope or "").split()) or (allowed if may_omit_scope(settings, client) else "")
+    wanted = scopes.checked(scope or "") or (allowed if may_omit_scope(settings, client) else "")
     if not wanted:
         raise refusals.ScopeEmpty
     scopes.check_client_type(client, wanted)

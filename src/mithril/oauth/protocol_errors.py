@@ -32,7 +32,7 @@ def show(_: Scope, error: errors.MithrilError) -> Response:
     status = error.status
     if code == INVALID_CLIENT:
         status = HTTPStatus.UNAUTHORIZED
-    elif isinstance(error, errors.Unauthorized):
+    elif isinstance(error, errors.Unauthorized | errors.Unprocessable):
         status = HTTPStatus.BAD_REQUEST
     response = answer({"error": code, "error_description": error.message or HTTPStatus(status).phrase}, status=status)
     if status == HTTPStatus.UNAUTHORIZED:

@@ -67,8 +67,8 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
 
 
 async def _scope_left(transaction: PooledConnection, redemption: Redemption) -> str:
-    token, client, wanted = redemption.token, redemption.client, redemption.request.scope
-    if not set((wanted or "").split()) <= set((token.scope or "").split()):
+    token, client, wanted = redemption.token, redemption.client, scopes.checked(redemption.request.scope or "")
+    if not set(wanted.split()) <= set((token.scope or "").split()):
         raise refusals.ScopeWidened
     roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
     left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([wanted] if wanted else []))

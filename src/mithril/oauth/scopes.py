@@ -7,11 +7,20 @@ from mithril import refusals
 from mithril.database.database import Source
 from mithril.oauth import store
 from mithril.oauth.store import RegisteredClient
+from mithril.validation import scopes as syntax
 
 
 def joined(*scopes: Iterable[str]) -> str:
     """Return all names once, in the order in which they come."""
     return " ".join(dict.fromkeys(name for part in scopes for name in part))
+
+
+def checked(scope: str) -> str:
+    """Return the scope as it is stored: each name once, one space between two. Raises ScopeMalformed (rule CNV-43)."""
+    text = syntax.folded(scope)
+    if text is None:
+        raise refusals.ScopeMalformed
+    return text
 
 
 def check_client_type(client: RegisteredClient, scope: str) -> None:

@@ -33,6 +33,7 @@ async def begin(
     A blocked user or client gets nothing. Raises Unauthorized, Unprocessable.
     """
     client = await login.check_client(database, client_id)
+    scope = scopes.checked(scope)
     scopes.check_client_type(client, scope)
     expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
     async with database.transaction() as transaction:

@@ -20,7 +20,6 @@ from mithril.web.forms import Parameters
 
 MAX_EMAIL = 254
 EMAIL = re.compile(r"[^\s@\"<>(),;:\\]+@[^\s@\"<>(),;:\\]+")  # what may be the e-mail address of an account
-SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: +[\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
 
 
@@ -95,9 +94,10 @@ def check(settings: Settings, asked: AuthorizationRequest) -> None:
         if not authorization.may_omit_scope(settings, asked.redirect.client):
             raise refusals.ScopeEmpty
         return
-    if not SCOPE.fullmatch(asked.scope):
+    wanted = scopes.checked(asked.scope)
+    if not wanted:
         raise refusals.ScopeMalformed
-    scopes.check_client_type(asked.redirect.client, asked.scope)
+    scopes.check_client_type(asked.redirect.client, wanted)
 
 
 def _required(fields: Parameters, name: str) -> str:

@@ -147,7 +147,7 @@ class _Import(msgspec.Struct):
             self.names[section.table.noun] = in_file | await store.names(self.connection, section)
 
     def _entry(self, section: Section, row: Row, at: str) -> _Entry:
-        columns = section.columns(row)
+        columns = section.columns(section.fields.folded(row))
         if section.reference:
             named = columns.pop(section.reference)
             columns[f"{section.reference}_id"] = found = self.names[section.reference].get(_folded(named))

@@ -16,6 +16,7 @@ import msgspec
 from mithril import errors
 from mithril.database.database import Violation
 from mithril.errors import Invalid, Rule
+from mithril.validation import scopes
 from mithril.validation.bodies import Document, unknown_property
 
 REQUIRED = Rule("required", "can't be blank", [])
@@ -55,9 +56,9 @@ class Fields:
         Where the schema refuses unknown fields, they are refused when they are blank, too, and of a text only the
         empty one is blank: a route whose answer is a decision must not skip a check because of an odd space.
         """
-        known = self._properties
+        known, fields = self._properties, self.folded(fields)
         if self.schema.get("additionalProperties", True):
-            given = {name: value for name, value in fields.items() if not is_blank(value)}
+            given = {name: value for name, value in fields.items() if not _is_blank(name, value)}
         else:
             given = {name: v for name, v in fields.items() if name not in known or (v is not None and v != "")}
         refuse([*_violations(self._validator, given), *self.rules(given)])
@@ -69,8 +70,8 @@ class Fields:
         An explicit null is no value, even where there is a default. Raises ValidationFailed with every violation.
         """
         defaults = {name: each["default"] for name, each in self._properties.items() if "default" in each}
-        known = {name: value for name, value in fields.items() if name in self._properties}
-        given = {name: value for name, value in {**defaults, **known}.items() if not is_blank(value)}
+        known = {name: value for name, value in self.folded(fields).items() if name in self._properties}
+        given = {name: value for name, value in {**defaults, **known}.items() if not _is_blank(name, value)}
         empty = {name: value for name, value in defaults.items() if known.get(name) == ""}
         return self._checked(empty | given)
 
@@ -79,11 +80,15 @@ class Fields:
 
         Raises ValidationFailed with every violation, among them a required field that is given blank.
         """
-        known = {name: value for name, value in fields.items() if name in self._properties}
-        given = {name: value for name, value in known.items() if not is_blank(value)}
+        known = {name: value for name, value in self.folded(fields).items() if name in self._properties}
+        given = {name: value for name, value in known.items() if not _is_blank(name, value)}
         blank = known.keys() - given.keys()
         unchanged = {f"$.{name}" for name in self.schema.get("required", ()) if name not in known}
         return dict.fromkeys(blank) | self._checked(given, excused=unchanged)
+
+    def folded(self, fields: Document) -> Document:
+        """Return the fields with their scopes in one form: each name once, one space between two."""
+        return scopes.fold_fields(self.schema, fields)
 
     @property
     def _properties(self) -> Document:
@@ -129,6 +134,11 @@ def constraints(entries: Mapping[str, str]) -> Iterator[None]:
 def is_blank(value: object) -> bool:
     """Return whether a field with this value counts as not given."""
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_blank(name: str, value: object) -> bool:
+    """Of a scope only the space of ASCII is blank: any other one must be refused and not be ignored."""
+    return value in ("", None) if name in scopes.FIELDS else is_blank(value)
 
 
 def _has_nul(value: object) -> bool:
