@@ -156,6 +156,7 @@ async def test_every_invalid_filter_is_named(admin: httpx.AsyncClient) -> None:
 async def test_internal_details_of_a_token_are_not_shown(admin: httpx.AsyncClient, db: Db) -> None:
     token_id = await id_of(db, await factories.token(db, client=await factories.client(db), scope=None))
     noted = {"grant_type": "password", "refresh_token": "r", "request_authentication_factor": "+380501234567"}
+    noted |= {"request_authentication_factor_state": "s", "replaces": "a", "successor": "b", "chosen": "c"}
     await db.execute("UPDATE tokens SET details = $2, used_at = now() WHERE id = $1", UUID(token_id), json.dumps(noted))
     shown = data_of(await admin.get(one(token_id)))["details"]
     assert shown == {"grant_type": "password", "client_id": shown["client_id"], "used": True}

@@ -619,6 +619,23 @@ async def test_missing_demo_data_is_added(db: Connection) -> None:
     assert report.kinds["connections"] == Counts(added=1, unchanged=2)
 
 
+async def test_scopes_of_an_import_are_folded(db: Connection) -> None:
+    loose = data()
+    loose["client_types"][0]["scope"] = "  a   b a "
+    loose["tokens"][0]["details"]["scope"] = "b  a  b"
+    assert (await bring(db, loose)).kinds["client_types"].added == 2
+    assert (await bring(db, loose)).kinds["client_types"].unchanged == 2
+    assert await db.fetchval("SELECT scope FROM client_types WHERE name = 'MSP'") == "a b"
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE scope = 'b a'") == 1
+
+
+@pytest.mark.parametrize("section", ["client_types", "roles", "approvals"])
+async def test_a_malformed_scope_is_not_imported(db: Connection, section: str) -> None:
+    wrong = data()
+    wrong[section][0]["scope"] = "a\u2003b"
+    assert (await refusal(db, wrong)).startswith(f"$.{section}[0].scope: string does not match pattern")
+
+
 async def test_an_expired_demo_token_is_active_again(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     await db.execute("UPDATE tokens SET expires_at = now()")

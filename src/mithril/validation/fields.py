@@ -96,13 +96,13 @@ class Fields:
         return properties
 
     def _checked(self, given: Document, *, excused: Iterable[str] = ()) -> Document:
-        nul = ((f"$.{name}", NOT_TEXT) for name, value in given.items() if _has_nul(value))
+        nul = {f"$.{name}": NOT_TEXT for name, value in given.items() if _has_nul(value)}
         found = (
             (entry, rule)
             for entry, rule in _violations(self._validator, given)
-            if rule is not REQUIRED or entry not in excused
+            if entry not in nul and (rule is not REQUIRED or entry not in excused)
         )
-        refuse([*found, *nul, *self.rules(given)])
+        refuse([*found, *nul.items(), *self.rules(given)])
         return given
 
 
