@@ -220,7 +220,7 @@ SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, least(now() + make_interval(secs => $
    AND (family.ends_at > now()) IS NOT FALSE
    FOR KEY SHARE OF u, c
 RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at,
-          round(extract(epoch FROM expires_at - now()))::integer AS lives_seconds
+          floor(extract(epoch FROM expires_at - now()))::integer AS lives_seconds
 """
 REVOKE_OTHERS = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
