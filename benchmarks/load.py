@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from benchmarks.data import CONSUMERS, FACTOR, MODULUS, TARGETS, Size
 from mithril.connections import store as connections
 from mithril.database import embedded
-from mithril.tokens import store as tokens
+from mithril.tokens import verification_store as tokens
 
 SCRIPT = Path(__file__).parent / "requests.lua"
 MARK = b"##########"  # wrk puts the number of the request here, in as many digits

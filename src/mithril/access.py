@@ -19,8 +19,8 @@ from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.tokens import verification
 from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, Details
-from mithril.tokens.store import Presented
 from mithril.tokens.verification import Fault
+from mithril.tokens.verification_store import Presented
 from mithril.validation.bodies import Body, Document
 from mithril.web import bodies, requests, routing
 

@@ -280,3 +280,17 @@ async def test_a_change_is_quick_with_very_many_tokens(
     await administrate(internal, *requests[change])
     assert time.monotonic() - began < 3
     assert (await verify(other, world, value)).status_code in (401, 404)
+
+
+async def test_a_session_with_an_administrative_client_loses_what_the_roles_lose(
+    http: httpx.AsyncClient, server: Server, db: Db, world: World
+) -> None:
+    admin = await factories.client(db, client_type="NHS ADMIN")
+    await db.execute("UPDATE client_types SET scope = $1 WHERE name = 'NHS ADMIN'", CLINIC_SCOPE)
+    await oauth_world.set_settings(db, admin.id, allowed_grant_types=["password"])
+    await oauth_world.give_role(db, world.user_id, admin.id, scope="connection:write app:authorize")
+    asked = {"client_id": str(admin.id), "scope": "app:authorize connection:write connection:read"}
+    session = (await oauth_world.login(http, world, **asked)).json()["data"]["value"]
+    assert await verified_scope(server, world, session) == "app:authorize connection:write"
+    await db.execute("DELETE FROM user_roles WHERE client_id = $1", admin.id)
+    assert (await verify(server, world, session)).status_code == 401

@@ -1,4 +1,4 @@
-"""Every place where a scope comes in takes the syntax of RFC 6749 section 3.3 and no other (rule CNV-43)."""
+"""Every place where a scope comes in takes the syntax of RFC 6749 section 3.3 and no other (rule CNV-51)."""
 
 import time
 from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from mithril.database.database import Database
-from mithril.tokens import store as tokens
+from mithril.tokens import verification_store as tokens
 from support import factories
 from support.factories import Db, bearer
 from support.oauth_world import refusal

@@ -11,8 +11,8 @@ import pytest
 
 from mithril import errors, security
 from mithril.database.database import Database, Lookup, find_one
-from mithril.tokens import store
-from mithril.tokens.store import Presented
+from mithril.tokens import verification_store as store
+from mithril.tokens.verification_store import Presented
 from support import factories
 from support.factories import Db
 

@@ -9,7 +9,6 @@ No answer repeats the token or API-key that was sent. Source: rules VER-1 to VER
 """
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -21,14 +20,13 @@ from starlette.routing import Route
 from mithril import access, errors
 from mithril.errors import Invalid, Rule
 from mithril.tokens import verification
-from mithril.tokens.store import Presented
+from mithril.tokens.verification_store import Presented
+from mithril.validation import scopes
 from mithril.validation.fields import Fields
 from mithril.web import envelope, requests, routing, wrapped_bodies
 
 TOKEN = Fields("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
-# RFC 6749 section 3.3, but for the number of spaces.
-SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 NO_SCOPE = Rule("format", "has characters that no scope has")
 
 
@@ -146,9 +144,10 @@ def _needed_scopes(request: Request) -> list[str]:
     Raises ValidationFailed, which does not repeat the text, for a character that no scope has.
     """
     given = next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
-    if not SCOPE.fullmatch(given):
+    scope = scopes.folded(given)
+    if scope is None:
         raise errors.ValidationFailed([Invalid("scope", [NO_SCOPE], entry_type="query_parameter")])
-    return given.split()
+    return scope.split()
 
 
 def _unix(moment: datetime) -> int:

@@ -3,9 +3,9 @@
 from mithril.database.database import Database
 from mithril.oauth import client_authentication
 from mithril.oauth.client_authentication import AuthenticatedClient
-from mithril.tokens import store as tokens
+from mithril.tokens import verification_store as tokens
 from mithril.tokens.kinds import HELD_BY_CLIENTS
-from mithril.tokens.store import ActiveToken
+from mithril.tokens.verification_store import ActiveToken
 
 
 async def introspect(database: Database, *, caller: AuthenticatedClient, token: str) -> ActiveToken | None:

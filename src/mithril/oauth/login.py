@@ -25,6 +25,7 @@ from mithril.otp import store as factors
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
+from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
@@ -121,20 +122,39 @@ async def begin(
     Older sessions of the user with this client are revoked. Raises ScopeNotOfRoles, TooManyMessages, MessageNotSent,
     and Unauthorized where the user was blocked meanwhile; then nothing is stored.
     """
+    # What the roles lose after they were read, a session with an administrative client loses too.
+    is_bound = client.type_name in settings.admin_client_types
+    seen = await token_store.find_seen(database, user.id, client_id=client.id) if is_bound else None
     if grant_type is GrantType.PASSWORD:
         scope = await session_scope(database, settings, client=client, user_id=user.id, scope=scope)
     factor = await factors.find_factor(database, user.id)
     if factor is None:
         kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
         details = Details(grant_type=grant_type)
-        new = NewToken(kind=kind, user_id=user.id, client_id=client.id, scope=scope, details=details)
+        new = NewToken(
+            kind=kind,
+            user_id=user.id,
+            client_id=client.id,
+            scope=scope,
+            details=details,
+            seen=seen,
+            is_bound_by_roles=is_bound,
+        )
         async with database.transaction() as transaction:
             await users.hold_unblocked(transaction, user.id)
             issued = await tokens.issue(transaction, settings, new)
             await tokens.revoke_older_sessions(transaction, issued)
         return LoginToken(issued, NextStep.REQUEST_APPS)
     details = Details(grant_type=grant_type, scope_request=scope)
-    new = NewToken(kind=TokenKind.TWO_FACTOR, user_id=user.id, client_id=client.id, scope="", details=details)
+    new = NewToken(
+        kind=TokenKind.TWO_FACTOR,
+        user_id=user.id,
+        client_id=client.id,
+        scope="",
+        details=details,
+        seen=seen,
+        is_bound_by_roles=is_bound,
+    )
     issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
     return LoginToken(issued, NextStep.REQUEST_OTP if factor.phone else NextStep.REQUEST_FACTOR)
 

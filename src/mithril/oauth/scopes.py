@@ -16,7 +16,7 @@ def joined(*scopes: Iterable[str]) -> str:
 
 
 def checked(scope: str) -> str:
-    """Return the scope as it is stored: each name once, one space between two. Raises ScopeMalformed (rule CNV-43)."""
+    """Return the scope as it is stored: each name once, one space between two. Raises ScopeMalformed (rule CNV-51)."""
     text = syntax.folded(scope)
     if text is None:
         raise refusals.ScopeMalformed

@@ -24,7 +24,7 @@ from mithril.oauth.client_authentication import AuthenticatedClient
 from mithril.oauth.grants import TokenRequest
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import GrantType, TokenKind
-from mithril.tokens.store import ActiveToken
+from mithril.tokens.verification_store import ActiveToken
 from mithril.web import cross_origin, requests, routing
 from mithril.web.forms import Parameters
 

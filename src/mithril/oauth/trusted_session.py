@@ -46,6 +46,7 @@ async def begin(
             scope=scope,
             grant_type=GrantType.PASSWORD,
             expires_at=expires_at,
+            is_bound_by_roles=client.type_name in settings.admin_client_types,
             actor=actor,
         )
         await tokens.revoke_older_sessions(transaction, issued)

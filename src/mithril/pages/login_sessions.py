@@ -75,7 +75,7 @@ async def find(request: Request, asked: AuthorizationRequest, *, form: Parameter
 def answer_of(request: Request, asked: AuthorizationRequest, value: str, form: Parameters) -> str:
     """Return what stands for this form, sent for this authorization request with the cookie `value`.
 
-    It tells nothing of the one-time password in a form to whoever does not have the cookie.
+    It tells nothing of the one-time password in a form to a reader without the cookie.
     """
     sent = (asked.entrance.path, request.scope["query_string"].decode("latin-1"), sorted(form.values.items()))
     return security.derived(value, msgspec.json.encode(sent).decode())
@@ -89,6 +89,7 @@ async def begin(request: Request, asked: AuthorizationRequest, user: User, *, af
         user_id=user.id,
         client_id=asked.redirect.client.id,
         family_id=after.token.family if after else None,
+        seen=after.token.seen if after else None,
     )
     async with database.transaction() as transaction:
         return await tokens.issue(transaction, settings, new)

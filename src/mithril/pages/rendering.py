@@ -19,8 +19,8 @@ from mithril.pages.authorization_request import AuthorizationRequest
 HTML = "text/html; charset=utf-8"
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 # Only for a page without forms. A form of ours leads to the client, and Chromium checks every redirect that follows
-# against `form-action`, also where the client's callback forwards to: a loopback address, a scheme of an app, a host of
-# an intranet. The list could not name these; the redirect URI itself comes from the database, never from a form.
+# against `form-action`, also where the client's callback forwards to: a loopback IP address, a scheme of an app, a host
+# of an intranet. The list could not name these; the redirect URI itself comes from the database, never from a form.
 NO_FORMS = "; form-action 'none'"
 STYLE: Final = package_files.files("mithril.pages").joinpath("style.css").read_bytes()
 STYLE_TAG: Final = f'"{security.digest(STYLE.decode()).hex()[:32]}"'

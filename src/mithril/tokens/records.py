@@ -72,13 +72,14 @@ async def issue_access(
     scope: str,
     grant_type: GrantType,
     expires_at: datetime,
+    is_bound_by_roles: bool,
     actor: Actor,
 ) -> Issued:
     """Add an access token with its audit row; return it with its value, which is stored nowhere."""
     value, details = security.new_secret(), Details(grant_type=grant_type)
     known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
     columns = {"name": TokenKind.ACCESS, "digest": rows.bytea(security.digest(value)), "details": details, **known}
-    columns["is_bound_by_roles"] = False  # it is the session of a sign-in
+    columns["is_bound_by_roles"] = is_bound_by_roles
     token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
     return Issued(
         id=token_id,

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from mithril import errors, refusals, security
 from mithril.database.database import Database
-from mithril.tokens import store
+from mithril.tokens import verification_store as store
 from mithril.tokens.kinds import Details, TokenKind
-from mithril.tokens.store import KeyHolder, Owner, Presented
+from mithril.tokens.verification_store import KeyHolder, Owner, Presented
 
 
 class Fault(enum.Enum):

@@ -1,6 +1,6 @@
-"""The syntax of scopes wherever one comes in (rule CNV-43, RFC 6749 section 3.3).
+"""The syntax of scopes wherever one comes in (rule CNV-51, RFC 6749 section 3.3).
 
-A scope that was stored earlier may have other spaces between its names; whoever reads one splits it at any space.
+A scope that was stored earlier may have other spaces between its names: it is split at any space.
 """
 
 import re
