@@ -125,16 +125,21 @@ def details_of(found: Presented) -> dict[str, object]:
 
 
 def _fault_of_token(found: Presented) -> Fault | None:
-    faults = (
-        (found.name != TokenKind.ACCESS, Fault.OTHER_KIND),
-        (found.is_expired, Fault.EXPIRED),
-        (found.client_is_blocked, Fault.CLIENT_BLOCKED),
-        (found.user_is_blocked, Fault.USER_BLOCKED),
-        (found.consumer_is_blocked, Fault.CONSUMER_BLOCKED),
-        (found.is_revoked, Fault.REVOKED),
-        (found.access_type is None, Fault.NO_ACCESS_TYPE),
-    )
-    return next((fault for is_found, fault in faults if is_found), None)
+    if found.name != TokenKind.ACCESS:
+        return Fault.OTHER_KIND
+    if found.is_expired:
+        return Fault.EXPIRED
+    if found.client_is_blocked or found.user_is_blocked or found.consumer_is_blocked:
+        return _fault_of_parties(found)
+    if found.is_revoked:
+        return Fault.REVOKED
+    return Fault.NO_ACCESS_TYPE if found.access_type is None else None
+
+
+def _fault_of_parties(found: Presented) -> Fault:
+    if found.client_is_blocked:
+        return Fault.CLIENT_BLOCKED
+    return Fault.USER_BLOCKED if found.user_is_blocked else Fault.CONSUMER_BLOCKED
 
 
 def _fault_of_key(found: Presented, *, was_sent: bool) -> Fault | None:
