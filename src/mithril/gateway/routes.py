@@ -23,7 +23,7 @@ from mithril.tokens import verification
 from mithril.tokens.verification_store import Presented
 from mithril.validation import scopes
 from mithril.validation.fields import Fields
-from mithril.web import envelope, requests, routing, wrapped_bodies
+from mithril.web import envelope, query_parameters, requests, routing, wrapped_bodies
 
 TOKEN = Fields("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
@@ -58,8 +58,11 @@ async def verify_in_body(request: Request) -> Response:
 async def forward_auth(request: Request) -> Response:
     """Tell a proxy whether it may pass a request on: 200 with the caller in headers, 401, or 403.
 
-    The proxy may append the path of the request (Envoy does), and name the needed scopes in `?scope=`.
+    The proxy may append the path and the query of the request (Envoy does), and name the needed scopes in `?scope=`.
+    Where it appends no path, any other parameter is a mistake, such as a misspelt name, and is refused.
     """
+    if request.scope["path"] == FORWARD_AUTH:
+        query_parameters.refuse_others(request, known="scope")
     found = await access.identify(request)
     caller = access.caller_of(found, requests.resources(request).settings)
     for scope in _needed_scopes(request):

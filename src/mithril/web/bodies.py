@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote_plus
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -63,7 +64,8 @@ async def read_optional(request: Request, known: Iterable[str]) -> Any:  # noqa:
         _check_content_type(request)
     _check_encoding(request)
     body = await read_bytes(request)
-    if not body or (is_form and not any(name.encode() in body for name in known)):
+    names = unquote_plus(body.decode("latin-1")) if is_form else ""
+    if not body or (is_form and not any(name in names for name in known)):
         return {}
     if is_form or is_silent:
         raise errors.ContentTypeInvalid

@@ -22,6 +22,8 @@ from mithril.web.requests import Host, Resources
 
 # Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
 REQUEST_ID = re.compile(rb"[\x20-\x7e]{20,200}")
+# The paths behind which a gateway inserts a token or an API-key.
+TOKEN_PLACES = frozenset({b"/admin/tokens/", b"/admin/api_key/"})
 # No answer may be stored, framed or sniffed, and no page may send a Referer.
 FIXED_HEADERS = [
     (b"cache-control", b"no-store"),
@@ -181,9 +183,12 @@ def _read_head(scope: Scope) -> tuple[str, list[bytes]]:
 def _make_canonical(scope: Scope, raw: bytes) -> None:
     """Remove extra slashes at the beginning of the path, and one at its end, before anything is decided by the path.
 
-    Only those that were sent as slashes: an escaped one is part of a segment (rule CNV-45).
+    Only those that were sent as slashes: an escaped one is part of a segment (rule CNV-45). Where a token belongs, a
+    slash before a query stays: the `?` may be of a text that a gateway inserted there, and no list is meant.
     """
-    raw = b"/" + raw.lstrip(b"/").removesuffix(b"/")
+    raw = b"/" + raw.lstrip(b"/")
+    if not (scope["query_string"] and raw in TOKEN_PLACES):
+        raw = raw.removesuffix(b"/") or b"/"
     scope["raw_path"], scope["path"] = raw, unquote(raw.decode("latin-1"))
 
 

@@ -8,7 +8,6 @@ import functools
 import re
 from string import Formatter
 from typing import NamedTuple
-from urllib.parse import quote
 
 from starlette.routing import Match, Route
 from starlette.types import Scope
@@ -78,4 +77,7 @@ def _routed(scope: Scope) -> tuple[Route | None, dict[str, str]]:
 
 
 def _first_segment(scope: Scope) -> str:
-    return "/" + quote(scope["path"].lstrip("/").partition("/")[0])
+    """Return the first segment of a path that no route takes, if any route begins with it: else it may be a token."""
+    first = "/" + scope["path"].lstrip("/").partition("/")[0]
+    known = {"/" + route.path.lstrip("/").partition("/")[0] for route in scope["app"].router.routes}
+    return first if first in known else f"/{MASK}"

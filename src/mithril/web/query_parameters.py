@@ -6,7 +6,7 @@ An unknown or empty parameter is ignored. When a parameter is repeated, its firs
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 from uuid import UUID
 
 from starlette.requests import Request
@@ -91,6 +91,8 @@ class Query:
         invalid = []
         for name, value in _first_of_each(request).items():
             parser = self._parsers.get(name)
+            if parser is None and request.method == "DELETE":  # a misspelt filter would delete everything
+                invalid.append(self.invalid(name, Rule("schema", "this route does not know the parameter")))
             if parser is None or value == "":
                 continue
             try:
@@ -116,6 +118,13 @@ def refuse(query: bytes) -> NoReturn:
             for name in list(names)[:MOST_NAMED]
         ]
     )
+
+
+def refuse_others(request: Request, *, known: str) -> None:
+    """Raise ValidationFailed for parameters with other names than `known`."""
+    others = [name for name, _ in request.query_params.multi_items() if name != known]
+    if others:
+        refuse("&".join(map(quote, others)).encode())
 
 
 def _page_of(found: dict[str, Any]) -> Page:
