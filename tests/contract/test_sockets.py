@@ -1,10 +1,16 @@
 """Requests that no HTTP library would send: incomplete ones, endless ones, and input that is not HTTP."""
 
+import asyncio
+import logging
+import socket
+import struct
 from collections.abc import Iterator
 
 import asyncpg
 import pytest
+from structlog.testing import CapturingLogger
 
+from mithril.server.connection import Protocol
 from support import factories
 from support.factories import Db
 from support.servers import Server, fresh_database, running_server
@@ -100,6 +106,45 @@ async def test_a_caller_who_disconnects_during_the_body_changes_nothing(server: 
     status, _, _ = exchange(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     assert status == 200
     assert await db.fetchval("SELECT count(*) FROM audit_events") == before
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("next_request", ["the same", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "x\r\n\r\n", ""])
+async def test_a_caller_who_leaves_a_pipeline_leaves_one_quiet_line(
+    server: Server,
+    db: Db,
+    logged: CapturingLogger,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    next_request: str,
+    is_reset: bool,
+) -> None:
+    lost = set()
+    connection_lost = Protocol.connection_lost
+
+    def note_loss(protocol: Protocol, exc: Exception | None) -> None:
+        connection_lost(protocol, exc)
+        lost.add(protocol.client)
+
+    monkeypatch.setattr(Protocol, "connection_lost", note_loss)
+    slow = await patch_head(db, JSON, "Content-Length: 40") + b'{"redirect_uri":"https://n.ua/callback"}'
+    async with db.transaction():
+        await db.execute("SELECT FROM connections FOR UPDATE")
+        with connect(server) as connection:
+            own = connection.getsockname()
+            connection.sendall(slow + (slow if next_request == "the same" else next_request.encode()))
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not await db.fetchval(waiting):  # noqa: ASYNC110 -- no event for it
+                await asyncio.sleep(0.01)
+            if is_reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        while own not in lost:  # noqa: ASYNC110 -- no event for it
+            await asyncio.sleep(0.01)
+    while not logged.calls and not caplog.records:  # noqa: ASYNC110 -- no event for it
+        await asyncio.sleep(0.01)
+    assert [call.method_name for call in logged.calls] == ["info"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_the_rest_of_a_refused_request_is_not_read_as_a_new_one(server: Server) -> None:

@@ -126,6 +126,8 @@ class Protocol(HttpToolsProtocol):
     is_last = False
     admissions: Admissions
     connection: asyncio.Transport
+    # uvicorn's `cycle` is the newest request, which may still wait in the pipeline.
+    running: RequestResponseCycle | None = None
     head_timer: asyncio.TimerHandle | None = None
     send_timer: asyncio.TimerHandle | None = None
 
@@ -156,9 +158,16 @@ class Protocol(HttpToolsProtocol):
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop counting the connection, and cancel its timers."""
+        """Stop counting the connection, cancel its timers, and drop the answers that are still to be sent.
+
+        uvicorn marks only the newest request as disconnected.
+        """
         self.admissions.remove(self)
         self._stop_timers()
+        self.pipeline.clear()
+        if self.running is not None:
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
 
     def close(self) -> None:
@@ -316,6 +325,10 @@ class Protocol(HttpToolsProtocol):
         """Refuse the target; httptools reports the exception as a parser error."""
         self.refusal = errors.RequestMalformed("not a valid request target")
         raise self.refusal
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 -- uvicorn's own type
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Start the next request, or wait for one."""
