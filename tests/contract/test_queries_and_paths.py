@@ -239,3 +239,36 @@ async def test_unknown_names_stay_out_of_the_log(
     assert [response.status_code for response in refused] == [422] * 4
     assert SECRET not in str(logged.calls)
     assert "$.redirect_uri: format" in str(logged.calls)
+
+
+@pytest.mark.parametrize(
+    "inserted", ["?", "?x", "?x=1&", "?id={id}&x=", "?user_id={user}&x=", "?name=", "?page_size=1&name="]
+)
+@pytest.mark.parametrize("ending", ["verify", "user"])
+async def test_a_bearer_that_begins_with_a_question_mark_reaches_no_list(
+    server: Server, db: Db, inserted: str, ending: str
+) -> None:
+    client = await factories.client(db)
+    await factories.token(db, client=client)
+    token_id = await db.fetchval("SELECT id FROM tokens WHERE user_id = $1", client.user_id)
+    target = inserted.format(id=token_id, user=client.user_id)
+    request = f"GET /admin/tokens/{target}/{ending} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    assert exchange(server, request, is_internal=True)[0] in (404, 422)
+
+
+@pytest.mark.parametrize("noun", ["apps", "roles", "tokens"])
+async def test_a_misspelt_filter_deletes_nothing(internal: httpx.AsyncClient, db: Db, noun: str) -> None:
+    client = await factories.client(db)
+    await factories.token(db, client=client)
+    response = await internal.delete(f"/admin/users/{client.user_id}/{noun}?client={uuid4()}")
+    assert response.status_code == 422
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE user_id = $1", client.user_id) == 1
+
+
+async def test_a_misspelt_parameter_of_forward_auth_is_refused(internal: httpx.AsyncClient, db: Db) -> None:
+    token = await factories.token(db, client=await factories.client(db))
+    for name in ("scopes", "Scope", "scope[]"):
+        response = await internal.get("/admin/forward-auth", params={name: "a:b"}, headers=bearer(token))
+        assert response.status_code == 422
+    appended = await internal.get("/admin/forward-auth/api/x", params={"page": "1"}, headers=bearer(token))
+    assert appended.status_code == 200

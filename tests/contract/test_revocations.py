@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from mithril import security
 from mithril.audit.events import Actor
 from mithril.cleanup import service as cleanup
 from mithril.connections import redirect_uris
@@ -294,3 +296,27 @@ async def test_a_session_with_an_administrative_client_loses_what_the_roles_lose
     assert await verified_scope(server, world, session) == "app:authorize connection:write"
     await db.execute("DELETE FROM user_roles WHERE client_id = $1", admin.id)
     assert (await verify(server, world, session)).status_code == 401
+
+
+async def test_a_type_that_is_narrowed_while_a_password_is_checked_narrows_the_session(
+    http: httpx.AsyncClient, internal: httpx.AsyncClient, server: Server, db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The login has read the client and its type before the change, and issues its session after it."""
+    world = await oauth_world.make(db)
+    await db.execute("UPDATE client_types SET scope = 'app:authorize connection:write' WHERE name = 'Auth_FE'")
+    type_id = await db.fetchval("SELECT id FROM client_types WHERE name = 'Auth_FE'")
+    began, go_on, is_password = threading.Event(), threading.Event(), security.is_password
+
+    def slow(*arguments: str) -> bool:
+        began.set()
+        go_on.wait(60)
+        return is_password(*arguments)
+
+    monkeypatch.setattr(security, "is_password", slow)
+    login = asyncio.create_task(oauth_world.login(http, world, scope="app:authorize connection:write"))
+    assert await asyncio.to_thread(began.wait, 60)
+    body = {"client_type": {"scope": "app:authorize user:change_password"}}
+    await administrate(internal, "PATCH", f"/admin/client_types/{type_id}", body)
+    go_on.set()
+    session = (await login).json()["data"]["value"]
+    assert await verified_scope(server, world, session) == "app:authorize"

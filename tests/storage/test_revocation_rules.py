@@ -238,3 +238,62 @@ async def test_what_concerns_others_changes_nothing(world: World, db: Connection
     await db.execute("UPDATE roles SET scope = 'x:y' WHERE id = $1", unrelated)
     await db.execute("DELETE FROM roles WHERE id = $1", unrelated)
     assert await world.left(token) == SCOPE
+
+
+@pytest.mark.parametrize("column", ["user_id", "role_id", "client_id"])
+async def test_a_role_row_that_says_another_than_before_counts_as_taken(
+    world: World, db: Connection, column: str
+) -> None:
+    token = await world.token()
+    other = await factories.client(db)
+    values = {"user_id": other.user_id, "role_id": await role(db, "user:read"), "client_id": other.id}
+    change = f"UPDATE user_roles SET {column} = $2 WHERE user_id = $1 OR {column} = $2"
+    await db.execute(change, world.client.user_id, values[column])
+    assert await world.is_marked(token)
+    assert await world.left(token) is None
+    before = {"user_id": world.client.user_id, "role_id": world.role_id, "client_id": world.client.id}
+    await db.execute(f"UPDATE user_roles SET {column} = $1", before[column])
+    assert await world.left(token) is None
+    assert await world.left(await world.token()) == SCOPE
+
+
+async def test_a_global_role_row_that_says_another_role_counts_as_taken(world: World, db: Connection) -> None:
+    await db.execute("DELETE FROM user_roles")
+    await world.give_role(world.role_id, everywhere=True)
+    token = await world.token()
+    await db.execute("UPDATE global_user_roles SET role_id = $1", await role(db, "user:read"))
+    assert await world.left(token) is None
+
+
+async def test_an_approval_that_is_given_to_another_user_revokes(world: World, db: Connection) -> None:
+    token = await world.token()
+    await db.execute("UPDATE apps SET user_id = $1", await factories.user(db))
+    assert await world.left(token) is None
+
+
+async def test_what_a_type_lost_and_got_back_before_a_token_does_not_count_when_the_client_changes_its_type(
+    world: World, db: Connection
+) -> None:
+    narrowing = "UPDATE client_types SET scope = $2 WHERE id = $1"
+    old = await world.token()
+    await db.execute(narrowing, world.type_id, "user:read")
+    await db.execute(narrowing, world.type_id, SCOPE)
+    token = await world.token()
+    change = "UPDATE clients SET client_type_id = $2 WHERE id = $1"
+    await db.execute(change, world.client.id, await client_type(db))
+    assert await world.left(token) == SCOPE
+    assert await world.left(old) == "user:read"
+
+
+async def test_a_two_factor_token_loses_what_it_would_give(world: World, db: Connection) -> None:
+    token = await db.fetchval(
+        "INSERT INTO tokens (name, digest, user_id, client_id, scope, details, expires_at, is_bound_by_roles)"
+        " VALUES ('2fa_access_token', $1, $2, $3, '', jsonb_build_object('scope_request', $4::text),"
+        " now() + '1 h', false) RETURNING id",
+        uuid4().bytes,
+        world.client.user_id,
+        world.client.id,
+        SCOPE,
+    )
+    await db.execute("UPDATE client_types SET scope = 'user:read' WHERE id = $1", world.type_id)
+    assert await world.left(token) == "user:read"

@@ -203,7 +203,8 @@ WITH due AS MATERIALIZED (
 ), narrowed AS (
     UPDATE tokens t SET
            scope = CASE WHEN t.scope IS NULL OR due.scope IS NULL THEN t.scope ELSE due.scope END,
-           details = CASE WHEN t.name = 'authorization_code' AND due.scope IS NOT NULL
+           details = CASE WHEN t.name IN ('authorization_code', '2fa_access_token') AND due.scope IS NOT NULL
+                               AND t.details ? 'scope_request'
                           THEN t.details || jsonb_build_object('scope_request', due.scope) ELSE t.details END,
            expires_at = CASE WHEN due.scope IS NULL THEN now() ELSE t.expires_at END,
            seen_user = due.of_user, seen_client = due.of_client, seen_type = due.of_type, seen_role = due.of_role,

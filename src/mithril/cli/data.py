@@ -87,6 +87,7 @@ async def sweep(opened: Database, chosen: Settings) -> Done:
     Takes turns with the cleanup of a server; it can be interrupted and run again at any time.
     """
     with output.progress() as bar:
-        bars = {task.target.name: bar.add_task(task.target.name, total=None) for task in cleanup.tasks(chosen)}
+        names = [cleanup.NARROWED, *(task.target.name for task in cleanup.tasks(chosen))]
+        bars = {name: bar.add_task(name, total=None) for name in names}
         swept = await cleanup.clean_up(opened, chosen, listener=lambda name, rows: bar.advance(bars[name], rows))
     return Done(", ".join(f"{name.replace('_', ' ')}: {rows}" for name, rows in swept.items()), swept)

@@ -15,17 +15,17 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import errors, refusals
+from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database
 from mithril.oauth import scopes, store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
-from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, NewToken, Seen
 from mithril.users import service as users
+from mithril.users import store as user_store
 from mithril.users.store import User
 
 
@@ -101,7 +101,7 @@ async def bound_scope(
     Raises ScopeRefused (rules AUT-9 to AUT-11).
     """
     client = redirect.client
-    seen = errors.found(await token_store.find_seen(database, user.id, client_id=client.id))
+    seen = client.seen(await user_store.find_last_revocation(database, user.id))
     allowed = await scopes.role_scope(database, user.id, client_id=client.id)
     wanted = scopes.checked(scope or "") or (allowed if may_omit_scope(settings, client) else "")
     if not wanted:

@@ -25,10 +25,10 @@ from mithril.otp import store as factors
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
-from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
+from mithril.users import store as user_store
 from mithril.users.store import User
 
 CHANGE_PASSWORD_SCOPE = "user:change_password"
@@ -124,7 +124,7 @@ async def begin(
     """
     # What the roles lose after they were read, a session with an administrative client loses too.
     is_bound = client.type_name in settings.admin_client_types
-    seen = await token_store.find_seen(database, user.id, client_id=client.id) if is_bound else None
+    seen = client.seen(await user_store.find_last_revocation(database, user.id) if is_bound else None)
     if grant_type is GrantType.PASSWORD:
         scope = await session_scope(database, settings, client=client, user_id=user.id, scope=scope)
     factor = await factors.find_factor(database, user.id)
@@ -153,7 +153,6 @@ async def begin(
         scope="",
         details=details,
         seen=seen,
-        is_bound_by_roles=is_bound,
     )
     issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
     return LoginToken(issued, NextStep.REQUEST_OTP if factor.phone else NextStep.REQUEST_FACTOR)
@@ -190,13 +189,15 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
     kind, default_scope = TokenKind.ACCESS, SESSION_SCOPE
     if token.details.grant_type == GrantType.CHANGE_PASSWORD:
         kind, default_scope = TokenKind.CHANGE_PASSWORD, CHANGE_PASSWORD_SCOPE
-    scope = token.details.scope_request or default_scope
+    scope, is_bound = token.details.scope_request or default_scope, False
     if kind is TokenKind.ACCESS:
         client = await store.find_client(transaction, token.client_id)
         if client is None:
             raise refusals.ClientBlocked
         scope = await session_scope(transaction, settings, client=client, user_id=token.user_id, scope=scope)
-    issued = await tokens.issue(transaction, settings, token.followed_by(kind, scope=scope, details=details))
+        is_bound = client.type_name in settings.admin_client_types
+    new = token.followed_by(kind, scope=scope, details=details)
+    issued = await tokens.issue(transaction, settings, msgspec.structs.replace(new, is_bound_by_roles=is_bound))
     await tokens.revoke_older_sessions(transaction, issued)
     return issued
 

@@ -8,6 +8,7 @@ from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.tokens.store import Seen
 
 
 class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,11 +20,18 @@ class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
     settings: str
     type_name: str
     type_scope: str
+    last_revocation: int
+    type_revocation: int
+    role_revocation: int
 
     @property
     def allowed_grant_types(self) -> list[str]:
         """The login grants that it may use (`settings.allowed_grant_types`)."""
         return list(msgspec.json.decode(self.settings).get("allowed_grant_types") or ())
+
+    def seen(self, user: int | None = None) -> Seen:
+        """Return what was seen when this was read. `user`: the last revocation of a user whose roles are read later."""
+        return Seen(user, self.last_revocation, self.type_revocation, self.role_revocation)
 
     @property
     def is_public(self) -> bool:
@@ -50,7 +58,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 APPROVAL_ROWS = rows.AuditedTable("apps", "approval", client="w.client_id")
 FIND_CLIENT = """
-SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope
+SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope, c.last_revocation,
+       ct.last_revocation AS type_revocation, ct.last_role_revocation AS role_revocation
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
 """
 CONNECTION = """

@@ -38,6 +38,7 @@ async def begin(
     expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
     async with database.transaction() as transaction:
         await users.hold_unblocked(transaction, user_id)
+        seen = client.seen(await user_store.find_last_revocation(transaction, user_id))
         scope = await login.session_scope(transaction, settings, client=client, user_id=user_id, scope=scope)
         issued = await records.issue_access(
             transaction,
@@ -46,6 +47,7 @@ async def begin(
             scope=scope,
             grant_type=GrantType.PASSWORD,
             expires_at=expires_at,
+            seen=seen,
             is_bound_by_roles=client.type_name in settings.admin_client_types,
             actor=actor,
         )

@@ -40,6 +40,8 @@ LOGIN_SECONDS = 600
 # What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
 # joins the sessions of one sign-in, to which its forms are bound.
 STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR)
+# What these give later is in their details, as `scope_request`.
+ASK_FOR_SCOPE = (TokenKind.CODE, TokenKind.TWO_FACTOR)
 # A user has one session with a client: a new token of the kind revokes the older ones of these kinds (rule SGN-16).
 REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),

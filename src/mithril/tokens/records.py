@@ -15,7 +15,7 @@ from mithril.database.database import Condition, Database, Listed, Page, PooledC
 from mithril.tokens import fields, record_store, store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.record_store import Record
-from mithril.tokens.store import Issued
+from mithril.tokens.store import Issued, Seen
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
@@ -72,6 +72,7 @@ async def issue_access(
     scope: str,
     grant_type: GrantType,
     expires_at: datetime,
+    seen: Seen,
     is_bound_by_roles: bool,
     actor: Actor,
 ) -> Issued:
@@ -79,6 +80,12 @@ async def issue_access(
     value, details = security.new_secret(), Details(grant_type=grant_type)
     known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
     columns = {"name": TokenKind.ACCESS, "digest": rows.bytea(security.digest(value)), "details": details, **known}
+    columns |= {
+        "seen_user": seen.user,
+        "seen_client": seen.client,
+        "seen_type": seen.client_type,
+        "seen_role": seen.role,
+    }
     columns["is_bound_by_roles"] = is_bound_by_roles
     token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
     return Issued(

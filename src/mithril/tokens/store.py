@@ -15,18 +15,19 @@ from mithril.database.database import (
     find_one,
 )
 from mithril.identifiers import parse_uuid
+from mithril.tokens import kinds
 from mithril.tokens.kinds import NO_DETAILS, STARTS_A_FAMILY, Details, TokenKind
 
 ROWS = rows.AuditedTable("tokens", "token", hidden=(*rows.HIDDEN, "digest"), client="w.client_id")
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The last revocations that a scope takes into account: of user, client, client type and roles."""
+    """The last revocations that a scope takes into account, each read before what it is about; None is the present."""
 
-    user: int
-    client: int
-    client_type: int
-    role: int
+    user: int | None
+    client: int | None
+    client_type: int | None
+    role: int | None
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,10 +133,6 @@ UPDATE tokens
  WHERE id = $1 AND (used_at IS NULL OR details ->> 'answer' = $2) AND expires_at > clock_timestamp()
 RETURNING id
 """
-FIND_SEEN = """
-SELECT u.last_revocation, c.last_revocation, ct.last_revocation, ct.last_role_revocation
-  FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE u.id = $1 AND c.id = $2
-"""
 # The revocation takes effect at once, with however many tokens; the cleanup expires those that are left.
 EXPIRED_AT_ONCE = 1_000
 REVOKE_ALL = """
@@ -187,7 +184,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: UUID | None
     family_id: UUID | None
     scope: str | None
-    """What is left of it now; of a code, in `details.scope_request`."""
+    """What is left of it now; of a code or a two-factor token, in `details.scope_request`."""
     details: Details
     expires_at: datetime
     is_expired: bool
@@ -248,12 +245,6 @@ async def add_token(
     )
 
 
-async def find_seen(source: Source, user_id: UUID, *, client_id: UUID) -> Seen | None:
-    """Return the last revocations of user, client, type and roles, before a scope is judged; or None."""
-    row = await source.fetchrow(FIND_SEEN, user_id, client_id)
-    return None if row is None else Seen(*row)
-
-
 async def find_token(source: Source, value: str) -> Token | None:
     """Return the token of that value, of any kind, active or not; or None."""
     row = await source.fetchrow(FIND_TOKEN, security.digest(value))
@@ -262,7 +253,7 @@ async def find_token(source: Source, value: str) -> Token | None:
     known = dict(row)
     seen = Seen(*(known.pop(f"seen_{whose}") for whose in ("user", "client", "type", "role")))
     details, scope = Details.decoded(known.pop("details")), known["scope"]
-    if known["name"] == TokenKind.CODE and scope is not None:
+    if known["name"] in kinds.ASK_FOR_SCOPE and scope is not None and details.scope_request is not None:
         details, known["scope"] = msgspec.structs.replace(details, scope_request=scope), None
     known["is_bound_by_roles"] = known["is_bound_by_roles"] is not False
     return Token(**known, details=details, seen=seen)

@@ -109,6 +109,12 @@ async def find_user(source: Source, user_id: UUID) -> User | None:
     return await find_one(source, User, f"{FIND} id = $1", user_id)
 
 
+async def find_last_revocation(source: Source, user_id: UUID) -> int | None:
+    """Return the number of what the user has last lost, to be read before their roles; None for no such user."""
+    row = await source.fetchrow("SELECT last_revocation FROM users WHERE id = $1", user_id)
+    return None if row is None else row["last_revocation"]
+
+
 async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
     """List the users that match, the oldest first; the e-mail address in any letter case."""
     conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]

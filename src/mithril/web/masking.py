@@ -22,6 +22,9 @@ TOKEN = "/admin/tokens/{id}"
 SECRET_PLACE = re.compile(r"(?i)(?:tokens|api_key)/+[^/]")
 
 
+WORD = re.compile(r"[A-Za-z0-9._-]{0,20}")  # tokens and API-keys are longer
+
+
 class _Shape(NamedTuple):
     """What is known of the path of a route: as it is shown with masks only, and what its parameters are."""
 
@@ -77,7 +80,6 @@ def _routed(scope: Scope) -> tuple[Route | None, dict[str, str]]:
 
 
 def _first_segment(scope: Scope) -> str:
-    """Return the first segment of a path that no route takes, if any route begins with it: else it may be a token."""
-    first = "/" + scope["path"].lstrip("/").partition("/")[0]
-    known = {"/" + route.path.lstrip("/").partition("/")[0] for route in scope["app"].router.routes}
-    return first if first in known else f"/{MASK}"
+    """Return the first segment of a path that no route takes, where it is a short word: else it may be a token."""
+    first = scope["path"].lstrip("/").partition("/")[0]
+    return "/" + (first if WORD.fullmatch(first) else MASK)

@@ -73,7 +73,8 @@ RETURN coalesce((SELECT max(value::bigint) FROM jsonb_each_text(r.since)), 0)
 CREATE FUNCTION token_scope(t tokens) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     given text := coalesce(
-        CASE WHEN t.name = 'authorization_code' THEN t.details ->> 'scope_request' ELSE t.scope END, '');
+        CASE WHEN t.name IN ('authorization_code', '2fa_access_token') THEN t.details ->> 'scope_request'
+             ELSE t.scope END, '');
     of_grant boolean := t.name IN ('authorization_code', 'refresh_token')
         OR coalesce(t.details ->> 'grant_type', '') IN ('authorization_code', 'refresh_token');
     type_id uuid;
@@ -92,7 +93,15 @@ BEGIN
       FROM unnest(scope_names(given)) WITH ORDINALITY AS g (name, place)
      WHERE NOT EXISTS (
              SELECT FROM revocations r
-              WHERE r.client_type_id = type_id AND r.id > type_seen AND g.name = ANY (r.names))
+              WHERE r.client_type_id = type_id AND r.client_id IS NULL AND r.id > type_seen AND g.name = ANY (r.names))
+       AND NOT EXISTS (
+             SELECT FROM revocations changed JOIN revocations r ON r.client_type_id = changed.client_type_id
+              WHERE changed.client_id = t.client_id AND changed.client_type_id IS NOT NULL
+                AND changed.id > t.seen_client AND r.client_id IS NULL AND g.name = ANY (r.names)
+                AND r.id > t.seen_type AND r.id < changed.id
+                AND r.id > coalesce((SELECT max(earlier.id) FROM revocations earlier
+                                      WHERE earlier.client_id = t.client_id AND earlier.client_type_id IS NOT NULL
+                                        AND earlier.id < changed.id), 0))
        AND NOT EXISTS (
              SELECT FROM revocations r
               WHERE r.client_id = t.client_id AND r.user_id IS NULL AND r.id > t.seen_client AND g.name = ANY (r.names))
@@ -199,12 +208,10 @@ BEGIN
         INSERT INTO revocations (client_id) VALUES (NEW.id) RETURNING id INTO NEW.last_revocation;
     END IF;
     IF OLD.client_type_id <> NEW.client_type_id THEN
-        -- What the type before had lost itself stays lost.
-        INSERT INTO revocations (client_id, names)
-        SELECT NEW.id, ARRAY(
-                 SELECT unnest(scope_names(a.scope)) EXCEPT SELECT unnest(scope_names(b.scope))
-                  UNION
-                 SELECT unnest(r.names) FROM revocations r WHERE r.client_type_id = OLD.client_type_id)
+        -- The type before is noted: what it had lost itself stays lost.
+        INSERT INTO revocations (client_id, client_type_id, names)
+        SELECT NEW.id, OLD.client_type_id, ARRAY(
+                 SELECT unnest(scope_names(a.scope)) EXCEPT SELECT unnest(scope_names(b.scope)))
           FROM client_types a, client_types b WHERE a.id = OLD.client_type_id AND b.id = NEW.client_type_id
         RETURNING id INTO NEW.type_since;
         NEW.type_since := coalesce(NEW.type_since, OLD.type_since);  -- no such type: its foreign key says so
@@ -315,14 +322,46 @@ CREATE TRIGGER user_roles_revoke AFTER DELETE ON user_roles REFERENCING OLD TABL
 CREATE TRIGGER global_user_roles_revoke AFTER DELETE ON global_user_roles REFERENCING OLD TABLE AS deleted
     FOR EACH STATEMENT EXECUTE FUNCTION user_roles_revoke()
 """,
-    # An approval that is narrowed, withdrawn, or given to another client.
+    # A row that says another role, user or client than before counts as taken and given.
+    """
+CREATE FUNCTION user_roles_change() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    revocation bigint;
+BEGIN
+    IF TG_TABLE_NAME = 'user_roles' THEN
+        INSERT INTO revocations (user_id, client_id, names, since)
+        SELECT OLD.user_id, OLD.client_id, scope_names(r.scope), greatest(OLD.since, role_since(r))
+          FROM roles r WHERE r.id = OLD.role_id RETURNING id INTO revocation;
+    ELSE
+        INSERT INTO revocations (user_id, names, since)
+        SELECT OLD.user_id, scope_names(r.scope), greatest(OLD.since, role_since(r))
+          FROM roles r WHERE r.id = OLD.role_id RETURNING id INTO revocation;
+    END IF;
+    UPDATE users SET last_revocation = revocation WHERE id = OLD.user_id AND last_revocation < revocation;
+    NEW.since := nextval('revocations_id_seq');
+    RETURN NEW;
+END
+$$
+""",
+    """
+CREATE TRIGGER user_roles_change BEFORE UPDATE ON user_roles
+    FOR EACH ROW
+    WHEN ((OLD.user_id, OLD.role_id, OLD.client_id) IS DISTINCT FROM (NEW.user_id, NEW.role_id, NEW.client_id))
+    EXECUTE FUNCTION user_roles_change()
+""",
+    """
+CREATE TRIGGER global_user_roles_change BEFORE UPDATE ON global_user_roles
+    FOR EACH ROW WHEN ((OLD.user_id, OLD.role_id) IS DISTINCT FROM (NEW.user_id, NEW.role_id))
+    EXECUTE FUNCTION user_roles_change()
+""",
+    # An approval that is narrowed, withdrawn, or given to another user or client.
     """
 CREATE FUNCTION apps_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     lost text[];
     revocation bigint;
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD.client_id = NEW.client_id THEN
+    IF TG_OP = 'UPDATE' AND OLD.client_id = NEW.client_id AND OLD.user_id = NEW.user_id THEN
         lost := ARRAY(SELECT unnest(scope_names(OLD.scope)) EXCEPT SELECT unnest(scope_names(NEW.scope)));
         IF lost = '{}' THEN
             RETURN NULL;
@@ -337,7 +376,7 @@ END
 $$
 """,
     """
-CREATE TRIGGER apps_revoke AFTER DELETE OR UPDATE OF scope, client_id ON apps
+CREATE TRIGGER apps_revoke AFTER DELETE OR UPDATE OF scope, client_id, user_id ON apps
     FOR EACH ROW EXECUTE FUNCTION apps_revoke()
 """,
     # A token of a connection that is gone is unknown, whether or not its row is still there: the first thousand are
