@@ -105,10 +105,11 @@ def test_settings_lists_every_variable() -> None:
 
 def test_each_option_of_serve_is_a_setting_of_the_list() -> None:
     options = typer.main.get_command(app).commands["serve"].params  # type: ignore[attr-defined]
-    made = {(option.opts[0], option.envvar) for option in options}
-    listed = {(f"--{row.name.replace('_', '-')}", row.variable) for row in settings.all_settings() if row.option}
-    assert made == listed
-    assert {name for name, _ in made} == {
+    made = {option.opts[0]: option.help for option in options}
+    listed = {f"--{row.name.replace('_', '-')}": row.variable for row in settings.all_settings() if row.option}
+    assert made.keys() == listed.keys()
+    assert all(made[name].endswith(f" ({variable}).") for name, variable in listed.items())
+    assert made.keys() == {
         *("--host", "--port", "--internal-host", "--internal-port", "--workers"),
         *("--demo", "--demo-exposed", "--database-url", "--home"),
     }
@@ -125,7 +126,16 @@ def test_the_version_is_that_of_the_package() -> None:
     assert printed == {f"{mithril.__version__}\n"} == {f"{importlib.metadata.version('mithril')}\n"}
 
 
-def test_an_invalid_environment_variable_is_named() -> None:
-    refused = run("migrate", MITHRIL_WORKERS="many")
-    assert refused.returncode == 1
-    assert "MITHRIL_WORKERS" in refused.stderr
+@pytest.mark.parametrize(
+    ("command", "variable", "expected"),
+    [
+        ("migrate", "MITHRIL_WORKERS", "a whole number from 1 to 256"),
+        ("serve", "MITHRIL_WORKERS", "a whole number from 1 to 256"),
+        ("serve", "MITHRIL_PORT", "a whole number from 0 to 65535"),
+        ("serve", "MITHRIL_DEMO", "true or false"),
+        ("serve", "MITHRIL_JWT_SECRET", "a key of at least 64 bytes"),
+    ],
+)
+def test_an_invalid_environment_variable_is_named_in_one_line(command: str, variable: str, expected: str) -> None:
+    refused = run(command, **{variable: "many"})
+    assert (refused.returncode, refused.stderr) == (1, f"mithril: {variable}: expected {expected}\n")

@@ -164,6 +164,12 @@ def test_loopback_addresses_are_nobody_elses(host: str) -> None:
     check_exposure(Settings(demo=True, host=host, internal_host=host))
 
 
+@pytest.mark.parametrize("name", ["host", "internal_host"])
+def test_a_host_that_cannot_be_resolved_is_called_that_even_with_demo_data(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^MITHRIL_{name.upper()}: nowhere\.invalid cannot be resolved"):
+        check_exposure(msgspec.structs.replace(Settings(demo=True), **{name: "nowhere.invalid"}))
+
+
 def test_an_exposed_demo_and_a_setting_that_cannot_be_meant_end_the_start(unmigrated: str) -> None:
     exposed = run("serve", "--demo", "--host", "0.0.0.0", "--database-url", unmigrated)
     malformed = run("serve", MITHRIL_PUBLIC_URL="auth.example.org", MITHRIL_PUBLC_URL="x")

@@ -1,6 +1,7 @@
 """Settings: one list for the command line, the environment and the documentation."""
 
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -54,18 +55,31 @@ def test_an_empty_variable_counts_as_missing_except_that_it_empties_a_list(tmp_p
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("MITHRIL_PORT", "http", "MITHRIL_PORT: expected `int`, got `str`"),
-        ("MITHRIL_PORT", "65536", "MITHRIL_PORT: expected `int` <= 65535"),
-        ("MITHRIL_WORKERS", "0", "MITHRIL_WORKERS: expected `int` >= 1"),
+        ("MITHRIL_PORT", "http", "MITHRIL_PORT: expected a whole number from 0 to 65535"),
+        ("MITHRIL_PORT", "65536", "MITHRIL_PORT: expected a whole number from 0 to 65535"),
+        ("MITHRIL_WORKERS", "0", "MITHRIL_WORKERS: expected a whole number from 1 to 256"),
+        ("MITHRIL_DB_POOL_SIZE", "1.5", "MITHRIL_DB_POOL_SIZE: expected a whole number from 1 to 1000"),
+        ("MITHRIL_POOL_TIMEOUT", "0", "MITHRIL_POOL_TIMEOUT: expected a number above 0, up to 3600"),
+        ("MITHRIL_LOG_LEVEL", "loud", "MITHRIL_LOG_LEVEL: expected debug, info, warning or error"),
+        ("MITHRIL_LOG_FORMAT", "xml", "MITHRIL_LOG_FORMAT: expected auto, json or text"),
+        ("MITHRIL_HOME", "h" * 4097, "MITHRIL_HOME: expected a text of 0 to 4096 characters"),
         ("MITHRIL_DEMO", "perhaps", "MITHRIL_DEMO: expected true or false"),
         ("MITHRIL_INTERNAL_KEY_FILE", "/no/such/file", "MITHRIL_INTERNAL_KEY_FILE: cannot read /no/such/file"),
-        ("MITHRIL_SWEEP_INTERVAL", "nan", "MITHRIL_SWEEP_INTERVAL: "),
+        ("MITHRIL_SWEEP_INTERVAL", "nan", "MITHRIL_SWEEP_INTERVAL: expected a number from 0 to 86400"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(variable: str, value: str, message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         settings.load({variable: value})
     assert message in str(refusal.value)
+
+
+def test_of_each_setting_with_a_type_a_wrong_value_is_told_in_plain_words() -> None:
+    for setting in settings.all_settings():
+        if setting.type is str or get_origin(setting.type) is tuple:
+            continue
+        with pytest.raises(SettingsError, match=rf"{setting.variable}: expected [\w ,]+$"):
+            settings.load({setting.variable: "wrong"})
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,19 @@ def test_a_value_that_does_not_fit_is_named(variable: str, value: str, message: 
                 "https://user@auth.example.org",
                 "https://auth.example.org:port",
                 "https://auth.example.org:65536",
+                "https://auth.example.org:0",
+                "https://auth.example.org:",
+                "https://auth.example.org/oauth",
+                "https://auth.example.org//",
+                "https://..",
+                "https://-",
+                "https://a..b",
+                "https://-a.example",
+                f"https://{'a' * 64}.example",
+                "https://10.0.0.256",
+                "https://[::g]",
+                "https://[a]",
+                "https://ключ.example",
                 "https://auth.example.org\nb",
                 "true",
             ],
@@ -93,8 +120,23 @@ def test_a_value_that_does_not_fit_is_named(variable: str, value: str, message: 
             "TRUSTED_PROXIES",
             ["abc", "10.0.0.0/33", "10.0.0.1/8", "10.0.0", "10.0.0.1;10.0.0.2", "10.0.0.1,", "proxy.example", "::g"],
         ),
-        ("OTP_ENDPOINT", ["sms.example.org/send", "file:///etc/passwd", "https://"]),
-        ("DATABASE_URL", ["mysql://localhost/mithril", "localhost/mithril", "/var/lib/mithril"]),
+        ("OTP_ENDPOINT", ["sms.example.org/send", "file:///etc/passwd", "https://", "https://..", "https://sms:0/"]),
+        (
+            "HOST",
+            ["a b", "http://a", "a:80", "[::1]", "10.0.0.256", "a/b", "a,b", "*", "ключ", "-", "..", "fe80::1%a b"],
+        ),
+        ("INTERNAL_HOST", ["a b", "::g", "a\nb"]),
+        ("JWT_SECRET", ["short", "k" * 63, "\udcff" * 64]),
+        (
+            "DATABASE_URL",
+            [
+                "mysql://localhost/mithril",
+                "localhost/mithril",
+                "/var/lib/mithril",
+                "postgresql://h:abc/m",
+                "postgres://[::1/m",
+            ],
+        ),
         ("TRUSTED_CLIENT_IDS", ["all", "1380df72-275a-11e7-93ae-92361f002671,abc", "1380df72275a11e793ae92361f002671"]),
         ("INTERNAL_KEY", ["ключ", "a\nb", "a\x7f"]),
         ("OTP_SMS_TEMPLATE", ["Your code is otp.code"]),
@@ -114,11 +156,19 @@ def test_a_value_that_cannot_be_meant_is_named_in_one_line(name: str, values: li
     [
         (
             "PUBLIC_URL",
-            ["https://auth.example.org", "http://localhost:4000/", "HTTPS://A.example", "http://[::1]:4000"],
+            [
+                "https://auth.example.org",
+                "http://localhost:4000/",
+                "HTTPS://A.example",
+                "http://[::1]:4000",
+                "http://my_host.:80",
+            ],
         ),
         ("TRUSTED_PROXIES", ["127.0.0.1", "10.0.0.0/8, ::1,fd00::/8", "::ffff:10.0.0.0/104", "*"]),
         ("OTP_ENDPOINT", ["http://sms:8080/send?a=b", "https://user:pass@sms.example.org"]),
-        ("DATABASE_URL", ["postgresql://postgres@/m?host=/run", "postgres://a,b/m"]),
+        ("DATABASE_URL", ["postgresql://postgres@/m?host=/run", "postgres://u:p%2F@a:1,[::1]:2/m", "postgresql://"]),
+        ("HOST", ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "auth_1.example.org.", "1a"]),
+        ("JWT_SECRET", ["k" * 64, "к" * 32]),
         ("TRUSTED_CLIENT_IDS", ["1380DF72-275a-11e7-93ae-92361f002671", ""]),
         ("INTERNAL_KEY", ["the key of the internal listener"]),
         ("OTP_SMS_TEMPLATE", ["<otp.code>"]),

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,6 +23,8 @@ from msgspec import Meta
 from mithril.identifiers import parse_uuid
 
 PREFIX = "MITHRIL_"
+# The longest name of a host, in characters (RFC 1035 section 2.3.4).
+LONGEST_NAME = 253
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -43,6 +45,7 @@ class Option(enum.Enum):
 
 
 Text = Annotated[str, Meta(max_length=4096)]
+Host = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Lifetime = Annotated[int, Meta(ge=1, le=315_360_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -58,9 +61,9 @@ def described(text: str) -> Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one process. Durations are seconds, unless the description names another unit."""
 
-    host: Annotated[Text, Option.SERVE, described("IP address or host name of the public listener")] = "127.0.0.1"
+    host: Annotated[Host, Option.SERVE, described("IP address or host name of the public listener")] = "127.0.0.1"
     port: Annotated[Port, Option.SERVE, described("port of the public listener")] = 4000
-    internal_host: Annotated[Text, Option.SERVE, described("IP address or host name of the internal listener")] = (
+    internal_host: Annotated[Host, Option.SERVE, described("IP address or host name of the internal listener")] = (
         "127.0.0.1"
     )
     internal_port: Annotated[Port, Option.SERVE, described("port of the internal listener")] = 4001
@@ -88,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         described("let a listener with demo data, whose secrets are public, bind to a non-loopback address"),
     ] = False
     public_url: Annotated[
-        Text, described("scheme and host that callers see, for `meta.url`; empty: those of the request")
+        Text, described("scheme, host and port that callers see, for `meta.url`; empty: those of the request")
     ] = ""
     trusted_proxies: Annotated[
         Text,
@@ -184,12 +187,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_timeout: Annotated[
         Seconds, described("seconds that running requests get to finish when the server stops")
     ] = 30.0
-    log_level: Annotated[
-        str, Meta(pattern="^(debug|info|warning|error)$"), described("debug, info, warning or error")
-    ] = "info"
-    log_format: Annotated[
-        str, Meta(pattern="^(auto|json|text)$"), described("json, text, or auto: text in a terminal")
-    ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], described("debug, info, warning or error")] = (
+        "info"
+    )
+    log_format: Annotated[Literal["auto", "json", "text"], described("json, text, or auto: text in a terminal")] = (
+        "auto"
+    )
 
     @property
     def data_home(self) -> Path:
@@ -237,7 +240,9 @@ def load(environment: Mapping[str, str] | None = None, **given: object) -> Setti
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(_named(error)) from None
+        name = str(error).partition("`$.")[2].rstrip("`")
+        hint = get_type_hints(Settings, include_extras=True)[name]
+        raise SettingsError(f"{PREFIX}{name.upper()}: expected {_in_words(hint)}") from None
     for name, (is_meant, expected) in MEANINGS.items():
         value = getattr(settings, name)
         if value and not all(map(is_meant, value if isinstance(value, tuple) else [value])):
@@ -260,30 +265,56 @@ def _is_proxies(text: str) -> bool:
         return False
 
 
-def _is_port(text: str) -> bool:
-    """Whether the port of a URL, if it has one, is one."""
+def _is_host(text: str) -> bool:
+    """Whether it is an IP address, or a name that a host can have (RFC 1123 section 2.1, and the underscore)."""
     try:
-        urlsplit(text).port  # noqa: B018 -- raises
+        return bool(ipaddress.ip_address(text)) and text.isprintable() and " " not in text
+    except ValueError:
+        return len(text) <= LONGEST_NAME and bool(_NAME.fullmatch(text))
+
+
+def _has_host(url: str) -> bool:
+    """Whether a URL names a host, and a port that can be one if it names a port."""
+    try:
+        parts = urlsplit(url)
+        return _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:
         return False
-    return True
 
 
+def _is_key(text: str) -> bool:
+    try:
+        return len(text.encode()) >= NONCE_KEY_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+# What HS512 needs (RFC 7518 section 3.2).
+NONCE_KEY_BYTES = 64
+LIMITS = ("ge", "gt", "le", "min_length", "max_length")
+_LABEL = r"[A-Za-z0-9_](?:[\w-]{0,61}[A-Za-z0-9_])?"
+# A name that ends in a number would be an IPv4 address.
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!\d+\.?$){_LABEL}\.?", re.ASCII)
 _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
-_PUBLIC_URL = re.compile(rf"https?://{_HOST}(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
+_PUBLIC_URL = re.compile(rf"https?://{_HOST}/?", re.ASCII | re.IGNORECASE)
 _URL = re.compile(rf"https?://(?:[!-~]*@)?{_HOST}(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
+_DATABASE_HOST = r"(?:[^/?#@:,\s\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
+# Without a host, that of the variables of libpq (PGHOST and the like).
+_DATABASE_URL = re.compile(
+    rf"postgres(?:ql)?://(?:[^/?#\[\]]*@)?{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:[/?].*)?", re.ASCII
+)
 # What a value must be beyond its type, for a setting that has one: a judgement, and what it asks for in words.
 MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "public_url": (
-        lambda text: bool(_PUBLIC_URL.fullmatch(text)) and not set(text) & set("?#") and _is_port(text),
+        lambda text: bool(_PUBLIC_URL.fullmatch(text)) and _has_host(text),
         "scheme and host, such as https://auth.example.org",
     ),
-    "otp_endpoint": (
-        lambda text: bool(_URL.fullmatch(text)) and _is_port(text),
-        "an http or https URL",
-    ),
+    "otp_endpoint": (lambda text: bool(_URL.fullmatch(text)) and _has_host(text), "an http or https URL"),
+    "host": (_is_host, "an IP address or a host name"),
+    "internal_host": (_is_host, "an IP address or a host name"),
+    "jwt_secret": (_is_key, f"a key of at least {NONCE_KEY_BYTES} bytes"),
     "database_url": (
-        lambda text: text.startswith(("postgresql://", "postgres://")),
+        lambda text: bool(_DATABASE_URL.fullmatch(text)),
         "a URL such as postgresql://user@host/name",
     ),
     "trusted_proxies": (_is_proxies, "IP addresses or networks, separated by commas"),
@@ -320,7 +351,19 @@ def _parsed(setting: Setting, raw: str) -> object:
     return raw
 
 
-def _named(error: msgspec.ValidationError) -> str:
-    """Turn msgspec's "Expected `int` - at `$.port`" into "MITHRIL_PORT: expected `int`"."""
-    message, _, path = str(error).partition(" - at `$.")
-    return f"{PREFIX}{path.rstrip('`').upper()}: {message[0].lower()}{message[1:]}"
+def _in_words(hint: Any) -> str:  # noqa: ANN401 -- a type hint may be anything
+    """Say what a value of that type must be."""
+    kind = _bare(hint)
+    limits: dict[str, Any] = {}
+    if get_origin(kind) is Literal:
+        *others, last = get_args(kind)
+        return f"{', '.join(others)} or {last}"
+    for mark in get_args(hint)[1:]:
+        if isinstance(mark, Meta):
+            limits |= {key: value for key in LIMITS if (value := getattr(mark, key)) is not None}
+    if kind is str:
+        return f"a text of {limits.get('min_length', 0)} to {limits['max_length']} characters"
+    noun = "a whole number" if kind is int else "a number"
+    if "gt" in limits:
+        return f"{noun} above {limits['gt']}, up to {limits['le']}"
+    return f"{noun} from {limits['ge']} to {limits['le']}"

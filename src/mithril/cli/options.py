@@ -79,11 +79,11 @@ def from_settings(*options: Option) -> Callable[[Command], Command]:
 
 
 def _parameter(setting: Setting) -> inspect.Parameter:
+    # The variable is for `settings.load` to read, which refuses its value in one line; so Typer does not learn of it.
     option = typer.Option(
         None,
         f"--{setting.name.replace('_', '-')}",
-        envvar=setting.variable,
-        help=f"{setting.description[0].upper()}{setting.description[1:]}.",
+        help=f"{setting.description[0].upper()}{setting.description[1:]} ({setting.variable}).",
         rich_help_panel="Database" if setting.option is Option.DATABASE else None,
     )
     return _option(setting.name, setting.type | None, option)

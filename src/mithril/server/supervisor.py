@@ -38,8 +38,7 @@ log = structlog.stdlib.get_logger("mithril")
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that is bound but does not listen yet. Raises SettingsError with host, port and reason."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(_family(host), socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -50,13 +49,23 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def check_exposure(settings: Settings) -> None:
     """Raise SettingsError when a network could reach demo data or, without a key, the internal listener.
 
+    A host name that cannot be resolved raises it too.
     The port of a request decides which listener answers it, so the ports must differ even on different hosts.
     """
     if settings.port == settings.internal_port != 0:
         raise SettingsError("MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses")
+    for variable, host in (("MITHRIL_HOST", settings.host), ("MITHRIL_INTERNAL_HOST", settings.internal_host)):
+        try:
+            socket.getaddrinfo(host, None, _family(host))
+        except OSError as error:
+            raise SettingsError(f"{variable}: {host} cannot be resolved ({error.strerror or error})") from None
     exposed = [host for host in (settings.host, settings.internal_host) if not is_loopback(host)]
     if settings.demo and exposed and not settings.demo_exposed:
         raise SettingsError(
