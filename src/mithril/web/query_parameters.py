@@ -92,7 +92,9 @@ class Query:
         for name, value in _first_of_each(request).items():
             parser = self._parsers.get(name)
             if parser is None and request.method == "DELETE":  # a misspelt filter would delete everything
-                invalid.append(self.invalid(name, Rule("schema", "this route does not know the parameter")))
+                invalid.append(
+                    self.invalid(name, Rule("schema", "this route does not know the parameter", {"properties": [name]}))
+                )
             if parser is None or value == "":
                 continue
             try:
