@@ -110,7 +110,7 @@ async def test_a_caller_who_disconnects_during_the_body_changes_nothing(server: 
 
 @pytest.mark.parametrize("is_reset", [False, True])
 @pytest.mark.parametrize("next_request", ["the same", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "x\r\n\r\n", ""])
-async def test_a_caller_who_leaves_a_pipeline_leaves_one_quiet_line(
+async def test_a_caller_who_leaves_a_pipeline_leaves_no_error_in_the_log(
     server: Server,
     db: Db,
     logged: CapturingLogger,
@@ -143,7 +143,7 @@ async def test_a_caller_who_leaves_a_pipeline_leaves_one_quiet_line(
             await asyncio.sleep(0.01)
     while not logged.calls and not caplog.records:  # noqa: ASYNC110 -- no event for it
         await asyncio.sleep(0.01)
-    assert [call.method_name for call in logged.calls] == ["info"]
+    assert {call.method_name for call in logged.calls} <= {"info"}
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
