@@ -75,7 +75,7 @@ async def test_a_dump_shows_no_secret(database_url: str) -> None:
 
 def test_an_export_that_is_imported_is_exported_again_the_same(database_url: str, empty: str, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
-    demo = Path(embedded.__file__).parent / "snapshots" / "demo.json"
+    demo = Path(embedded.__file__).parents[1] / "snapshots" / "demo.json"
     assert run("import", str(demo), "--database-url", database_url).returncode == 0
     assert run("export", "-o", str(file), "--database-url", database_url).returncode == 0
     assert run("migrate", "--database-url", empty).returncode == 0

@@ -346,12 +346,13 @@ $$
     """
 CREATE TRIGGER user_roles_change BEFORE UPDATE ON user_roles
     FOR EACH ROW
-    WHEN ((OLD.user_id, OLD.role_id, OLD.client_id) IS DISTINCT FROM (NEW.user_id, NEW.role_id, NEW.client_id))
+    WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.role_id IS DISTINCT FROM NEW.role_id
+          OR OLD.client_id IS DISTINCT FROM NEW.client_id)
     EXECUTE FUNCTION user_roles_change()
 """,
     """
 CREATE TRIGGER global_user_roles_change BEFORE UPDATE ON global_user_roles
-    FOR EACH ROW WHEN ((OLD.user_id, OLD.role_id) IS DISTINCT FROM (NEW.user_id, NEW.role_id))
+    FOR EACH ROW WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.role_id IS DISTINCT FROM NEW.role_id)
     EXECUTE FUNCTION user_roles_change()
 """,
     # An approval that is narrowed, withdrawn, or given to another user or client.
