@@ -127,7 +127,7 @@ def caller_of(found: Presented, settings: Settings) -> Caller:
         scopes=frozenset((found.scope or "").split()),
         api_key_client_id=None if found.broker_is_blocked else found.broker_id,
         broker_scopes=frozenset((found.broker_scope or "").split()) if is_brokered else None,
-        is_administrative=found.client_type in settings.admin_client_types,
+        is_administrative=settings.is_administrative(found.client_type),
         token_details=found.details,
     )
 

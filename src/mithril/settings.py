@@ -199,6 +199,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the folder of the embedded PostgreSQL and its log."""
         return Path(self.home) if self.home else platformdirs.user_data_path("mithril", appauthor=False)
 
+    def is_administrative(self, client_type: str) -> bool:
+        """Return whether tokens of clients of that type may name any client."""
+        return client_type in self.admin_client_types
+
 
 class Setting(NamedTuple):
     """One setting, as the list has it."""

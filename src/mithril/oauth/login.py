@@ -98,7 +98,7 @@ async def session_scope(
     The session itself may call the API for every client there, so the password of a user without any role in such a
     client must give nothing. Raises ScopeNotOfRoles where nothing is left (rule SGN-13).
     """
-    if client.type_name not in settings.admin_client_types:
+    if not settings.is_administrative(client.type_name):
         return scope
     allowed = await scopes.role_scope(source, user_id, client_id=client.id)
     left = scopes.narrowed(scope, allowed)
@@ -123,7 +123,7 @@ async def begin(
     and Unauthorized where the user was blocked meanwhile; then nothing is stored.
     """
     # What the roles lose after they were read, a session with an administrative client loses too.
-    is_bound = client.type_name in settings.admin_client_types
+    is_bound = settings.is_administrative(client.type_name)
     seen = client.seen(await user_store.find_last_revocation(database, user.id) if is_bound else None)
     if grant_type is GrantType.PASSWORD:
         scope = await session_scope(database, settings, client=client, user_id=user.id, scope=scope)
@@ -195,7 +195,7 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
         if client is None:
             raise refusals.ClientBlocked
         scope = await session_scope(transaction, settings, client=client, user_id=token.user_id, scope=scope)
-        is_bound = client.type_name in settings.admin_client_types
+        is_bound = settings.is_administrative(client.type_name)
     new = token.followed_by(kind, scope=scope, details=details)
     issued = await tokens.issue(transaction, settings, msgspec.structs.replace(new, is_bound_by_roles=is_bound))
     await tokens.revoke_older_sessions(transaction, issued)

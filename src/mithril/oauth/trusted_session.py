@@ -48,7 +48,7 @@ async def begin(
             grant_type=GrantType.PASSWORD,
             expires_at=expires_at,
             seen=seen,
-            is_bound_by_roles=client.type_name in settings.admin_client_types,
+            is_bound_by_roles=settings.is_administrative(client.type_name),
             actor=actor,
         )
         await tokens.revoke_older_sessions(transaction, issued)

@@ -20,8 +20,6 @@ SECRET_PARAMETERS = frozenset({"token", "api_key"})
 TOKEN = "/admin/tokens/{id}"
 # In a path that no route takes: what looks like a token behind the place where one belongs.
 SECRET_PLACE = re.compile(r"(?i)(?:tokens|api_key)/+[^/]")
-
-
 WORD = re.compile(r"[A-Za-z0-9._-]{0,20}")  # tokens and API-keys are longer
 
 
