@@ -14,6 +14,7 @@ from mithril.cli import app
 from support.processes import DEMO_CLIENT, DEMO_HEADERS, run, running_postgres, serving
 
 
+@pytest.mark.slow
 def test_migrating_twice_succeeds(unmigrated: str) -> None:
     first, second = (run("migrate", "--database-url", unmigrated) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0)
@@ -36,6 +37,7 @@ def test_import_names_each_refused_entry(database_url: str, tmp_path: Path) -> N
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_import_works_while_a_server_runs(demo_home: Path, tmp_path: Path) -> None:
     home, file = demo_home, tmp_path / "data.json"
     with serving("--home", str(home), "--demo") as process:
@@ -67,25 +69,6 @@ def test_a_change_of_a_command_is_seen_by_the_next_request_to_a_running_server(d
     assert not running_postgres(demo_home)
 
 
-def test_redirect_uris_are_checked_on_the_command_line() -> None:
-    accepted = run("check-redirect-uri", "https://mis.example.com/callback")
-    refused = run("check-redirect-uri", "https://mis.example.com/", "https://MIS.example.com", "http://localhost/")
-    assert (accepted.returncode, refused.returncode) == (0, 1)
-    assert accepted.stdout == "accepted  https://mis.example.com/callback\n"
-    assert "not_canonical" in refused.stdout
-    assert "suggestion: https://mis.example.com\n" in refused.stdout
-    as_json = json.loads(run("check-redirect-uri", "--json", "http://localhost/").stdout)
-    assert as_json == [
-        {
-            "redirect_uri": "http://localhost/",
-            "accepted": False,
-            "reasons": ["scheme", "non_public_host"],
-            "suggestion": None,
-        }
-    ]
-    assert run("check-redirect-uri", "--demo", "http://localhost/").returncode == 0
-
-
 def test_bytes_that_are_not_text_are_checked_too() -> None:
     address = "https://mis.example.com/\udcff"  # how Python passes the byte on
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
@@ -94,13 +77,6 @@ def test_bytes_that_are_not_text_are_checked_too() -> None:
     assert plain.stdout.startswith("refused   https://mis.example.com/\ufffd\n    non_ascii: ")
     (verdict,) = json.loads(as_json.stdout)
     assert (verdict["redirect_uri"], verdict["reasons"]) == ("https://mis.example.com/\ufffd", ["non_ascii"])
-
-
-def test_settings_lists_every_variable() -> None:
-    listed = run("settings").stdout
-    as_json = json.loads(run("settings", "--json").stdout)
-    assert all(row["variable"] in listed for row in as_json)
-    assert "MITHRIL_DATABASE_URL_FILE" in listed
 
 
 def test_each_option_of_serve_is_a_setting_of_the_list() -> None:
@@ -131,9 +107,9 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         ("migrate", "MITHRIL_WORKERS", "a whole number from 1 to 256"),
         ("serve", "MITHRIL_WORKERS", "a whole number from 1 to 256"),
-        ("serve", "MITHRIL_PORT", "a whole number from 0 to 65535"),
-        ("serve", "MITHRIL_DEMO", "true or false"),
-        ("serve", "MITHRIL_JWT_SECRET", "a key of at least 64 bytes"),
+        pytest.param("serve", "MITHRIL_PORT", "a whole number from 0 to 65535", marks=pytest.mark.slow),
+        pytest.param("serve", "MITHRIL_DEMO", "true or false", marks=pytest.mark.slow),
+        pytest.param("serve", "MITHRIL_JWT_SECRET", "a key of at least 64 bytes", marks=pytest.mark.slow),
     ],
 )
 def test_an_invalid_environment_variable_is_named_in_one_line(command: str, variable: str, expected: str) -> None:

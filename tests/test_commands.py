@@ -464,3 +464,29 @@ def test_an_import_prints_its_counts_and_no_progress_bar_without_a_terminal(mith
     first, second = mithril("import", file), mithril("import", file, "--json")
     assert (first.status, first.out, first.err) == (0, "roles: 1 added, 0 changed, 0 unchanged\n", "")
     assert second.json["kinds"] == {"roles": {"added": 0, "changed": 0, "unchanged": 1}}
+
+
+def test_redirect_uris_are_checked_on_the_command_line(mithril: Run) -> None:
+    accepted = mithril("check-redirect-uri", "https://mis.example.com/callback")
+    refused = mithril("check-redirect-uri", "https://mis.example.com/", "https://MIS.example.com", "http://localhost/")
+    assert (accepted.status, refused.status) == (0, 1)
+    assert accepted.out == "accepted  https://mis.example.com/callback\n"
+    assert "not_canonical" in refused.out
+    assert "suggestion: https://mis.example.com\n" in refused.out
+    as_json = mithril("check-redirect-uri", "--json", "http://localhost/").json
+    assert as_json == [
+        {
+            "redirect_uri": "http://localhost/",
+            "accepted": False,
+            "reasons": ["scheme", "non_public_host"],
+            "suggestion": None,
+        }
+    ]
+    assert mithril("check-redirect-uri", "--demo", "http://localhost/").status == 0
+
+
+def test_settings_lists_every_variable(mithril: Run) -> None:
+    listed = mithril("settings").out
+    as_json = mithril("settings", "--json").json
+    assert all(row["variable"] in listed for row in as_json)
+    assert "MITHRIL_DATABASE_URL_FILE" in listed

@@ -30,6 +30,7 @@ def patch(base: str, uri: str) -> httpx.Response:
     return httpx.patch(base + path, json={"redirect_uri": uri}, headers=DEMO_HEADERS)
 
 
+@pytest.mark.slow
 def test_the_demo_serves_what_it_prints_and_keeps_its_data(tmp_path: Path) -> None:
     with serving("--demo", "--home", str(tmp_path)) as process:
         response = patch(process.public, "https://example3.com")
@@ -98,6 +99,7 @@ def test_the_log_has_request_ids_and_no_secrets(demo_home: Path) -> None:
         assert secret.removeprefix("Bearer ") not in log
 
 
+@pytest.mark.slow
 def test_workers_share_both_listeners(database_url: str) -> None:
     with serving("--workers", "2", "--demo", MITHRIL_DATABASE_URL=database_url) as process:
         assert patch(process.public, "https://example3.com").status_code == 200
@@ -182,6 +184,7 @@ def test_an_exposed_demo_and_a_setting_that_cannot_be_meant_end_the_start(unmigr
     ]
 
 
+@pytest.mark.slow
 def test_on_every_address_the_printed_urls_and_the_callers_address_are_right(demo_home: Path) -> None:
     arguments = ("--demo", "--demo-exposed", "--host", "::", "--internal-host", "::1", "--home", str(demo_home))
     with serving(*arguments, MITHRIL_TRUSTED_PROXIES="127.0.0.1") as process:

@@ -118,7 +118,8 @@ async def test_a_value_that_no_token_can_have_is_not_looked_up(
 async def test_a_scope_that_is_none_is_refused_without_being_repeated(server: Server, db: Db, scope: str) -> None:
     value = await factories.token(db, client=await factories.client(db))
     request = (
-        f"GET /admin/forward-auth?scope={scope} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {value}\r\n\r\n"
+        f"GET /admin/forward-auth?scope={scope} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Authorization: Bearer {value}\r\n\r\n"
     )
     received = hear(server, request.encode(), is_internal=True)
     assert statuses(received) == [422]

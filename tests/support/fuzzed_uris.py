@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,11 @@ PIECES = [
 EDITS = st.lists(
     st.tuples(st.integers(0, 50), st.sampled_from([0, 0, 1, 3]), st.sampled_from(PIECES)), min_size=1, max_size=3
 )
+
+
+def few_or_many(few: int, many: int) -> pytest.MarkDecorator:
+    """Run a test with few examples in the quick suite and with many in the slow one."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
 
 
 def edited(uri: str, edits: list[tuple[int, int, str]]) -> str:
