@@ -25,8 +25,8 @@ from mithril.tokens import fields as token_fields
 from mithril.tokens import store as tokens
 from mithril.user_roles import store as user_roles
 from mithril.user_roles.fields import GLOBAL_USER_ROLE, USER_ROLE
+from mithril.users import fields as user_fields
 from mithril.users import store as users
-from mithril.users.fields import USER
 from mithril.validation.fields import REQUIRED, Fields, is_blank
 
 Row = dict[str, Any]  # of the file
@@ -100,11 +100,6 @@ class Section(msgspec.Struct, frozen=True, eq=False, dict=True):
             yield "$.connection_id", Rule(None, "stands in details too", [])
 
 
-def _user(row: Row) -> Columns:
-    # Whether the password differs shows only beside the stored hash.
-    return {name: value for name, value in row.items() if name != "password"} | {"email": row["email"].lower()}
-
-
 def _connection(row: Row) -> Columns:
     secret = connections.secret_columns(row["secret"]) if "secret" in row else {}
     return {name: value for name, value in row.items() if name != "secret"} | secret
@@ -131,11 +126,11 @@ ROLES = Section("roles", scope_sets.ROLES, NAMED_SCOPE, keys=(NAME,))
 USERS = Section(
     "users",
     users.ROWS,
-    USER,
+    user_fields.USER,
     keys=(Key("email", ("email",), "e-mail address"),),
     without=("2fa_enable", "factor", "password"),
     also={"password": SECRET, "tax_id": SHORT, "person_id": SHORT, "priv_settings": {"type": "object"}},
-    columns=_user,
+    columns=user_fields.columns,  # whether the password differs shows only beside the stored hash
     state="t.password_hash",
 )
 CONNECTIONS = Section(

@@ -11,7 +11,6 @@ from uuid import UUID
 from mithril import errors, refusals, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database, PooledConnection
 from mithril.errors import Rule
 from mithril.settings import Settings
@@ -23,9 +22,6 @@ from mithril.validation.fields import constraints, refuse
 
 MISMATCH = Rule("password", "password does not match password in field current_password", [])
 WRONG_PASSWORD = ("$.current_password", MISMATCH)
-# Columns that cannot be null: a blank value is stored as an empty one.
-NEVER_NULL = ("tax_id", "person_id")
-NOT_COLUMNS = {"password", "factor", "2fa_enable"}
 
 
 async def get(database: Database, user_id: UUID) -> UserRecord:
@@ -39,7 +35,7 @@ async def add(database: Database, settings: Settings, given: Document, *, actor:
     Raises ValidationFailed, also for an e-mail address that is taken.
     """
     checked = fields.USER.new(given)
-    columns = _columns(checked) | {"password_hash": await passwords.hashed(checked["password"])}
+    columns = fields.columns(checked) | {"password_hash": await passwords.hashed(checked["password"])}
     async with database.transaction() as transaction:
         with constraints(fields.CONSTRAINTS):
             user_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
@@ -54,7 +50,7 @@ async def change(database: Database, settings: Settings, user_id: UUID, given: D
     Raises ValidationFailed, also for a used password or an e-mail address that is taken, and NotFound.
     """
     checked = fields.USER.changes(given)
-    columns, password, password_hash = _columns(checked), checked.get("password"), None
+    columns, password, password_hash = fields.columns(checked), checked.get("password"), None
     if password is not None:
         broken = await passwords.judge(database, user_id, password)
         refuse(("$.password", rule) for rule in broken)
@@ -150,14 +146,6 @@ async def _set_factor(transaction: PooledConnection, user_id: UUID, *, phone: st
         await rows.insert(transaction, store.FACTOR_ROWS, columns, actor=actor)
     else:
         await rows.update(transaction, store.FACTOR_ROWS, {"factor": phone}, row_id=factor_id, actor=actor)
-
-
-def _columns(checked: Document) -> Columns:
-    """Return the columns of a user; the password and the second factor are not among them."""
-    columns = {name: value for name, value in checked.items() if name not in NOT_COLUMNS}
-    if "email" in columns:
-        columns["email"] = columns["email"].lower()
-    return columns | {name: columns[name] or "" for name in NEVER_NULL if name in columns}
 
 
 def _wants_factor(checked: Document, settings: Settings) -> bool:

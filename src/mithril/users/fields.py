@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from mithril.audit.rows import Columns
 from mithril.errors import Rule
 from mithril.users import passwords, phones
 from mithril.validation.bodies import Document
@@ -15,6 +16,9 @@ EMAIL = re.compile(rf"[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{LABEL}(?:\.{LABEL})+")
 NOT_AN_EMAIL = Rule("email", "is not a valid email", [f"~r/^{EMAIL.pattern}$/"])
 NOT_CHANGED = Rule("required", "is not changed", [])
 CONSTRAINTS = {"users_email_index": "$.email"}
+# Columns that cannot be null: a blank value is stored as an empty one.
+NEVER_NULL = ("tax_id", "person_id")
+NOT_COLUMNS = {"password", "factor", "2fa_enable"}
 
 
 def problems(given: Document) -> Iterator[tuple[str, Rule]]:
@@ -27,6 +31,14 @@ def problems(given: Document) -> Iterator[tuple[str, Rule]]:
         yield from (("$.password", rule) for rule in passwords.problems(password))
     if phone is not None and not phones.is_phone(phone):
         yield "$.factor", phones.INVALID
+
+
+def columns(checked: Document) -> Columns:
+    """Return the columns of a user; the password and the second factor are not among them."""
+    found = {name: value for name, value in checked.items() if name not in NOT_COLUMNS}
+    if "email" in found:
+        found["email"] = found["email"].lower()
+    return found | {name: found[name] or "" for name in NEVER_NULL if name in found}
 
 
 def _problems_of_change(given: Document) -> Iterator[tuple[str, Rule]]:
