@@ -61,10 +61,10 @@ def random_hash() -> str:
     return f"$argon2id$v={argon2.low_level.ARGON2_VERSION}${parameters}${salt}${compared}"
 
 
-def is_password(password: str, password_hash: str) -> bool:
+def is_password(password: str, password_hash: str | None) -> bool:
     """Return whether the password has this hash. It takes tens of milliseconds and must not run on the event loop."""
     try:
-        return _PASSWORDS.verify(password_hash, password)
+        return password_hash is not None and _PASSWORDS.verify(password_hash, password)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
         return False
 

@@ -110,7 +110,7 @@ async def change_password(database: Database, user_id: UUID, given: Document, *,
     checked = fields.PASSWORD_CHANGE.cast(given)
     present, password = checked["current_password"], checked["password"]
     user = errors.found(await store.find_user(database, user_id))
-    is_right = await asyncio.to_thread(_is_password, present, user)
+    is_right = await asyncio.to_thread(security.is_password, present, user.password_hash)
     broken = [("$.password", rule) for rule in await passwords.judge(database, user_id, password)]
     refuse(broken if is_right else [WRONG_PASSWORD, *broken])
     password_hash = await passwords.hashed(password)
@@ -152,7 +152,3 @@ def _wants_factor(checked: Document, settings: Settings) -> bool:
     """Only `true` asks for a second factor; where nothing is given, the setting counts."""
     wish = checked.get("2fa_enable")
     return settings.user_2fa_enabled if wish is None else wish is True
-
-
-def _is_password(password: str, user: User) -> bool:
-    return user.password_hash is not None and security.is_password(password, user.password_hash)
