@@ -59,6 +59,11 @@ class AuditedTable(NamedTuple):
     on_update: str = "updated_at = clock_timestamp()"
     is_audited: bool = True
 
+    @property
+    def words(self) -> str:
+        """Return the noun with a space between two words."""
+        return self.noun.replace("_", " ")
+
 
 async def insert(transaction: Transaction, table: AuditedTable, columns: Columns, *, actor: Actor) -> UUID:
     """Insert a row with its audit row, and return its id. Raises Violation."""

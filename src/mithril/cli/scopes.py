@@ -23,19 +23,15 @@ Scope = Annotated[str | None, typer.Option("--scope", help="The scopes, separate
 
 async def find(opened: Database, table: AuditedTable, name: str) -> NamedScope:
     """Return the client type or role of this id or name. Raises Missing."""
-    with output.named(_noun(table), name):
+    with output.named(table.words, name):
         if row_id := parse_uuid(name):
             return await service.get_named(opened, table, row_id)
         found = await store.list_named(opened, table, {"name": name}, page=Page(1, 1))
         return errors.found(next(iter(found.rows), None))
 
 
-def _noun(table: AuditedTable) -> str:
-    return table.noun.replace("_", " ")
-
-
 def _group(table: AuditedTable, about: str) -> typer.Typer:
-    noun = _noun(table)
+    noun = table.words
     app = typer.Typer(name=noun.replace(" ", "-"), help=about, no_args_is_help=True)
 
     @session.command(app, "list", help=f"List {noun}s, the oldest first.")
