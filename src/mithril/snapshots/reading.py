@@ -5,10 +5,10 @@ A refusal names the line or the key, and repeats no secret, password or token va
 
 import json
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Clamped, Context, Decimal, DecimalException, Inexact, InvalidOperation, Rounded, Subnormal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema_rs
 
@@ -20,7 +20,8 @@ UNSTORABLE = re.compile(f"[{NUL}\ud800-\udfff]")  # NUL and halves of surrogate 
 # Deeper than a body may be: a file holds in its rows what came in a body.
 MAX_DEPTH = 64
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
-MAX_INTEGER_LENGTH, MAX_NUMBER_LENGTH, MAX_EXPONENT = 18, 400, 308  # of numbers, for PostgreSQL
+# Numbers that PostgreSQL can hold. A float would change one on its way to another database.
+NUMBERS = Context(prec=400, Emin=-308, Emax=308, traps=[Clamped, Inexact, InvalidOperation, Rounded, Subnormal])
 Snapshot = SimpleNamespace  # what a file says: the rows of each section by its name
 VALIDATOR = jsonschema_rs.validator_for(
     {
@@ -36,12 +37,6 @@ class SnapshotError(Exception):
     """The file, or a row of it, cannot be imported; the message says which and why, in one line."""
 
 
-class _Unusable(NamedTuple):
-    """Stands for a value that must be refused, until `_unusable` finds it and names its key."""
-
-    reason: str
-
-
 def read(source: Path | str | bytes) -> Snapshot:
     """Read the file at a path, or its content, and check every rule that needs no database.
 
@@ -49,11 +44,25 @@ def read(source: Path | str | bytes) -> Snapshot:
     not of the format, breaks a rule of the API, or cannot be stored in PostgreSQL.
     """
     try:
-        document = _parsed(source if isinstance(source, bytes) else Path(source).read_bytes())
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        # In place of a value that must be refused there is an error, which then gets its place.
+        document = json.loads(
+            content.decode("utf-8-sig"),  # editors on Windows begin a file with a byte order mark
+            object_pairs_hook=_object,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=lambda name: SnapshotError(f"{name} is not JSON"),
+        )
     except OSError as error:
         raise SnapshotError(f"cannot be read: {error.strerror}") from None
-    if wrong := _unusable(document):
-        raise SnapshotError(f"${wrong[0]}: {wrong[1]}")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SnapshotError(f"line {line}: not valid UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise SnapshotError(f"line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise SnapshotError(f"$: {TOO_DEEP}") from None
+    _check_values(document)
     for entry, rule in bodies.violations(VALIDATOR, document):
         raise SnapshotError(f"{entry.replace('.[', '[')}: {rule.description}")
     for section in SECTIONS:
@@ -63,57 +72,32 @@ def read(source: Path | str | bytes) -> Snapshot:
     return Snapshot(**{section.name: document.get(section.name, []) for section in SECTIONS})
 
 
-def _parsed(content: bytes) -> Any:  # noqa: ANN401 -- JSON may be anything
-    try:
-        return json.loads(
-            content.decode("utf-8-sig"),  # editors on Windows begin a file with a byte order mark
-            object_pairs_hook=_object,
-            parse_int=_number,
-            parse_float=_number,
-            parse_constant=lambda name: _Unusable(f"{name} is not JSON"),
-        )
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise SnapshotError(f"line {line}: not valid UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise SnapshotError(f"line {error.lineno}: {error.msg}") from None
-    except RecursionError:
-        raise SnapshotError(f"$: {TOO_DEEP}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Row | _Unusable:
-    found = dict(pairs)
-    if len(found) == len(pairs):
+def _object(pairs: list[tuple[str, Any]]) -> Row | SnapshotError:
+    found, names = dict(pairs), [name for name, _ in pairs]
+    if len(found) == len(names):
         return found
-    names = [name for name, _ in pairs]
-    return _Unusable(f"the key {max(names, key=names.count)!r} stands twice in this object")
+    return SnapshotError(f"the key {max(names, key=names.count)!r} stands twice in this object")
 
 
-def _number(text: str) -> int | Decimal | _Unusable:
-    """Keep a number exactly as it is written: a float would change it on its way to another database."""
-    if len(text) <= MAX_INTEGER_LENGTH and text.lstrip("-").isdigit():
-        return int(text)
+def _number(text: str) -> Decimal | SnapshotError:
     try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("Infinity")
-    is_usable = len(text) <= MAX_NUMBER_LENGTH and number.is_finite() and abs(number.adjusted()) <= MAX_EXPONENT
-    return number if is_usable else _Unusable("the number is too long, too large or too small")
+        return NUMBERS.create_decimal(text)
+    except DecimalException:
+        return SnapshotError("the number is too long, too large or too small")
 
 
-def _unusable(value: Any, *, depth: int = 0) -> tuple[str, str] | None:  # noqa: ANN401
-    """Return the place of the first part of `value` that must be refused, and the reason."""
-    if isinstance(value, str):
-        found = UNSTORABLE.search(value)
-        return found and ("", "has a NUL character" if found[0] == NUL else "has half of a surrogate pair")
-    if isinstance(value, _Unusable):
-        return "", value.reason
+def _check_values(value: Any, at: str = "$", *, depth: int = 0) -> None:  # noqa: ANN401
+    """Raise SnapshotError for the first value at any depth that must be refused, with its place."""
+    if isinstance(value, SnapshotError):
+        raise SnapshotError(f"{at}: {value}")
     if isinstance(value, dict | list) and depth > MAX_DEPTH:
-        return "", TOO_DEEP
-    is_object = isinstance(value, dict)
-    for key, item in value.items() if is_object else enumerate(value) if isinstance(value, list) else ():
-        if is_object and (wrong := _unusable(key)):
-            return " (one of its keys)", wrong[1]
-        if wrong := _unusable(item, depth=depth + 1):
-            return f".{key}{wrong[0]}" if is_object else f"[{key}]{wrong[0]}", wrong[1]
-    return None
+        raise SnapshotError(f"{at}: {TOO_DEEP}")
+    if isinstance(value, str) and (found := UNSTORABLE.search(value)):
+        raise SnapshotError(f"{at}: has {'a NUL character' if found[0] == NUL else 'half of a surrogate pair'}")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_values(item, f"{at}[{index}]", depth=depth + 1)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_values(key, f"{at} (one of its keys)")
+            _check_values(item, f"{at}.{key}", depth=depth + 1)
