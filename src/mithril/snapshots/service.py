@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib import resources
-from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 
 from mithril import security
@@ -22,11 +22,10 @@ from mithril.audit.rows import Columns
 from mithril.connections import redirect_uris
 from mithril.connections import store as connections
 from mithril.database.database import Connection, Violation
-from mithril.identifiers import CANONICAL_UUID
+from mithril.identifiers import parse_uuid
 from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
-from mithril.snapshots.sections import CLIENT_TYPES, CONNECTIONS, ROLES, SECTIONS, TOKENS, USERS, Row, Section
-from mithril.snapshots.store import Match
+from mithril.snapshots.sections import SECTIONS, TOKENS, Row, Section
 from mithril.tokens import store as tokens
 from mithril.users import passwords
 from mithril.users import store as users
@@ -36,7 +35,6 @@ __all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"
 # Gets the progress of an import: the section, how many of its rows are done, and how many there are.
 Listener = Callable[[str, int, int], None]
 HASHES_AT_A_TIME = 4  # each takes 64 MiB and tens of milliseconds
-MAX_LISTED = 10
 
 
 class Counts(msgspec.Struct):
@@ -51,20 +49,15 @@ class Report(msgspec.Struct):
     """Counts by section; as text, what `mithril import` prints."""
 
     kinds: dict[str, Counts] = {}
-    without_secret: list[str] = []
-    """Ids of the new connections that came without a secret: each got one, which is shown to no user."""
+    without_secret: list[str] = []  # ids of new connections that came without one: what they got is shown to no user
 
     def __str__(self) -> str:
         """Return a line per section, and what is left to do."""
-        lines = [
-            f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged" for key, n in self.kinds.items()
-        ]
+        kinds = self.kinds.items()
+        lines = [f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged" for key, n in kinds]
         if self.without_secret:
-            listed = ", ".join(self.without_secret[:MAX_LISTED]) + ", ..." * (len(self.without_secret) > MAX_LISTED)
-            lines.append(
-                "connections that came without a secret, and need a new one before anybody can use them:"
-                f" {len(self.without_secret)} ({listed})"
-            )
+            what = "connections that came without a secret, and need a new one before anybody can use them:"
+            lines += [f"{what} {len(self.without_secret)}", *self.without_secret]
         return "\n".join(lines) or "nothing in the file"
 
 
@@ -84,20 +77,20 @@ async def import_snapshot(
     """
     async with connection.transaction(isolation="read_committed"):
         now = await store.begin(connection)
-        running = _Import(connection, actor, now, policy, only_missing, listener, Report())
+        running = _Import(connection, actor, now, policy, only_missing, Report())
         for section in SECTIONS:
-            await running.bring(section, getattr(snapshot, section.name))
+            if given := getattr(snapshot, section.name):
+                await running.bring(section, given, listener)
     return running.report
 
 
 async def export_snapshot(connection: Connection) -> bytes:
     """Return everything but secrets, passwords and tokens, in the format of import; one line per row, oldest first."""
-    lists = []
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        for section in SECTIONS:
-            if section is not TOKENS:
-                lines = await store.export(connection, section)
-                lists.append(f'  "{section.name}": [' + ",".join(f"\n    {line}" for line in lines) + "\n  ]")
+        exported = {each.name: await store.export(connection, each) for each in SECTIONS if each is not TOKENS}
+    lists = (
+        f'  "{name}": [' + ",".join(f"\n    {line}" for line in lines) + "\n  ]" for name, lines in exported.items()
+    )
     return ("{\n" + ",\n".join(lists) + "\n}\n").encode()
 
 
@@ -107,12 +100,12 @@ def demo() -> Snapshot:
 
 
 class _Entry(msgspec.Struct):
-    """One row of the file on its way: its key, what it says, its columns, and the row that is there already."""
+    """One row of the file on its way: its place there, what it says, its columns, and the row that exists already."""
 
     at: str
     row: Row
     columns: Columns
-    existing: Match | None = None
+    existing: asyncpg.Record | None = None
 
 
 class _Import(msgspec.Struct):
@@ -123,148 +116,109 @@ class _Import(msgspec.Struct):
     now: datetime
     policy: redirect_uris.Policy
     only_missing: bool
-    listener: Listener
     report: Report
-    names: dict[str, dict[str, str]] = {}
 
-    async def bring(self, section: Section, given: Sequence[Row]) -> None:
+    async def bring(self, section: Section, given: Sequence[Row], listener: Listener) -> None:
         """Import all rows of one section."""
-        entries = [self._entry(section, row, f"$.{section.name}[{index}]") for index, row in enumerate(given)]
-        if entries:
-            _refuse_duplicates(section, entries)
-            await self._find_existing(section, entries)
-            wanted = [entry for entry in entries if not (self.only_missing and _is_there(section, entry))]
-            await self._complete(section, wanted)
-            outcomes = []
-            for done, entry in enumerate(wanted, start=1):
-                outcomes.append(await self._write(section, entry))
-                self.listener(section.name, done, len(wanted))
-            added, changed = outcomes.count("added"), outcomes.count("changed")
-            self.report.kinds[section.name] = Counts(added, changed, len(given) - added - changed)
-        if section in {CLIENT_TYPES, ROLES}:
-            # First as the file names them: the row may have got another name since.
-            in_file = {entry.columns["name"]: entry.existing.id for entry in entries if entry.existing}
-            self.names[section.table.noun] = in_file | await store.names(self.connection, section)
+        ids = await store.list_ids(self.connection, section.reference) if section.reference else {}
+        entries = [self._entry(section, row, f"$.{section.name}[{place}]", ids) for place, row in enumerate(given)]
+        await self._find_existing(section, entries)
+        wanted = [entry for entry in entries if not self.only_missing or self._is_missing(entry)]
+        hashing = asyncio.Semaphore(HASHES_AT_A_TIME)
+        await asyncio.gather(*(self._complete(entry, hashing) for entry in wanted))
+        outcomes = []
+        for done, entry in enumerate(wanted, start=1):
+            outcomes.append(await self._write(section, entry))
+            listener(section.name, done, len(wanted))
+        added, changed = outcomes.count("added"), outcomes.count("changed")
+        self.report.kinds[section.name] = Counts(added, changed, len(given) - added - changed)
 
-    def _entry(self, section: Section, row: Row, at: str) -> _Entry:
+    def _refuse(self, place: str, reason: str) -> None:
+        """Raise SnapshotError, unless rows that cannot be added are left out."""
+        if not self.only_missing:
+            raise SnapshotError(f"{place}: {reason}")
+
+    def _entry(self, section: Section, row: Row, at: str, ids: dict[object, UUID]) -> _Entry:
         columns = section.columns(section.fields.folded(row))
-        if section.reference:
-            named = columns.pop(section.reference)
-            columns[f"{section.reference}_id"] = found = self.names[section.reference].get(_folded(named))
-            if found is None and not self.only_missing:
-                noun = section.reference.replace("_", " ")
-                raise SnapshotError(f"{at}.{section.reference}: no {noun} {named!r}")
+        if noun := section.reference:
+            named = columns.pop(noun)
+            columns[f"{noun}_id"] = ids.get(parse_uuid(named) or named)
+            if columns[f"{noun}_id"] is None:
+                self._refuse(f"{at}.{noun}", f"no {noun.replace('_', ' ')} {named!r}")
         return _Entry(at, row, columns)
 
     async def _find_existing(self, section: Section, entries: Sequence[_Entry]) -> None:
         """Find the row that each entry is about; refuse an entry when another row is in its way."""
-        found: dict[int, list[Match]] = {}
-        for position, match in await store.find(self.connection, section, [entry.columns for entry in entries]):
-            found.setdefault(position, []).append(match)
-        taken: dict[str, _Entry] = {}
-        for position, matches in sorted(found.items()):
-            entry = entries[position]
-            known_by = store.ID if "id" in entry.columns else section.keys[0]
-            own = next((match for match in matches if match.key == known_by), None)
-            other = next((match for match in matches if own is None or match.id != own.id), None)
-            if other is not None and not self.only_missing:
-                key = other.key
-                raise SnapshotError(f"{entry.at}.{key.field}: the {section.noun} {other.id} has the same {key.meaning}")
-            entry.existing = own or matches[0]
-            first = taken.setdefault(entry.existing.id, entry)
-            if first is not entry and not self.only_missing:
-                raise SnapshotError(f"{entry.at}: the same {section.noun} as {first.at}")
+        taken: dict[UUID, _Entry] = {}
+        for found in await store.find(self.connection, section, [entry.columns for entry in entries]):
+            entry, first, key = entries[found["position"]], entries[found["first"]], section.keys[found["key"]]
+            place, what = f"{entry.at}.{key.field}", f"has the same {key.meaning}"
+            if first is not entry:
+                self._refuse(place, f"{first.at} {what}")
+            if found["id"] is None:
+                continue
+            known_by = section.keys[0 if "id" in entry.columns else 1]
+            if found["id"] != entry.existing["id"] if entry.existing else key is not known_by:
+                self._refuse(place, f"the {section.table.words} {found['id']} {what}")
+            entry.existing = entry.existing or found
+            first = taken.setdefault(found["id"], entry)
+            if first is not entry:
+                self._refuse(entry.at, f"the same {section.table.words} as {first.at}")
 
-    async def _complete(self, section: Section, entries: Sequence[_Entry]) -> None:
+    def _is_missing(self, entry: _Entry) -> bool:
+        """Return whether there is no such row. An expired token is missing: the demo must work after a logout, too."""
+        is_renewed = entry.row.get("expires_in", 0) > 0
+        return entry.existing is None or (is_renewed and entry.existing["expires_at"] <= self.now)
+
+    async def _complete(self, entry: _Entry, hashing: asyncio.Semaphore) -> None:
         """Add the columns that depend on what is there already."""
-        for entry in entries:
-            if entry.existing is None:
-                entry.columns.setdefault("id", str(uuid4()))
-            if section is TOKENS:
-                self._complete_expiry(entry)
-            if section is CONNECTIONS:
-                self._complete_connection(entry)
-        if section is USERS:
-            limit = asyncio.Semaphore(HASHES_AT_A_TIME)
-            await asyncio.gather(
-                *(self._complete_password(entry, limit) for entry in entries if "password" in entry.row)
-            )
-
-    def _complete_connection(self, entry: _Entry) -> None:
-        """Refuse a redirect URI that an update would refuse, unless it is there: it was let in by other settings."""
-        uri = entry.row["redirect_uri"]
-        problems = redirect_uris.problems(uri, self.policy)
-        if problems and not (entry.existing and entry.existing.state == uri):
-            reasons = ", ".join(problem.reason for problem in problems)
-            raise SnapshotError(f"{entry.at}.redirect_uri: refused ({reasons})")
-        if entry.existing is None and "secret" not in entry.row:
-            entry.columns |= connections.secret_columns(security.new_secret())
-            self.report.without_secret.append(entry.columns["id"])
-
-    async def _complete_password(self, entry: _Entry, limit: asyncio.Semaphore) -> None:
-        password, kept = entry.row["password"], entry.existing.state if entry.existing else None
-        async with limit:
-            if kept is not None and await asyncio.to_thread(security.is_password, password, kept):
-                return
-            entry.columns["password_hash"] = await passwords.hashed(password)
-        entry.columns["password_set_at"] = self.now
-
-    def _complete_expiry(self, entry: _Entry) -> None:
-        """Let `expires_in` decide once when a token expires: a second import must not prolong it."""
-        seconds, existing = entry.row.get("expires_in"), entry.existing
-        if seconds is not None and (existing is None or (seconds > 0) != (existing.state == "true")):
-            entry.columns["expires_at"] = self.now + timedelta(seconds=int(seconds))
+        row, existing, columns = entry.row, entry.existing, entry.columns
+        if "password" in row:
+            kept = existing["password_hash"] if existing else None
+            async with hashing:
+                if await asyncio.to_thread(security.is_password, row["password"], kept):
+                    return
+                columns["password_hash"] = await passwords.hashed(row["password"])
+            columns["password_set_at"] = self.now
+        if "redirect_uri" in row:
+            problems = redirect_uris.problems(row["redirect_uri"], self.policy)
+            # The one that a connection has was let in by other settings.
+            if problems and not (existing and existing["redirect_uri"] == row["redirect_uri"]):
+                reasons = ", ".join(problem.reason for problem in problems)
+                raise SnapshotError(f"{entry.at}.redirect_uri: refused ({reasons})")
+            if existing is None and "secret" not in row:
+                columns |= connections.secret_columns(security.new_secret())
+                self.report.without_secret.append(columns.setdefault("id", str(uuid4())))
+        # `expires_in` decides once when a token expires: a second import must not prolong it.
+        seconds = row.get("expires_in")
+        if seconds is not None and (existing is None or (seconds > 0) != (existing["expires_at"] > self.now)):
+            columns["expires_at"] = self.now + timedelta(seconds=int(seconds))
 
     async def _write(self, section: Section, entry: _Entry) -> str:
         """Bring the row to what the entry says; return which of `Counts` that is."""
-        existing, columns = entry.existing, entry.columns
-        row_id = existing.id if existing else columns["id"]
+        db, actor, columns, row_id = self.connection, self.actor, entry.columns, entry.existing and entry.existing["id"]
         try:
             # A savepoint: where rows may be left out, one that is refused must not end the import.
-            async with self.connection.transaction() if self.only_missing else nullcontext():
-                if existing is None:
-                    await rows.insert(self.connection, section.table, columns, actor=self.actor)
-                elif not await rows.update(self.connection, section.table, columns, row_id=row_id, actor=self.actor):
+            async with db.transaction() if self.only_missing else nullcontext():
+                if row_id and not await rows.update(db, section.table, columns, row_id=row_id, actor=actor):
                     return "unchanged"
+                row_id = row_id or await rows.insert(db, section.table, columns, actor=actor)
         except Violation as violation:
-            if self.only_missing:
-                return "unchanged"
-            raise SnapshotError(f"{entry.at}{_blamed(section, columns, violation)}") from None
+            self._refuse(*_blamed(section, entry, violation))
+            return "unchanged"
         if "password_hash" in columns:
-            await store.remember_password(self.connection, row_id, columns["password_hash"])
-            await users.forget_passwords(self.connection, row_id, kept=passwords.KEPT)
+            await store.remember_password(db, row_id, columns["password_hash"])
+            await users.forget_passwords(db, row_id, kept=passwords.KEPT)
             if entry.existing:  # a session of the old password must not outlive it
-                await tokens.revoke_all(self.connection, UUID(str(row_id)))
-        return "changed" if existing else "added"
+                await tokens.revoke_all(db, row_id)
+        return "changed" if entry.existing else "added"
 
 
-def _is_there(section: Section, entry: _Entry) -> bool:
-    """Return whether the row exists. An expired token counts as missing: the demo must work after a logout too."""
-    if entry.existing is None or section is not TOKENS:
-        return entry.existing is not None
-    return entry.existing.state == "true" or entry.row.get("expires_in", 0) <= 0
-
-
-def _refuse_duplicates(section: Section, entries: Sequence[_Entry]) -> None:
-    for key in (store.ID, *section.keys):
-        first: dict[tuple[Any, ...], _Entry] = {}
-        for entry in entries:
-            value = [entry.columns.get(column) for column in key.columns]
-            other = entry if None in value else first.setdefault(tuple(map(_folded, value)), entry)
-            if other is not entry:
-                raise SnapshotError(f"{entry.at}.{key.field}: {other.at} has the same {key.meaning}")
-
-
-def _folded(text: Any) -> Any:  # noqa: ANN401
-    """Return an identifier in lower case, anything else as it is."""
-    return text.lower() if CANONICAL_UUID.fullmatch(text) else text
-
-
-def _blamed(section: Section, columns: Columns, violation: Violation) -> str:
-    """Return which key is to blame for a violated constraint, and why."""
-    constraint = violation.constraint or ""
+def _blamed(section: Section, entry: _Entry, violation: Violation) -> tuple[str, str]:
+    """Return the place that is to blame for a violated constraint, and why."""
     if violation.kind != "reference":
-        return f": the database refuses it ({constraint})"
-    column = constraint.removeprefix(f"{section.table.name}_").removesuffix("_fkey")
-    place = "details.client_id" if section is TOKENS and column == "client_id" else column
-    return f".{place}: no {column.removesuffix('_id').replace('consumer', 'client')} {columns[column]}"
+        return entry.at, f"the database refuses it ({violation.constraint})"
+    column = (violation.constraint or "").removeprefix(f"{section.table.name}_").removesuffix("_fkey")
+    place = "details.client_id" if "details" in entry.row and column == "client_id" else column
+    noun = column.removesuffix("_id").replace("consumer", "client")
+    return f"{entry.at}.{place}", f"no {noun} {entry.columns[column]}"

@@ -6,47 +6,41 @@ In all statements `t` is a row as it is, and `w` the row that is wanted.
 import functools
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
 
 from mithril.audit import rows
 from mithril.audit.rows import Columns
 from mithril.database.database import Connection
-from mithril.snapshots.sections import Key, Section
+from mithril.snapshots.sections import Section
 
 ONE_IMPORT_AT_A_TIME = 6_480_317_551  # the name of an advisory lock; any number that nothing else uses
-ID = Key("id", ("id",), "id")
 HIDDEN = {"password", "secret"}
-
-
-class Match(NamedTuple):
-    """An existing row that a row of the file names: by which key, its id and its state."""
-
-    key: Key
-    id: str
-    state: str | None
 
 
 async def begin(connection: Connection) -> datetime:
     """Wait for other imports to end; return the database's time, which is that of the transaction."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", ONE_IMPORT_AT_A_TIME)
-    now: datetime = await connection.fetchval("SELECT now()")
+    now: datetime = await connection.fetchval("SELECT now() FROM pg_advisory_xact_lock($1)", ONE_IMPORT_AT_A_TIME)
     return now
 
 
-async def names(connection: Connection, section: Section) -> dict[str, str]:
+async def list_ids(connection: Connection, noun: str) -> dict[object, UUID]:
     """Return the ids of all client types or roles (there are few), by name and by id."""
-    found = await connection.fetch(f"SELECT id::text, name FROM {section.table.name}")
-    return {row["id"]: row["id"] for row in found} | {row["name"]: row["id"] for row in found}
+    found = await connection.fetch(f"SELECT id, name FROM {noun}s")
+    return {row[key]: row["id"] for row in found for key in ("name", "id")}
 
 
-async def find(connection: Connection, section: Section, wanted: Sequence[Columns]) -> list[tuple[int, Match]]:
-    """Find the existing rows that share the id or another key with a wanted row, each with that row's position."""
-    keys = (ID, *section.keys)
-    found = await connection.fetch(_find(section), rows.encoded(wanted))
-    return [(row["position"], Match(keys[row["key"]], row["id"], row["state"])) for row in found]
+async def find(connection: Connection, section: Section, wanted: Sequence[Columns]) -> list[asyncpg.Record]:
+    """Find what has a key of a wanted row: existing rows, and another wanted row that comes first.
+
+    Each result has the position of the wanted row and of the first one with that key, the number of the key in
+    `section.keys`, and the columns of the existing row, which are NULL where there is none.
+    """
+    return await connection.fetch(_find(section), rows.encoded(wanted))
 
 
-async def remember_password(connection: Connection, user_id: str, password_hash: str) -> None:
+async def remember_password(connection: Connection, user_id: UUID, password_hash: str) -> None:
     """Add a hash to the stored passwords of a user."""
     insert = "INSERT INTO password_hstr (user_id, password_hash) VALUES ($1, $2)"
     await connection.execute(insert, user_id, password_hash)
@@ -67,16 +61,21 @@ async def export(connection: Connection, section: Section) -> list[str]:
 @functools.cache
 def _find(section: Section) -> str:
     lookups = (
-        f"SELECT w.position, {number} AS key, t.id::text, {section.state} AS state"
-        f" FROM wanted w JOIN {section.table.name} t"
-        f" ON ({rows.listed(key.held_in or key.columns, 't.')}) = ({rows.listed(key.columns, 'w.')})"
-        for number, key in enumerate((ID, *section.keys))
+        f"""
+SELECT w.position, w.first, {number} AS key, t.*
+  FROM (SELECT *, min(position) OVER (PARTITION BY {rows.listed(key.columns)}) AS first
+          FROM wanted WHERE ({rows.listed(key.columns)}) IS NOT NULL) w
+  LEFT JOIN {section.table.name} t
+         ON ({rows.listed(key.held_in or key.columns, "t.")}) = ({rows.listed(key.columns, "w.")})
+ WHERE t.id IS NOT NULL OR w.first < w.position
+"""
+        for number, key in enumerate(section.keys)
     )
     return f"""
 WITH wanted AS MATERIALIZED (
-    SELECT item.position - 1 AS position, w.*
+    SELECT item.position::integer - 1 AS position, w.*
       FROM jsonb_array_elements($1) WITH ORDINALITY item (document, position),
            jsonb_populate_record(NULL::{section.table.name}, item.document) w
 )
-{" UNION ALL ".join(lookups)}
+{"UNION ALL".join(lookups)} ORDER BY position, key
 """

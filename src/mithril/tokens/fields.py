@@ -14,13 +14,14 @@ CONSTRAINTS = {
     "tokens_user_id_fkey": "$.user_id",
     "tokens_client_id_fkey": "$.details.client_id",
 }
+COLUMNS = ("id", "name", "user_id", "connection_id")  # `id` and `connection_id` only in a data file
 # Of the details these are columns. The original kept a refresh token there; here no value is stored.
 DETAIL_COLUMNS, NEVER_STORED = ("client_id", "scope"), ("refresh_token",)
 
 
 def columns(checked: Document) -> Columns:
     """Return the columns for these fields, which `TOKEN` has checked: of the value only the digest."""
-    found: Columns = {name: checked[name] for name in ("name", "user_id") if name in checked}
+    found: Columns = {name: checked[name] for name in COLUMNS if name in checked}
     if "value" in checked:
         found["digest"] = rows.bytea(security.digest(checked["value"]))
     if "expires_at" in checked:
