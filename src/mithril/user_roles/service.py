@@ -1,4 +1,7 @@
-"""The rules of users' roles. A change takes effect with the next grant or refresh; issued tokens stay as they are."""
+"""The rules of users' roles.
+
+A new role counts with the next grant or refresh, one that is taken away at once, for tokens too (rules USR-16, VER-20).
+"""
 
 from collections.abc import Mapping
 from typing import Any
