@@ -137,7 +137,7 @@ async def approve(
     )
     async with database.transaction() as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
-        await store.hold_user(transaction, user_id)
+        await user_store.hold_user(transaction, user_id)
         if await store.hold_connection(transaction, connection.id) != connection:
             raise refusals.RedirectUriNotRegistered
         before = await store.find_approval(transaction, user_id, client_id=client.id)

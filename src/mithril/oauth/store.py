@@ -142,11 +142,6 @@ async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) ->
     return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
 
 
-async def hold_user(transaction: PooledConnection, user_id: UUID) -> None:
-    """Let only one transaction at a time pass here for this user; rows that only refer to the user are not held up."""
-    await transaction.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
-
-
 async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_id: UUID) -> Approval | None:
     """Return what the user has approved for the client, held against change until the transaction ends; or None."""
     return await find_one(transaction, Approval, FIND_APPROVAL, user_id, client_id)
