@@ -4,9 +4,9 @@ An unknown or empty parameter is ignored. When a parameter is repeated, its firs
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import quote, unquote_plus
+from urllib.parse import unquote_plus
 from uuid import UUID
 
 from starlette.requests import Request
@@ -112,21 +112,24 @@ class Query:
 
 def refuse(query: bytes) -> NoReturn:
     """Raise ValidationFailed, which names the parameters of a query where none is known."""
-    names = dict.fromkeys(unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&"))
-    text = "this route knows no query parameters"
-    raise errors.ValidationFailed(
-        [
-            Invalid(name, [Rule("schema", text, {"properties": [name]})], entry_type="query_parameter")
-            for name in list(names)[:MOST_NAMED]
-        ]
-    )
+    raise _unknown(unquote_plus(part.partition("=")[0]) for part in query.decode("latin-1").split("&"))
 
 
 def refuse_others(request: Request, *, known: str) -> None:
     """Raise ValidationFailed for parameters with other names than `known`."""
     others = [name for name, _ in request.query_params.multi_items() if name != known]
     if others:
-        refuse("&".join(map(quote, others)).encode())
+        raise _unknown(others)
+
+
+def _unknown(names: Iterable[str]) -> errors.ValidationFailed:
+    text = "this route knows no query parameters"
+    return errors.ValidationFailed(
+        [
+            Invalid(name, [Rule("schema", text, {"properties": [name]})], entry_type="query_parameter")
+            for name in list(dict.fromkeys(names))[:MOST_NAMED]
+        ]
+    )
 
 
 def _page_of(found: dict[str, Any]) -> Page:
