@@ -83,6 +83,7 @@ class Application:
             settings.database_url,
             size=settings.db_pool_size,
             wait_seconds=settings.pool_timeout,
+            connect_seconds=settings.connect_timeout,
             statement_seconds=settings.statement_timeout,
         )
         self.messenger = messenger.messenger(settings)

@@ -166,9 +166,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     jwt_login_ttl: Annotated[Count, described("minutes until a nonce expires")] = 15
     db_pool_size: Annotated[int, Meta(ge=1, le=1000), described("database connections of one worker")] = 10
-    pool_timeout: Annotated[Seconds, described("seconds that a request waits for a database connection before 503")] = (
-        1.0
-    )
+    pool_timeout: Annotated[
+        Seconds, described("seconds that a request waits for a database connection in use before 503")
+    ] = 1.0
+    connect_timeout: Annotated[
+        Seconds, described("seconds that a request waits for a database connection that is being made before 503")
+    ] = 5.0
     header_timeout: Annotated[Seconds, described("seconds in which the head of a request must have arrived")] = 10.0
     statement_timeout: Annotated[Seconds, described("seconds that one database statement may take before 503")] = 3.0
     body_timeout: Annotated[Seconds, described("seconds in which a request body must have arrived")] = 10.0

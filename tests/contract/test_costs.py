@@ -1,6 +1,5 @@
 """The cost of a request as a count of statements and calls, which does not depend on the load of the machine."""
 
-import functools
 import inspect
 import json
 import os
@@ -20,6 +19,7 @@ import structlog
 
 import mithril
 from mithril.app import create_app
+from mithril.database.connecting import STATE
 from support import factories, granting
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
@@ -37,12 +37,19 @@ def statements() -> list[str]:
 def server(postgres: str, statements: list[str]) -> Iterator[Server]:
     """A server whose database connections record each statement, with `BEGIN` and `COMMIT`."""
 
-    async def listen(connection: Any) -> None:
-        connection.add_query_logger(lambda asked: statements.append(asked.query))
+    connect = asyncpg.connect
 
-    create_pool = asyncpg.create_pool
+    def note(asked: Any) -> None:
+        if asked.query != STATE:  # the pool's own check
+            statements.append(asked.query)
+
+    async def listen(*arguments: Any, **options: Any) -> Any:
+        connection = await connect(*arguments, **options)
+        connection.add_query_logger(note)
+        return connection
+
     with pytest.MonkeyPatch.context() as patched, fresh_database(postgres) as url:
-        patched.setattr(asyncpg, "create_pool", functools.partial(create_pool, init=listen))
+        patched.setattr(asyncpg, "connect", listen)
         with running_server(database_url=url, sweep_interval=0) as running:  # the cleanup sends statements too
             yield running
 

@@ -19,7 +19,7 @@ import pytest
 from mithril.database.database import Connection
 from support.clusters import Cluster, children, folders, running, workers_of
 from support.processes import Process, run, serving
-from support.writing import connect_patiently, prove_nothing_is_lost, report, writing
+from support.writing import prove_nothing_is_lost, replicate_synchronously, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 
@@ -294,7 +294,7 @@ async def test_a_standby_is_promoted() -> None:
         try:
             standby.copy_of(primary)
             standby.start()
-            await _replicate_synchronously(primary)
+            await replicate_synchronously(primary)
             both = f"postgresql://postgres@/mithril?port=5432&host={primary.folder},{standby.folder}"
             migrate(both)
             with serving(*WORKERS, "--database-url", both) as process:
@@ -309,16 +309,6 @@ async def test_a_standby_is_promoted() -> None:
             standby.stop("immediate")
     assert resumed < SECONDS
     report("a standby promoted", stream, resumed_after=resumed)
-
-
-async def _replicate_synchronously(primary: Cluster) -> None:
-    db = await connect_patiently(primary.url)
-    await db.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    await db.execute("SELECT pg_reload_conf()")
-    async with asyncio.timeout(30):
-        while not await db.fetchval("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"):
-            await asyncio.sleep(0.05)
-    await db.close()
 
 
 def test_the_check_of_the_writes_can_fail() -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from mithril.database import fair_pool as pools
+from mithril.database.connecting import Servers, Unreachable
 from mithril.database.fair_pool import Lease, Pool
 
 pytestmark = pytest.mark.anyio
@@ -18,10 +18,8 @@ BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'a po
 
 @asynccontextmanager
 async def pool_of(size: int, database_url: str) -> AsyncIterator[Pool]:
-    lender = asyncpg.create_pool(
-        database_url, min_size=0, max_size=size, server_settings={"application_name": "a pool"}, command_timeout=60
-    )
-    pool = Pool(lender, size=size, wait_seconds=60)
+    servers = Servers(f"{database_url}{'&' if '?' in database_url else '?'}application_name=a%20pool")
+    pool = Pool(servers, size=size, wait_seconds=60, connect_seconds=60)
     await pool.open()
     yield pool
     await pool.close()
@@ -135,7 +133,7 @@ async def test_a_failed_connection_attempt_frees_its_place(postgres: str, databa
     async with pool_of(1, database_url) as pool:
         await db.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         for _ in range(3):
-            with pytest.raises(asyncpg.PostgresError):
+            with pytest.raises(Unreachable, match="is not currently accepting connections"):
                 await pool.acquire()
         await db.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
         pool.release(await pool.acquire())
@@ -146,27 +144,12 @@ async def test_a_connection_with_an_error_is_discarded_and_its_place_is_free(dat
     async with pool_of(1, database_url) as pool:
         lease = await pool.acquire()
         waiter = asyncio.create_task(pool.acquire())
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError) as caught:
             await lease.connection.fetchval("SELECT pg_sleep(60)", timeout=0.1)
-        await pool.discard(lease)
+        pool.take_back(lease, caught.value)
         another = await waiter
         assert await another.connection.fetchval("SELECT 1") == 1
         pool.release(another)
-
-
-async def test_a_lease_expires_whether_it_is_in_use_or_idle(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "LEASE_SECONDS", 0.05)
-    async with pool_of(2, database_url) as pool:
-        used, idle = await pool.acquire(), await pool.acquire()
-        pool.release(idle)
-        while not (used.is_expired and idle.is_expired):  # noqa: ASYNC110 -- no event for it
-            await asyncio.sleep(0.01)
-        assert not idle.is_usable()
-        assert await used.connection.fetchval("SELECT 1") == 1, "who has it may finish"
-        pool.release(used)
-        again = await pool.acquire()
-        assert again not in (used, idle)
-        pool.release(again)
 
 
 async def test_expired_connections_are_replaced(database_url: str) -> None:

@@ -92,19 +92,18 @@ $$
 def noted() -> Iterator[set[str]]:
     """Record the statements that the pools of this process run in the block."""
     statements: set[str] = set()
-    create_pool = asyncpg.create_pool
+    connect = asyncpg.connect
 
-    async def listen(connection: Any) -> None:
+    async def listening(*arguments: Any, **options: Any) -> Any:
+        connection = await connect(*arguments, **options)
         connection.add_query_logger(lambda record: statements.add(record.query))
+        return connection
 
-    def create_listening_pool(*arguments: Any, **options: Any) -> Any:
-        return create_pool(*arguments, init=listen, **options)
-
-    asyncpg.create_pool = create_listening_pool
+    asyncpg.connect = listening
     try:
         yield statements
     finally:
-        asyncpg.create_pool = create_pool
+        asyncpg.connect = connect
 
 
 def written() -> set[str]:

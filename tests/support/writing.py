@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from support import factories
+from support.clusters import Cluster
 from support.factories import bearer
 
 WRITERS = 8
@@ -158,6 +159,17 @@ async def connect_patiently(database_url: str) -> Any:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await asyncio.sleep(0.05)
     pytest.fail("the database does not come back")
+
+
+async def replicate_synchronously(primary: Cluster) -> None:
+    """Let a primary, whose standby runs, acknowledge only what the standby has, and wait until that is so."""
+    db = await connect_patiently(primary.url)
+    await db.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    await db.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(30):
+        while not await db.fetchval("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"):  # noqa: ASYNC110 -- no event for it
+            await asyncio.sleep(0.05)
+    await db.close()
 
 
 def report(name: str, stream: Stream, **figures: float) -> None:

@@ -15,13 +15,14 @@ from mithril.audit.events import Actor
 from mithril.cli.options import AS_JSON, PAGE, from_settings
 from mithril.cli.output import Output
 from mithril.database import database, embedded
-from mithril.database.database import CONNECT_TIMEOUT_SECONDS, Connection, Database, Page
+from mithril.database.database import Connection, Database, Page
 from mithril.settings import Option, Settings
 
 Result = TypeVar("Result")
 Command = Callable[..., Awaitable[Output | None]]
 # A command is in no hurry, and a list of everything may take its time.
 STATEMENT_SECONDS = 600.0
+WAIT_SECONDS = 15.0
 PROVIDED = (Database, Settings, Actor)
 
 
@@ -74,7 +75,7 @@ def with_database(chosen: Settings, work: Callable[[Database], Awaitable[Result]
     """Do `work` with a database whose schema is current, as the use cases take it."""
 
     async def run(url: str) -> Result:
-        opened = Database(url, size=2, wait_seconds=CONNECT_TIMEOUT_SECONDS, statement_seconds=STATEMENT_SECONDS)
+        opened = Database(url, size=2, wait_seconds=WAIT_SECONDS, statement_seconds=STATEMENT_SECONDS)
         async with opened:
             if not await opened.is_current():
                 await _bring_up_to_date(url, chosen)

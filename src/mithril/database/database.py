@@ -14,12 +14,13 @@ import asyncpg
 from aiodataloader import DataLoader
 
 from mithril import errors
+from mithril.database.connecting import Connection as _Connection
+from mithril.database.connecting import Servers
 from mithril.database.fair_pool import Pool
-from mithril.database.fair_pool import PooledConnection as _PooledConnection
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
 SCHEMA_VERSION = "0004"
-CONNECT_TIMEOUT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 
 Row = TypeVar("Row")
 
@@ -41,9 +42,8 @@ UNAVAILABLE_ERRORS = (
     asyncpg.TargetServerAttributeNotMatched,
 )
 
-# Strings, because asyncpg's classes are generic only for the type checker.
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-PooledConnection: TypeAlias = _PooledConnection
+Connection: TypeAlias = _Connection
+PooledConnection: TypeAlias = Connection
 
 # A list counts at most so many rows (see `Listed.is_bounded`), so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
@@ -120,21 +120,21 @@ class SchemaError(Exception):
 class Database:
     """A pool of connections to one PostgreSQL, or of several hosts to the one that takes writes."""
 
-    def __init__(self, url: str, *, size: int, wait_seconds: float, statement_seconds: float) -> None:
-        """Connect to nothing yet: the pool opens connections when they are first needed."""
-        lender = asyncpg.create_pool(
-            url,
-            min_size=0,
-            max_size=size,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=statement_seconds,
-            target_session_attrs=_session_attributes(url),
-            server_settings={"application_name": "mithril"},
-            # No statement leaves session state behind, so there is nothing to reset; asyncpg's own reset would be
-            # one more round trip for every request.
-            reset=_keep_session,
-        )
-        self._pool = Pool(lender, size=size, wait_seconds=wait_seconds)
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        wait_seconds: float,
+        statement_seconds: float,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        """Connect to nothing yet: the pool opens connections when they are first needed.
+
+        `wait_seconds`, `connect_seconds`: how long to wait for a connection in use, and for one that is being made.
+        """
+        servers = Servers(url, statement_seconds=statement_seconds)
+        self._pool = Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
         self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
     async def __aenter__(self) -> Self:
@@ -153,14 +153,14 @@ class Database:
             lease = await self._pool.acquire()
             try:
                 yield lease.connection
-            except BaseException:
-                await self._pool.discard(lease)
+            except BaseException as error:
+                self._pool.take_back(lease, error)
                 raise
             self._pool.release(lease)
         except asyncpg.DataError:
             raise
         except UNAVAILABLE_ERRORS as error:
-            raise self._unavailable(error) from error
+            raise _unavailable(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PooledConnection]:
@@ -174,13 +174,13 @@ class Database:
             lease = await self._pool.acquire()
             try:
                 row = await lease.connection.fetchrow(statement, *arguments)
-            except BaseException:
-                await self._pool.discard(lease)
+            except BaseException as error:
+                self._pool.take_back(lease, error)
                 raise
         except asyncpg.DataError:
             raise
         except UNAVAILABLE_ERRORS as error:
-            raise self._unavailable(error) from error
+            raise _unavailable(error) from error
         self._pool.release(lease)
         return row
 
@@ -241,13 +241,6 @@ class Database:
         async with self.connection() as connection:
             return is_current(await schema_version(connection))
 
-    def _unavailable(self, error: Exception) -> errors.ServiceUnavailable:
-        """Return the error that callers see for one of UNAVAILABLE_ERRORS."""
-        # After a failover the open connections lead to a server that no longer takes writes.
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            self._pool.expire()
-        return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")
-
 
 @contextmanager
 def violations() -> Iterator[None]:
@@ -268,8 +261,8 @@ def violations() -> Iterator[None]:
 
 
 async def connect(url: str) -> Connection:
-    """Open one connection outside any pool, for the command line. Raises the errors of asyncpg."""
-    return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, target_session_attrs=_session_attributes(url))
+    """Open one connection outside any pool, for the command line. Raises Unreachable."""
+    return await Servers(url).open_one()
 
 
 async def schema_version(connection: "Connection | PooledConnection") -> str | None:
@@ -323,10 +316,6 @@ def one_or_none(kind: Callable[..., Row], row: "Found | asyncpg.Record") -> Row 
     return None if row is None else kind(**row)
 
 
-def _session_attributes(url: str) -> Any:  # noqa: ANN401 -- asyncpg's enumeration or None
-    """Return the session attributes for asyncpg: the host that takes writes, unless the URL names its own."""
-    return None if "target_session_attrs=" in url else "read-write"
-
-
-async def _keep_session(_: object) -> None:
-    """Leave a released connection as it is."""
+def _unavailable(error: Exception) -> errors.ServiceUnavailable:
+    """Return the error that callers see for one of UNAVAILABLE_ERRORS."""
+    return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")

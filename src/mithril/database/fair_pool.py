@@ -1,166 +1,237 @@
 """A pool of connections to PostgreSQL that serves callers in the order in which they ask.
 
 asyncpg's pool gives a free connection to any caller who asks at that moment, so under load some callers wait a hundred
-times as long as others; and its acquire and release take longer than sending a short statement. So this pool borrows
-connections from asyncpg's pool for LEASE_SECONDS and hands them on itself. asyncpg's pool still opens, checks and
-closes them, and gets a connection back at once after an error.
+times as long as others; its acquire and release take longer than sending a short statement; and who gets no connection
+within the time of one request ends the attempt to open it. So this pool opens and keeps the connections itself.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeAlias
+from contextlib import suppress
 
 import asyncpg
+import structlog
 
-# How long a connection is borrowed. asyncpg's limits for idle and old connections take effect so much later.
-LEASE_SECONDS = 30.0
+from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, reason_of
 
-# Strings, because asyncpg's classes are generic only for the type checker.
-PooledConnection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+# How often an unused connection is checked, and how long its server may take to answer.
+CHECK_SECONDS = 1.0
+CHECK_LIMIT_SECONDS = 2.0
+# How long a statement that was given up may take to be canceled.
+CLOSE_SECONDS = 1.0
+
+# After these a connection may be in the middle of something, or have lost its server.
+BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
+
+log = structlog.stdlib.get_logger("mithril")
 
 
 class Lease:
-    """A connection borrowed from asyncpg's pool, until it is expired."""
+    """A connection of the pool, until it is expired."""
 
-    __slots__ = ("connection", "is_expired", "timer")
+    __slots__ = ("connection", "host", "is_expired")
 
-    def __init__(self, connection: PooledConnection) -> None:
-        """`connection`: from asyncpg's pool."""
-        self.connection = connection
+    def __init__(self, opened: Opened) -> None:
+        """`opened`: a new connection."""
+        self.connection: Connection = opened.connection
+        self.host: Host = opened.host
         self.is_expired = False
-        self.timer: asyncio.TimerHandle | None = None
 
     def is_usable(self) -> bool:
         """Return whether the connection can run another statement."""
-        try:
-            return not (self.is_expired or self.connection.is_closed())
-        except asyncpg.InterfaceError:  # it broke, and asyncpg's pool took it back
-            return False
+        return not (self.is_expired or self.connection.is_closed())
 
 
 class Pool:
-    """At most `size` connections in use at a time, for one event loop."""
+    """At most `size` connections, for one event loop. Connections that are being closed do not count."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, size: int, wait_seconds: float) -> None:
-        """`pool`: of the same size. `wait_seconds`: how long a caller waits for a connection, new or used."""
-        self._pool = pool
-        self._wait_seconds = wait_seconds
-        self._free = size  # how many more connections may be in use
-        self._idle: list[Lease] = []
-        self._waiting: dict[asyncio.Future[Lease | None], None] = {}
+    def __init__(self, servers: Servers, *, size: int, wait_seconds: float, connect_seconds: float) -> None:
+        """`wait_seconds`: how long a caller waits for a connection in use, `connect_seconds`: for one being made."""
+        self._servers = servers
+        self._size = size
+        self._wait_seconds, self._connect_seconds = wait_seconds, max(wait_seconds, connect_seconds)
         self._leases: set[Lease] = set()
-        self._returning: set[asyncio.Task[None]] = set()
+        self._idle: list[Lease] = []
+        self._waiting: dict[asyncio.Future[Lease], None] = {}
+        self._openings: dict[asyncio.Task[None], None] = {}
+        self._closings: set[asyncio.Task[None]] = set()
+        self._is_failing = False  # whether the last attempt to open a connection failed
+        self._is_closing = False
 
     async def open(self) -> None:
-        """Prepare the pool. It opens connections when they are first needed."""
+        """Prepare the pool. It opens connections when they are first needed, and checks them from then on."""
         self._loop = asyncio.get_running_loop()
-        await self._pool
+        self._doubt = asyncio.Event()
+        self._all_returned = asyncio.Event()
+        self._watching = self._loop.create_task(self._watch())
 
     async def close(self) -> None:
         """Close all connections, each after its current use."""
+        self._is_closing = True
+        for task in (self._watching, *self._openings):
+            task.cancel()
+        await asyncio.gather(self._watching, *self._openings, return_exceptions=True)
         self.expire()
-        await asyncio.gather(*self._returning, return_exceptions=True)
-        await self._pool.close()
+        self._all_returned.clear()
+        if self._leases:
+            await self._all_returned.wait()
+        await asyncio.gather(*self._closings)
 
-    def expire(self) -> None:
-        """Replace all connections, each after its current use."""
-        for lease in list(self._leases):
-            self._expire(lease)
-        self._run(self._pool.expire_connections())
+    def expire(self, host: Host | None = None) -> None:
+        """Close the connections of a host, or all, each after its current use."""
+        for lease in [each for each in self._leases if host in (None, each.host)]:
+            lease.is_expired = True
+            if lease in self._idle:
+                self._idle.remove(lease)
+                self._drop(lease)
 
     async def acquire(self) -> Lease:
-        """Return a usable connection, first come, first served. Raises TimeoutError and asyncpg's connection errors."""
-        deadline = self._loop.time() + self._wait_seconds
-        if self._free:
-            self._free -= 1
-            lease = self._idle.pop() if self._idle else None
-        else:
-            lease = await self._turn(deadline)
-        if lease is not None and lease.is_usable():
-            return lease
-        try:
-            if lease is not None:
-                await self._give_back(lease)
-            return await self._borrow(deadline)
-        except BaseException:
-            self._pass_on(None)
-            raise
+        """Return a usable connection, first come, first served. Raises TimeoutError and Unreachable."""
+        while self._idle:
+            lease = self._idle.pop()
+            if lease.is_usable():
+                return lease
+            self._drop(lease)
+        return await self._turn()
 
     def release(self, lease: Lease) -> None:
-        """Pass a healthy connection on to the next caller."""
-        if lease.is_expired:
-            self._run(self.discard(lease))
-        else:
-            self._pass_on(lease)
-
-    async def discard(self, lease: Lease) -> None:
-        """Return a connection to asyncpg's pool after an error. A statement that still runs on it may be cut off."""
-        try:
-            await self._give_back(lease)
-        finally:
-            self._pass_on(None)
-
-    async def _turn(self, deadline: float) -> Lease | None:
-        """Wait in the queue for a connection, or, when the result is None, for permission to open one."""
-        turn: asyncio.Future[Lease | None] = self._loop.create_future()
-        timer = self._loop.call_at(deadline, _time_out, turn)
-        self._waiting[turn] = None
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if (
-                turn.done() and not turn.cancelled() and turn.exception() is None
-            ):  # the connection came at the same moment
-                self._pass_on(turn.result())
-            raise
-        finally:
-            timer.cancel()
-            self._waiting.pop(turn, None)
-
-    def _pass_on(self, lease: Lease | None) -> None:
-        """Pass the connection, or with None the permission to open one, to the first caller in the queue."""
+        """Pass a connection on to the next caller, or close it when it is not usable."""
+        if not lease.is_usable():
+            self._drop(lease)
+            return
         while self._waiting:
             turn = next(iter(self._waiting))
             del self._waiting[turn]
             if not turn.done():
                 turn.set_result(lease)
                 return
-        self._free += 1
-        if lease is not None:
-            self._idle.append(lease)
+        self._idle.append(lease)
 
-    async def _borrow(self, deadline: float) -> Lease:
-        async with asyncio.timeout_at(deadline):
-            lease = Lease(await self._pool.acquire())
-        lease.timer = self._loop.call_later(LEASE_SECONDS, self._expire, lease)
-        self._leases.add(lease)
-        return lease
+    def take_back(self, lease: Lease, error: BaseException) -> None:
+        """Take a connection back from a caller who got an error, and close it unless it can be used again.
 
-    def _expire(self, lease: Lease) -> None:
-        """Return the connection to asyncpg's pool, now if it is idle, else when it is released."""
-        lease.is_expired = True
-        if lease in self._idle:
-            self._idle.remove(lease)
-            self._run(self._give_back(lease))
+        A statement that still runs on it is canceled, or cut off. What the error says of the server concerns all
+        connections.
+        """
+        connection = lease.connection
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            self._leave(lease.host, error)
+        if isinstance(error, BROKEN):
+            self._doubt.set()
+        is_whole = isinstance(error, Exception) and not isinstance(error, BROKEN)
+        if is_whole and (connection.is_closed() or not connection.is_in_transaction()):
+            self.release(lease)
+        else:
+            self._drop(lease)
 
-    async def _give_back(self, lease: Lease) -> None:
-        self._leases.discard(lease)
-        if lease.timer is not None:
-            lease.timer.cancel()
-        await self._pool.release(lease.connection, timeout=self._wait_seconds)
+    async def _turn(self) -> Lease:
+        """Wait in the queue for a connection."""
+        turn: asyncio.Future[Lease] = self._loop.create_future()
+        self._waiting[turn] = None
+        now = self._loop.time()
+        timer = self._loop.call_at(now + self._wait_seconds, self._time_out, turn, now + self._connect_seconds)
+        self._grow()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            # The connection came at the same moment.
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.release(turn.result())
+            raise
+        finally:
+            timer.cancel()
+            self._waiting.pop(turn, None)
 
-    def _run(self, returning: Coroutine[Any, Any, None]) -> None:
-        """Run in the background. If it fails, asyncpg's pool has closed the connection."""
-        task = self._loop.create_task(returning)
-        self._returning.add(task)
-        task.add_done_callback(self._returned)
+    def _time_out(self, turn: "asyncio.Future[Lease]", latest: float) -> None:
+        """Tell a caller that it waited for too long. While a connection is being made that is later."""
+        if turn.done():
+            return
+        is_being_made = self._openings and not self._is_failing
+        if is_being_made and self._loop.time() < latest:
+            self._loop.call_at(latest, self._time_out, turn, latest)
+        else:
+            what = "was made" if is_being_made else "became free"
+            turn.set_exception(TimeoutError(f"no connection {what} in time"))
 
-    def _returned(self, task: asyncio.Task[None]) -> None:
-        self._returning.discard(task)
+    def _grow(self) -> None:
+        """Begin to open as many connections as callers wait for and the size allows."""
+        wanted = min(len(self._waiting), self._size - len(self._leases), 1 if self._is_failing else self._size)
+        for _ in range(len(self._openings), 0 if self._is_closing else wanted):
+            task = self._loop.create_task(self._open())
+            self._openings[task] = None
+            task.add_done_callback(self._opened)
+
+    async def _open(self) -> None:
+        """Open a connection. It goes on after the caller who asked for it has given up."""
+        await self._servers.open(self._receive, report=self._refuse, is_wanted=lambda: bool(self._waiting))
+
+    def _opened(self, task: "asyncio.Task[None]") -> None:
+        del self._openings[task]
         if not task.cancelled():
-            task.exception()
+            task.result()
+        self._grow()
+
+    def _receive(self, opened: Opened) -> None:
+        """Take a new connection into the pool."""
+        self._is_failing = False
+        lease = Lease(opened)
+        self._leases.add(lease)
+        lease.is_expired = self._is_closing or len(self._leases) > self._size
+        self.release(lease)
+
+    def _refuse(self, error: Exception) -> None:
+        """Tell all callers who wait that no host gives a connection; where there is one, they wait for that."""
+        self._is_failing = True
+        for another in [*self._openings][1:]:  # one goes on trying, for all
+            another.cancel()
+        if not self._leases:
+            for turn in self._waiting:
+                if not turn.done():
+                    turn.set_exception(error)
+            self._waiting.clear()
+
+    def _drop(self, lease: Lease) -> None:
+        """Close a connection in the background."""
+        self._leases.discard(lease)
+        task = self._loop.create_task(_close(lease.connection))
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
+        if not self._leases:
+            self._all_returned.set()
+        self._grow()
+
+    def _leave(self, host: Host, error: Exception) -> None:
+        """Turn away from a host: close its connections, each after its current use, and ask the other hosts first."""
+        log.warning("a database server is left", server=str(host), reason=reason_of(error))
+        self._servers.leave(host)
+        self.expire(host)
+
+    async def _watch(self) -> None:
+        """Check the connection that was unused for longest, every second and whenever another one broke."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), CHECK_SECONDS)
+            self._doubt.clear()
+            if self._idle:
+                await self._check(self._idle.pop(0))
+
+    async def _check(self, lease: Lease) -> None:
+        try:
+            async with asyncio.timeout(CHECK_LIMIT_SECONDS):
+                await self._servers.check(lease.connection)
+        except (TimeoutError, Unfit) as error:
+            self._leave(lease.host, error)
+            self._drop(lease)
+        except Exception:  # noqa: BLE001 -- the connection itself is broken, and the next one is checked
+            self._doubt.set()
+            self._drop(lease)
+        except asyncio.CancelledError:
+            self._drop(lease)
+            raise
+        else:
+            self.release(lease)
 
 
-def _time_out(turn: asyncio.Future[Lease | None]) -> None:
-    if not turn.done():
-        turn.set_exception(TimeoutError("no connection became free in time"))
+async def _close(connection: Connection) -> None:
+    """Close a connection; what is not canceled in time is cut off."""
+    with suppress(Exception):
+        await connection.close(timeout=CLOSE_SECONDS)

@@ -1,0 +1,228 @@
+"""Opening connections to PostgreSQL: to which host of the URL, in which time, and how an abandoned one ends.
+
+A host that lost its power refuses nothing, it is silent. So the hosts are asked side by side, the one that worked
+last first, and each attempt has its own limit.
+"""
+
+import asyncio
+import inspect
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+import structlog
+from asyncpg import connect_utils
+
+# One attempt at one host: its name, TLS and password, also with round trips of a quarter of a second and a slow DNS.
+HOST_SECONDS = 10.0
+# The next host is asked as soon as one has failed, or has been silent for so long.
+STAGGER_SECONDS = 0.25
+RETRY_SECONDS = 0.5
+# The kernel ends a connection whose other side has confirmed nothing for so long.
+SILENCE_SECONDS = 10
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1_000 * SILENCE_SECONDS}
+# Of each session, unless the URL says otherwise.
+SETTINGS = {"application_name": "mithril"}
+
+# A primary that was replaced may wake up, and take writes until it is stopped; its timeline is older.
+STATE = """
+SELECT current_setting('transaction_read_only')::boolean AS is_read_only, system_identifier,
+       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
+  FROM pg_control_system()
+"""
+
+log = structlog.stdlib.get_logger("mithril")
+
+# Strings, because asyncpg's classes are generic only for the type checker.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Unreachable(ConnectionError):
+    """No host of the URL gave a connection. The message says why, host by host."""
+
+
+class Unfit(ConnectionError):
+    """A server that answers is not the one that takes writes."""
+
+
+class Host(NamedTuple):
+    """A host of the URL: a name or IP address, or the path of a socket."""
+
+    name: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return the host as messages show it."""
+        return self.name if self.name.startswith("/") else f"{self.name}:{self.port}"
+
+
+class Opened(NamedTuple):
+    """A new connection, and its host."""
+
+    connection: Connection
+    host: Host
+
+
+Deliver: TypeAlias = Callable[[Opened], None]
+
+
+class _Search:
+    """The search of one connection: whom to ask, who wants it, and why there is none yet."""
+
+    def __init__(
+        self,
+        servers: "Servers",
+        deliver: Deliver,
+        *,
+        report: Callable[[Exception], None],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        self.hosts = tuple(servers.order)
+        self.failed = [asyncio.Event() for _ in self.hosts]
+        self.deliver, self._report, self._is_wanted = deliver, report, is_wanted
+        self._failures: dict[Host, Exception] = {}
+        self._known = dict(servers.silent)
+
+    def note(self, place: int, error: Exception) -> bool:
+        """Note why a host gave no connection, and report it when no other one is better.
+
+        Return whether to go on: until each host has failed, and then as long as the connection is wanted.
+        """
+        self._failures[self.hosts[place]] = error
+        self.failed[place].set()
+        reasons = self._known | self._failures
+        if len(reasons) == len(self.hosts):
+            self._report(Unreachable("; ".join(f"{host}: {reason_of(reasons[host])}" for host in self.hosts)))
+        return len(self._failures) < len(self.hosts) or self._is_wanted()
+
+
+class Servers:
+    """The hosts of one URL. Of several, the one that takes writes is meant, unless the URL says otherwise."""
+
+    def __init__(self, url: str, *, statement_seconds: float | None = None) -> None:
+        """`statement_seconds`: the limit of each statement. Raises asyncpg's InterfaceError for a URL with a fault."""
+        self._url = url
+        # The one that worked last first, one that was left last.
+        self.order, given = _parsed(url)
+        self._settings = SETTINGS | given
+        self.silent: dict[Host, Exception] = {}
+        self._statement_seconds = statement_seconds
+        self._needs_writes = "target_session_attrs=" not in url
+        self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
+
+    async def open(
+        self, deliver: Deliver, *, report: Callable[[Exception], None], is_wanted: Callable[[], bool]
+    ) -> None:
+        """Ask all hosts, again and again, until one gives a connection or it is no longer wanted.
+
+        `report` gets an Unreachable whenever a host fails and no other one is known to be better. A host that is
+        known to be silent delays that no more.
+        """
+        search = _Search(self, deliver, report=report, is_wanted=is_wanted)
+        asking = [asyncio.create_task(self._ask(search, place)) for place in range(len(search.hosts))]
+        try:
+            await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def open_one(self) -> Connection:
+        """Return a connection, after each host was asked once. Raises Unreachable."""
+        opened: list[Opened] = []
+        failures: list[Exception] = []
+        await self.open(opened.append, report=failures.append, is_wanted=lambda: False)
+        if not opened:
+            raise failures[-1]
+        for another in opened[1:]:  # at the same moment
+            another.connection.terminate()
+        return opened[0].connection
+
+    async def check(self, connection: Connection) -> None:
+        """Raise Unfit when the server of a connection is not one to work with."""
+        if not self._needs_writes:
+            return
+        state = await connection.fetchrow(STATE)
+        assert state is not None, "one row"
+        if state["is_read_only"]:
+            raise Unfit("it takes no writes")
+        cluster, timeline = state["system_identifier"], state["timeline"]
+        if self._newest is not None and self._newest[0] == cluster and timeline < self._newest[1]:
+            raise Unfit(f"it was replaced: its timeline is {timeline}, the newest is {self._newest[1]}")
+        self._newest = (cluster, timeline)
+
+    def leave(self, host: Host) -> None:
+        """Ask this host last from now on."""
+        self.order.sort(key=lambda each: each == host)
+
+    async def _ask(self, search: _Search, place: int) -> None:
+        """Ask one host until it gives a connection, or the search ends."""
+        host = search.hosts[place]
+        if place:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(search.failed[place - 1].wait(), STAGGER_SECONDS)
+        while True:
+            try:
+                opened = await self._attempt(host)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it is this host's
+                if not search.note(place, error):
+                    return
+            else:
+                search.deliver(opened)
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _attempt(self, host: Host) -> Opened:
+        """Return a connection to this host. Raises TimeoutError, Unfit and asyncpg's errors."""
+        try:
+            async with asyncio.timeout(HOST_SECONDS):
+                connection = await asyncpg.connect(
+                    self._url,
+                    host=host.name,
+                    port=host.port,
+                    command_timeout=self._statement_seconds,
+                    server_settings=self._settings,
+                )
+                try:
+                    _reset_when_abandoned(connection)
+                    await self.check(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
+        except TimeoutError as error:
+            self.silent[host] = error
+            raise
+        except Exception:
+            self.silent.pop(host, None)
+            raise
+        self.silent.pop(host, None)
+        self.order.sort(key=lambda each: each != host)
+        return Opened(connection, host)
+
+
+def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
+    """Return the hosts that asyncpg would ask, also from libpq's variables, and the server settings of the URL."""
+    parse: Any = connect_utils._parse_connect_dsn_and_args  # type: ignore[attr-defined] # noqa: SLF001 -- no public one
+    addresses, parameters = parse(**dict.fromkeys(inspect.signature(parse).parameters) | {"dsn": url})
+    hosts = [Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses]
+    return hosts, parameters.server_settings or {}
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a server is of no use, in words: the text of a time-out is empty."""
+    return "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+
+
+def _reset_when_abandoned(connection: Connection) -> None:
+    """Let the kernel drop, and never deliver later, what a closed connection has not sent, and notice a dead peer."""
+    kernel: Any = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined] # noqa: SLF001 -- asyncpg has no other way to it
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if kernel.family == socket.AF_UNIX:
+        return
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        if hasattr(socket, option):  # some exist on Linux only
+            kernel.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

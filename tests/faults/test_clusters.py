@@ -1,0 +1,76 @@
+"""Faults of clusters of PostgreSQL: servers that fall silent, and networks that are cut without a word."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from support.clusters import Cluster, folders, url_of
+from support.processes import run, serving
+from support.writing import connect_patiently, prove_nothing_is_lost, replicate_synchronously, report, writing
+
+pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(300)]
+
+WORKERS = ("--workers", "2")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Cluster, Cluster]]:
+    """A primary with the schema, and its synchronous standby."""
+    with folders() as folder:
+        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
+        primary.initialise()
+        primary.start()
+        try:
+            standby.copy_of(primary)
+            standby.start()
+            asyncio.run(replicate_synchronously(primary))
+            migrated = run("migrate", "--database-url", url_of(primary, standby))
+            assert migrated.returncode == 0, migrated.stderr
+            yield primary, standby
+        finally:
+            primary.stop("immediate")
+            standby.stop("immediate")
+
+
+async def test_a_frozen_primary_is_replaced_and_wakes_up(pair: tuple[Cluster, Cluster]) -> None:
+    """It says nothing, and later takes writes again, but the service never returns to it."""
+    primary, standby = pair
+    with serving(*WORKERS, "--database-url", url_of(primary, standby)) as process:
+        async with writing(process.public, primary.url) as stream:
+            primary.freeze()
+            await stream.refusals(8)
+            await asyncio.to_thread(standby.promote)
+            resumed = await stream.more(200)
+            # It would acknowledge writes without the standby, as where replication is asynchronous.
+            with (primary.data / "postgresql.auto.conf").open("a") as settings:
+                settings.write("synchronous_standby_names = ''\n")
+            primary.thaw()
+            os.kill(primary.pids()[0], signal.SIGHUP)
+            awake = await connect_patiently(primary.url)
+            assert await awake.fetchval("SHOW transaction_read_only") == "off"
+            await awake.close()
+            await stream.more(400)
+        await prove_nothing_is_lost(stream, standby.url)
+    assert resumed < 5
+    report("a frozen primary replaced, and woken", stream, resumed_after=resumed)
+
+
+async def test_a_server_starts_and_migrates_beside_a_silent_host(pair: tuple[Cluster, Cluster]) -> None:
+    primary, standby = pair
+    primary.freeze()
+    await asyncio.to_thread(standby.promote)
+    both = url_of(primary, standby)
+    began = time.monotonic()
+    migrated = await asyncio.to_thread(run, "migrate", "--database-url", both)
+    assert migrated.returncode == 0, migrated.stderr
+    with serving(*WORKERS, "--database-url", both) as process:
+        started = time.monotonic() - began
+        ready = await asyncio.to_thread(httpx.get, process.public + "/readyz")
+        assert ready.status_code == 200
+    assert started < 10
+    print(f"a silent host: migrated and started in {started:.2f} s")
