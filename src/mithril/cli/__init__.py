@@ -17,7 +17,7 @@ import typer
 
 from mithril import errors, settings
 from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
-from mithril.database import database
+from mithril.database import database, faults
 from mithril.database.embedded import EmbeddedError
 from mithril.settings import SettingsError
 
@@ -59,10 +59,12 @@ def main() -> None:
     except errors.NotFound:
         output.fail("what was named is not there", status=output.MISSING)
     except errors.ServiceUnavailable as error:
-        output.fail(f"the database cannot be reached: {error.detail}")
+        output.fail(error.detail or str(error))
     except errors.MithrilError as refusal:
         output.fail(output.problems(refusal))
     except (SettingsError, EmbeddedError, database.SchemaError) as error:
         output.fail(str(error))
-    except database.UNAVAILABLE_ERRORS as error:
-        output.fail(f"the database cannot be reached: {error}")
+    except faults.ERRORS as error:
+        if (reason := faults.reason(error)) is None:
+            raise
+        output.fail(f"{reason}: {error}")

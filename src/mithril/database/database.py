@@ -14,6 +14,7 @@ import asyncpg
 from aiodataloader import DataLoader
 
 from mithril import errors
+from mithril.database import faults
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
 from mithril.database.fair_pool import Pool
@@ -23,24 +24,6 @@ SCHEMA_VERSION = "0004"
 CONNECT_SECONDS = 5.0
 
 Row = TypeVar("Row")
-
-# Errors that pass by themselves: the server is down, starting, full, or has become a standby. A value that cannot be
-# sent (`asyncpg.DataError`) is a mistake in this code, and not one of them.
-UNAVAILABLE_ERRORS = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.PostgresSystemError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.TargetServerAttributeNotMatched,
-)
 
 Connection: TypeAlias = _Connection
 PooledConnection: TypeAlias = Connection
@@ -157,10 +140,10 @@ class Database:
                 self._pool.take_back(lease, error)
                 raise
             self._pool.release(lease)
-        except asyncpg.DataError:
-            raise
-        except UNAVAILABLE_ERRORS as error:
-            raise _unavailable(error) from error
+        except faults.ERRORS as error:
+            if (reason := faults.reason(error)) is None:
+                raise
+            raise _unavailable(error, reason) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PooledConnection]:
@@ -177,10 +160,10 @@ class Database:
             except BaseException as error:
                 self._pool.take_back(lease, error)
                 raise
-        except asyncpg.DataError:
-            raise
-        except UNAVAILABLE_ERRORS as error:
-            raise _unavailable(error) from error
+        except faults.ERRORS as error:
+            if (reason := faults.reason(error)) is None:
+                raise
+            raise _unavailable(error, reason) from error
         self._pool.release(lease)
         return row
 
@@ -316,6 +299,6 @@ def one_or_none(kind: Callable[..., Row], row: "Found | asyncpg.Record") -> Row 
     return None if row is None else kind(**row)
 
 
-def _unavailable(error: Exception) -> errors.ServiceUnavailable:
-    """Return the error that callers see for one of UNAVAILABLE_ERRORS."""
-    return errors.ServiceUnavailable(detail=f"database: {type(error).__name__}: {error}")
+def _unavailable(error: Exception, reason: str) -> errors.ServiceUnavailable:
+    """Return the error that callers see."""
+    return errors.ServiceUnavailable(detail=f"{reason}: {type(error).__name__}: {error}")
