@@ -58,7 +58,7 @@ def test_an_empty_variable_counts_as_missing_except_that_it_empties_a_list(tmp_p
         ("MITHRIL_PORT", "http", "MITHRIL_PORT: expected a whole number from 0 to 65535"),
         ("MITHRIL_PORT", "65536", "MITHRIL_PORT: expected a whole number from 0 to 65535"),
         ("MITHRIL_WORKERS", "0", "MITHRIL_WORKERS: expected a whole number from 1 to 256"),
-        ("MITHRIL_DB_POOL_SIZE", "1.5", "MITHRIL_DB_POOL_SIZE: expected a whole number from 1 to 1000"),
+        ("MITHRIL_DB_POOL_SIZE", "1.5", "MITHRIL_DB_POOL_SIZE: expected a whole number from 2 to 1000"),
         ("MITHRIL_POOL_TIMEOUT", "0", "MITHRIL_POOL_TIMEOUT: expected a number above 0, up to 3600"),
         ("MITHRIL_LOG_LEVEL", "loud", "MITHRIL_LOG_LEVEL: expected debug, info, warning or error"),
         ("MITHRIL_LOG_FORMAT", "xml", "MITHRIL_LOG_FORMAT: expected auto, json or text"),

@@ -85,6 +85,7 @@ class Application:
             wait_seconds=settings.pool_timeout,
             connect_seconds=settings.connect_timeout,
             statement_seconds=settings.statement_timeout,
+            lock_seconds=settings.lock_timeout,
         )
         self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)

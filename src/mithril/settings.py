@@ -165,7 +165,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: nonces are issued with --demo only")
     ] = ""
     jwt_login_ttl: Annotated[Count, described("minutes until a nonce expires")] = 15
-    db_pool_size: Annotated[int, Meta(ge=1, le=1000), described("database connections of one worker")] = 10
+    db_pool_size: Annotated[
+        int, Meta(ge=2, le=1000), described("database connections of one worker, a third of them for look-ups")
+    ] = 10
     pool_timeout: Annotated[
         Seconds, described("seconds that a request waits for a database connection in use before 503")
     ] = 1.0
@@ -174,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
     header_timeout: Annotated[Seconds, described("seconds in which the head of a request must have arrived")] = 10.0
     statement_timeout: Annotated[Seconds, described("seconds that one database statement may take before 503")] = 3.0
+    lock_timeout: Annotated[Seconds, described("seconds that a statement waits for a locked row before 503")] = 0.25
     body_timeout: Annotated[Seconds, described("seconds in which a request body must have arrived")] = 10.0
     send_timeout: Annotated[
         Seconds, described("seconds that a caller may take to read an answer before the connection is cut")

@@ -880,7 +880,7 @@ async def test_a_slow_sms_service_does_not_delay_other_requests(
     postgres: str, sms: SmsService, http: httpx.AsyncClient
 ) -> None:
     sms.is_slow = True
-    settings = {"otp_endpoint": sms.url, "otp_request_timeout": 60_000, "db_pool_size": 1}
+    settings = {"otp_endpoint": sms.url, "otp_request_timeout": 60_000, "db_pool_size": 2}
     async with another_server(postgres, **settings) as (client, db):
         who = await person(db)
         sms.arrived.clear()

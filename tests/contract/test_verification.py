@@ -385,9 +385,9 @@ async def test_verification_is_one_statement(server: Server, monkeypatch: pytest
     asked: list[str] = []
     fetchrow = Database.fetchrow
 
-    async def counted(self: Database, statement: str, *arguments: object) -> asyncpg.Record | None:
+    async def counted(self: Database, statement: str, *arguments: object, **more: Any) -> asyncpg.Record | None:
         asked.append(statement)
-        return await fetchrow(self, statement, *arguments)
+        return await fetchrow(self, statement, *arguments, **more)
 
     monkeypatch.setattr(Database, "fetchrow", counted)
     value = await factories.token(db, client=await factories.client(db))

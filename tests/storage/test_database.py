@@ -105,7 +105,7 @@ async def test_a_hanging_database_is_503_in_time_and_requests_resume_by_themselv
 async def test_an_exhausted_pool_is_503_quickly(database_url: str) -> None:
     path, headers = await target(database_url)
     locker = await asyncpg.connect(database_url)
-    with running_server(database_url=database_url, db_pool_size=1, pool_timeout=0.5) as server:
+    with running_server(database_url=database_url, db_pool_size=2, pool_timeout=0.5) as server:
         async with httpx.AsyncClient(base_url=server.url) as http:
             await until_available(http, path, headers, BODY["redirect_uri"])  # from now on there is a connection
             async with locker.transaction():

@@ -19,6 +19,7 @@ from support.factories import Db
 pytestmark = pytest.mark.anyio
 
 MANY = 40
+PLANS = Lookup("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", "text")
 NAME_OF_USER = Lookup("SELECT id, email FROM users WHERE id = $1 OR email = $2", "uuid", "text")
 
 
@@ -46,9 +47,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for method in ("fetch", "fetchrow"):
         run = getattr(Database, method)
 
-        async def noted(self: Database, statement: str, *arguments: object, run: Any = run) -> Any:
+        async def noted(self: Database, statement: str, *arguments: object, run: Any = run, **more: Any) -> Any:
             statements.append(statement)
-            return await run(self, statement, *arguments)
+            return await run(self, statement, *arguments, **more)
 
         monkeypatch.setattr(Database, method, noted)
     return statements
@@ -140,11 +141,10 @@ async def test_an_unavailable_database_raises_for_each_lookup() -> None:
 
 async def test_the_shared_statement_is_planned_once_for_any_number_of_lookups(database_url: str) -> None:
     """Planning takes ten times as long as execution, and PostgreSQL plans again while that seems to pay off."""
-    async with pool_of(database_url, size=1) as database:
+    async with pool_of(database_url, size=2) as database:
         for number in range(2, 22):
             await asyncio.gather(*(presented(database, f"token-{n}", None) for n in range(number)))
-        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
-        row = await database.fetchrow(plans, store.FIND_PRESENTED.together)
+        row = await database.look_up(PLANS, store.FIND_PRESENTED.together)
         assert row is not None
         assert row["custom_plans"] <= 5  # as many as PostgreSQL tries at first
         assert row["generic_plans"] >= 15

@@ -23,7 +23,7 @@ DEMO_HEADERS = {
 }
 
 # Long time limits, for servers of which a test asks something else: on a busy machine everything takes longer.
-PATIENT = {"MITHRIL_POOL_TIMEOUT": "60", "MITHRIL_STATEMENT_TIMEOUT": "60"}
+PATIENT = {"MITHRIL_POOL_TIMEOUT": "60", "MITHRIL_STATEMENT_TIMEOUT": "60", "MITHRIL_LOCK_TIMEOUT": "60"}
 
 
 def environment(**variables: str) -> dict[str, str]:

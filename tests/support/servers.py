@@ -16,7 +16,8 @@ from mithril.settings import Settings
 
 TEMPLATE = "mithril_template"
 # A busy machine takes long for everything, and most tests ask about something else.
-PATIENT: dict[str, object] = dict.fromkeys(("pool_timeout", "statement_timeout", "header_timeout", "body_timeout"), 60)
+LIMITS = ("pool_timeout", "statement_timeout", "lock_timeout", "header_timeout", "body_timeout")
+PATIENT: dict[str, object] = dict.fromkeys(LIMITS, 60)
 _names = (f"test_{number}" for number in itertools.count(1))
 
 

@@ -31,7 +31,7 @@ async def add(database: Database, user_id: UUID, given: Document, *, actor: Acto
     """
     columns = fields.APPROVAL.new(given)
     _check_own(user_id, columns)
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         with constraints(fields.CONSTRAINTS):
             approval_id = await rows.insert(transaction, APPROVAL_ROWS, columns, actor=actor)
         return errors.found(await store.find_approval(transaction, approval_id, user_id=user_id))
@@ -43,7 +43,7 @@ async def change(database: Database, approval_id: UUID, given: Document, *, user
     Raises ValidationFailed, also where the user has one for the client, NotFound, and Forbidden for another user.
     """
     columns = fields.APPROVAL.changes(given)
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
         _check_own(user_id, columns)
         with constraints(fields.CONSTRAINTS):
@@ -56,7 +56,7 @@ async def change(database: Database, approval_id: UUID, given: Document, *, user
 
 async def remove(database: Database, approval_id: UUID, *, user_id: UUID, actor: Actor) -> None:
     """Delete the approval, and revoke the client's tokens for the user. Raises NotFound."""
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
         await rows.delete(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
         await token_store.revoke_all(transaction, user_id, client_id=client_id)
@@ -67,7 +67,7 @@ async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | Non
     conditions = [Condition("t.user_id = {}", user_id)]
     if client_id is not None:
         conditions.append(Condition("t.client_id = {}", client_id))
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         await token_store.hold_grants(transaction, [user_id])
         await rows.delete(transaction, APPROVAL_ROWS, conditions, actor=actor)
         await token_store.revoke_all(transaction, user_id, client_id=client_id)

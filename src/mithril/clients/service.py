@@ -51,7 +51,7 @@ async def add_client(database: Database, given: Document, *, client_id: UUID | N
 
 async def change_client(database: Database, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
     """Change the given fields of a client; return its state. Raises NotFound, ValidationFailed."""
-    async with database.transaction() as transaction:
+    async with database.transaction(client_id) as transaction:
         await _lock(transaction, client_id)
         return await _change(transaction, client_id, given, actor=actor)
 
@@ -62,7 +62,7 @@ async def put_client(database: Database, client_id: UUID, given: Document, *, ac
     Of several requests for a client that does not exist yet, one adds it and the others change it. Raises
     ValidationFailed: a new client needs every required field, a change only what it changes.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction(client_id) as transaction:
         while not await store.lock_client(transaction, client_id):
             columns = fields.CLIENT.new(given) | {"id": client_id}
             with constraints(fields.CONSTRAINTS):
@@ -78,7 +78,7 @@ async def remove_client(database: Database, client_id: UUID, *, actor: Actor) ->
     That is its connections, also those in which it is the consumer, the roles that users have in it, approvals and
     tokens.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction(client_id) as transaction:
         await _lock(transaction, client_id)
         for table, condition in (*BELONGINGS, (store.ROWS, "t.id = {}")):
             await rows.delete(transaction, table, [Condition(condition, client_id)], actor=actor)
@@ -86,7 +86,7 @@ async def remove_client(database: Database, client_id: UUID, *, actor: Actor) ->
 
 async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor) -> FullClient:
     """Revoke every active token of the client, of any kind; return the client. Raises NotFound."""
-    async with database.transaction() as transaction:
+    async with database.transaction(client_id) as transaction:
         await _lock(transaction, client_id)
         ended = await tokens.revoke_all_of_client(transaction, client_id)
         await store.record_deactivation(transaction, client_id, tokens=ended, actor=actor)

@@ -68,7 +68,7 @@ async def put_connection(
     """
     consumer_id = errors.found(parse_uuid(str(given.get("consumer_id"))))
     secret = security.new_secret()
-    async with database.transaction() as transaction:
+    async with database.transaction(client_id) as transaction:
         if not await store.hold_client(transaction, client_id):
             raise errors.NotFound
         while True:
@@ -106,7 +106,7 @@ async def refresh_secret(
     Raises NotFound, AccessDenied and Forbidden (for the API-key: rule CON-13), PreconditionFailed.
     """
     secret = security.new_secret()
-    async with database.transaction() as transaction:
+    async with database.transaction(connection_id) as transaction:
         connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
         if needs_api_key:
             _check_api_key(connection, actor.api_key_client_id, was_sent=api_key_was_sent)
@@ -129,7 +129,7 @@ async def delete_connection(
 
     Raises NotFound, PreconditionFailed.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction(connection_id) as transaction:
         connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
         _check_version(connection, expected_versions)
         await store.delete_connection(transaction, connection.id, actor=actor)

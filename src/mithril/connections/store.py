@@ -146,7 +146,8 @@ async def replace_redirect_uri(
     redirect URI is the present one.
     """
     arguments = (connection_id, client_id, redirect_uri, expected_versions, *actor.arguments)
-    row = await database.fetchrow(REPLACE_REDIRECT_URI, *arguments)
+    async with database.turn(connection_id):
+        row = await database.fetchrow(REPLACE_REDIRECT_URI, *arguments)
     if row is None:
         return None
     values = dict(row)

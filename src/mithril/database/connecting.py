@@ -8,8 +8,9 @@ import asyncio
 import inspect
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
@@ -102,12 +103,17 @@ class _Search:
 class Servers:
     """The hosts of one URL. Of several, the one that takes writes is meant, unless the URL says otherwise."""
 
-    def __init__(self, url: str, *, statement_seconds: float | None = None) -> None:
-        """`statement_seconds`: the limit of each statement. Raises asyncpg's InterfaceError for a URL with a fault."""
+    def __init__(
+        self, url: str, *, statement_seconds: float | None = None, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`statement_seconds`: the limit of each statement. `settings`: of each session, unless the URL says otherwise.
+
+        Raises asyncpg's InterfaceError for a URL with a fault.
+        """
         self._url = url
         # The one that worked last first, one that was left last.
         self.order, given = _parsed(url)
-        self._settings = SETTINGS | given
+        self._settings = {**SETTINGS, **settings, **given}
         self.silent: dict[Host, Exception] = {}
         self._statement_seconds = statement_seconds
         self._needs_writes = "target_session_attrs=" not in url

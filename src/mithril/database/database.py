@@ -1,11 +1,11 @@
-"""Access to PostgreSQL: the pool of a worker, running statements, the version of the schema, and its migration.
+"""Access to PostgreSQL: the pools of a worker, running statements, the version of the schema, and its migration.
 
 The SQL about clients, tokens and users is in the stores.
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
@@ -18,6 +18,7 @@ from mithril.database import faults
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
 from mithril.database.fair_pool import Pool
+from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
 SCHEMA_VERSION = "0004"
@@ -101,7 +102,9 @@ class SchemaError(Exception):
 
 
 class Database:
-    """A pool of connections to one PostgreSQL, or of several hosts to the one that takes writes."""
+    """Connections to one PostgreSQL, or of several hosts to the one that takes writes: a pool for look-ups, one for the
+    rest.
+    """
 
     def __init__(
         self,
@@ -111,60 +114,86 @@ class Database:
         wait_seconds: float,
         statement_seconds: float,
         connect_seconds: float = CONNECT_SECONDS,
+        lock_seconds: float = 0,
     ) -> None:
-        """Connect to nothing yet: the pool opens connections when they are first needed.
+        """Connect to nothing yet: the pools open connections when they are first needed.
 
-        `wait_seconds`, `connect_seconds`: how long to wait for a connection in use, and for one that is being made.
+        `size`: of both pools together, at least 2. `wait_seconds`, `connect_seconds`: how long to wait for a connection
+        in use, and for one that is being made. `lock_seconds`: how long a statement waits for a locked row; 0: as long
+        as it may take.
         """
-        servers = Servers(url, statement_seconds=statement_seconds)
-        self._pool = Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
+        servers = Servers(
+            url, statement_seconds=statement_seconds, settings={"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
+        )
+
+        def pool(size: int) -> Pool:
+            return Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
+
+        # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
+        of_lookups = max(1, size // 3)
+        self._pool, self._lookups = pool(size - of_lookups), pool(of_lookups)
+        self._turns = Turns(most=max(1, (size - of_lookups) // 2), wait_seconds=wait_seconds)
         self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
+        """Open the pools."""
         await self._pool.open()
+        await self._lookups.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the pool after the running statements have finished."""
+        """Close the pools after the running statements have finished."""
         await self._pool.close()
+        await self._lookups.close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[PooledConnection]:
+    async def connection(self, pool: Pool | None = None) -> AsyncIterator[PooledConnection]:
         """Lend one connection for a few statements. Raises ServiceUnavailable when none becomes free in time."""
+        pool = pool or self._pool
         try:
-            lease = await self._pool.acquire()
+            lease = await pool.acquire()
             try:
                 yield lease.connection
             except BaseException as error:
-                self._pool.take_back(lease, error)
+                pool.take_back(lease, error)
                 raise
-            self._pool.release(lease)
+            pool.release(lease)
         except faults.ERRORS as error:
             if (reason := faults.reason(error)) is None:
                 raise
             raise _unavailable(error, reason) from error
 
+    def turn(self, *rows: Hashable) -> AbstractAsyncContextManager[None]:
+        """Wait until few others are at these rows, which statements of the block lock. Raises ServiceUnavailable.
+
+        `rows`: what names them, such as the id of a client.
+        """
+        return self._turns.take(rows)
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PooledConnection]:
-        """Lend one connection inside a transaction that ends with the block. Raises ServiceUnavailable."""
-        async with self.connection() as connection, connection.transaction():
+    async def transaction(self, *rows: Hashable) -> AsyncIterator[PooledConnection]:
+        """Lend one connection inside a transaction that ends with the block. Raises ServiceUnavailable.
+
+        `rows`: what it locks, as in `turn`. Name whatever many requests may want at once.
+        """
+        async with self.turn(*rows), self.connection() as connection, connection.transaction():
             yield connection
 
-    async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+    async def fetchrow(self, statement: str, *arguments: object, pool: Pool | None = None) -> asyncpg.Record | None:
         """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
+        pool = pool or self._pool
         try:
-            lease = await self._pool.acquire()
+            lease = await pool.acquire()
             try:
                 row = await lease.connection.fetchrow(statement, *arguments)
             except BaseException as error:
-                self._pool.take_back(lease, error)
+                pool.take_back(lease, error)
                 raise
         except faults.ERRORS as error:
             if (reason := faults.reason(error)) is None:
                 raise
             raise _unavailable(error, reason) from error
-        self._pool.release(lease)
+        pool.release(lease)
         return row
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
@@ -181,15 +210,15 @@ class Database:
     async def _look_up_all(self, lookup: Lookup, asked: Sequence[tuple[object, ...]]) -> list[Found]:
         """Return one row or None for each set of arguments, in their order."""
         if len(asked) == 1:
-            row = await self.fetchrow(lookup.alone, *asked[0])
+            row = await self.fetchrow(lookup.alone, *asked[0], pool=self._lookups)
             return [None if row is None else dict(row)]
-        rows = map(dict, await self.fetch(lookup.together, *zip(*asked, strict=True)))
+        rows = map(dict, await self.fetch(lookup.together, *zip(*asked, strict=True), pool=self._lookups))
         found = {row.pop("position"): row for row in rows}
         return [found.get(position) for position in range(1, len(asked) + 1)]
 
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, *arguments: object, pool: Pool | None = None) -> list[asyncpg.Record]:
         """Return all rows of a statement. Raises ServiceUnavailable when the database is unavailable."""
-        async with self.connection() as connection:
+        async with self.connection(pool) as connection:
             return await connection.fetch(statement, *arguments)
 
     async def fetch_page(
@@ -221,7 +250,7 @@ class Database:
 
     async def is_current(self) -> bool:
         """Return whether the schema of the database fits this code. Raises ServiceUnavailable."""
-        async with self.connection() as connection:
+        async with self.connection(self._lookups) as connection:
             return is_current(await schema_version(connection))
 
 
@@ -288,10 +317,14 @@ async def migrate(url: str) -> None:
 
 
 async def find_one(
-    source: "Source | Connection", kind: Callable[..., Row], statement: str, *arguments: object
+    source: "Source | Connection", kind: Callable[..., Row], statement: str | Lookup, *arguments: object
 ) -> Row | None:
     """Return the first row of one statement as a `kind`, or None. From a Database it raises ServiceUnavailable."""
-    return one_or_none(kind, await source.fetchrow(statement, *arguments))
+    if isinstance(statement, str):
+        return one_or_none(kind, await source.fetchrow(statement, *arguments))
+    if isinstance(source, Database):
+        return one_or_none(kind, await source.look_up(statement, *arguments))
+    return one_or_none(kind, await source.fetchrow(statement.alone, *arguments))
 
 
 def one_or_none(kind: Callable[..., Row], row: "Found | asyncpg.Record") -> Row | None:

@@ -135,7 +135,7 @@ async def approve(
         seen=granted.seen,
         is_bound_by_roles=True,
     )
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id, client.id) as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await user_store.hold_user(transaction, user_id)
         if await store.hold_connection(transaction, connection.id) != connection:

@@ -140,7 +140,7 @@ async def begin(
             seen=seen,
             is_bound_by_roles=is_bound,
         )
-        async with database.transaction() as transaction:
+        async with database.transaction(user.id, client.id) as transaction:
             await users.hold_unblocked(transaction, user.id)
             issued = await tokens.issue(transaction, settings, new)
             await tokens.revoke_older_sessions(transaction, issued)
@@ -179,7 +179,7 @@ async def authorize(database: Database, settings: Settings, *, bearer: str, code
     kept = token.details
     if kept.grant_type != GrantType.CHANGE_PASSWORD:
         kept = msgspec.structs.replace(kept, scope_request=None)
-    async with database.transaction() as transaction:
+    async with database.transaction(token.user_id, token.client_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id)
         return await open_session(transaction, settings, token, details=kept)
 

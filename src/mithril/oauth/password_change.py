@@ -31,7 +31,7 @@ async def update_password(database: Database, *, token: Token, password: str, ac
     if broken:
         raise errors.ValidationFailed([Invalid("$.password", broken)])
     password_hash = await passwords.hashed(password)
-    async with database.transaction() as transaction:
+    async with database.transaction(token.user_id) as transaction:
         # The user before their tokens, in the order of a block: else the two would wait for each other.
         await user_store.lock_user(transaction, token.user_id)
         # Used up first: of many requests at once exactly one gets past this line.

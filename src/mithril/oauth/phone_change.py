@@ -80,7 +80,7 @@ async def approve_factor(
         request_authentication_factor_state=None,
     )
     by = second_factor.actor_of(actor, token)
-    async with database.transaction() as transaction:
+    async with database.transaction(token.user_id, token.client_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id)
         if not await factors.change_factor(transaction, factor.id, state=factor.state, phone=phone, actor=by):
             raise refusals.FactorNotInitiated(detail="the factor was changed at the same moment")

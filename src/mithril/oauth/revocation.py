@@ -14,7 +14,7 @@ async def revoke(database: Database, *, caller: AuthenticatedClient, token: str)
     Nothing happens for a token that is unknown, inactive or of another kind. Raises TokenOfAnotherClient for a token
     that is not the caller's, which stays as it is.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction(caller.client.id) as transaction:
         found = await token_store.find_token(transaction, token)
         if found is None or found.name not in HELD_BY_CLIENTS:
             return

@@ -49,7 +49,7 @@ async def begin(
     sent = None
     if phone is not None:
         sent = await otp.send(database, settings, messenger=messenger, user_id=new.user_id, phone=phone, holder=value)
-    async with database.transaction() as transaction:
+    async with database.transaction(new.user_id, new.client_id) as transaction:
         await users.hold_unblocked(transaction, new.user_id)
         if replaces is not None:
             await _replace(transaction, replaces, answer)

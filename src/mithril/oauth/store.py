@@ -7,7 +7,7 @@ import msgspec
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.database import Database, Lookup, PooledConnection, Source, find_one
 from mithril.tokens.store import Seen
 
 
@@ -57,11 +57,14 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 APPROVAL_ROWS = rows.AuditedTable("apps", "approval", client="w.client_id")
-FIND_CLIENT = """
+FIND_CLIENT = Lookup(
+    """
 SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope, c.last_revocation,
        ct.last_revocation AS type_revocation, ct.last_role_revocation AS role_revocation
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
-"""
+""",
+    "uuid",
+)
 CONNECTION = """
 SELECT k.id, k.client_id, k.consumer_id, k.redirect_uri, consumer.is_blocked AS consumer_is_blocked
   FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id WHERE"""
@@ -69,10 +72,14 @@ HOLD_CONNECTION = f"{CONNECTION} k.id = $1 FOR KEY SHARE OF k"
 FIND_CONNECTION_BY_REDIRECT_URI = f"""
 {CONNECTION} k.client_id = $1 AND k.redirect_uri = $2 ORDER BY k.inserted_at, k.id LIMIT 1
 """
-FIND_CONNECTION_BY_SECRET = f"""
+FIND_CONNECTION_BY_SECRET = Lookup(
+    f"""
 {CONNECTION} k.client_id = $1
    AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
-"""
+""",
+    "uuid",
+    "bytea",
+)
 ROLE_SCOPES = """
 SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
  WHERE ur.user_id = $1 AND ur.client_id = $2

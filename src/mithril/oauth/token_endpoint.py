@@ -39,7 +39,7 @@ async def exchange(
     Raises Unauthorized. A refusal leaves the token as it was, unless it was consumed before: then its family ends.
     """
     grant = GRANTS[request.grant_type]
-    async with database.transaction() as transaction:
+    async with database.transaction(caller.client.id) as transaction:
         redemption = await _find(transaction, grant, caller=caller, request=request)
         grant.check(redemption)
         await check_client_and_user(transaction, redemption.client, redemption.token)

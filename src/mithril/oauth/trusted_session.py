@@ -36,7 +36,7 @@ async def begin(
     scope = scopes.checked(scope)
     scopes.check_client_type(client, scope)
     expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id, client.id) as transaction:
         await users.hold_unblocked(transaction, user_id)
         seen = client.seen(await user_store.find_last_revocation(transaction, user_id))
         scope = await login.session_scope(transaction, settings, client=client, user_id=user_id, scope=scope)

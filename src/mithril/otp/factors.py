@@ -32,7 +32,7 @@ async def get_factor(database: Database, user_id: UUID, factor_id: UUID) -> Fact
 async def add_factor(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> FactorOfUser:
     """Add a factor. Raises ValidationFailed, also where the user has one of that type, and NotFound for the user."""
     columns = fields.FACTOR.new(given) | {"user_id": user_id}
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         errors.found(await user_store.hold_user(transaction, user_id))
         with constraints(fields.CONSTRAINTS):
             factor_id = await rows.insert(transaction, FACTOR_ROWS, columns, actor=actor)
@@ -41,7 +41,7 @@ async def add_factor(database: Database, user_id: UUID, given: Document, *, acto
 
 async def reset_factor(database: Database, user_id: UUID, factor_id: UUID, *, actor: Actor) -> FactorOfUser:
     """Remove the phone of an active factor: the user names one at the next login. Raises NotFound."""
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         factor = errors.found(await store.hold_factor(transaction, factor_id, user_id=user_id))
         if not factor.is_active:
             raise errors.NotFound(detail="the factor is not active")
@@ -53,7 +53,7 @@ async def set_active(
     database: Database, user_id: UUID, factor_id: UUID, *, is_active: bool, actor: Actor
 ) -> FactorOfUser:
     """Enable or disable the factor. Raises NotFound, and Conflict where it is in that state already."""
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         factor = errors.found(await store.hold_factor(transaction, factor_id, user_id=user_id))
         if factor.is_active == is_active:
             raise refusals.FactorAlreadyEnabled if is_active else refusals.FactorAlreadyDisabled

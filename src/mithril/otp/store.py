@@ -101,7 +101,8 @@ async def find_open(database: Database, key: str, *, max_attempts: int) -> OpenC
 
 async def count_attempt(database: Database, code_id: UUID, *, max_attempts: int) -> bool:
     """Count a wrong try; False for a code that allows no more. The count is committed, whatever follows."""
-    return await database.fetchrow(COUNT_ATTEMPT, code_id, max_attempts) is not None
+    async with database.turn(code_id):
+        return await database.fetchrow(COUNT_ATTEMPT, code_id, max_attempts) is not None
 
 
 async def close_code(database: Database, key: str, *, max_attempts: int) -> str | None:

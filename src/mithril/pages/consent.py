@@ -24,7 +24,7 @@ async def find(database: Database, settings: Settings, asked: AuthorizationReque
     granted = await authorization.bound_scope(
         database, settings, redirect=asked.redirect, user=known, scope=asked.scope
     )
-    async with database.transaction() as transaction:
+    async with database.transaction(user.id, asked.redirect.client.id) as transaction:
         approval = await store.find_approval(transaction, user.id, client_id=asked.redirect.client.id)
     before = set(approval.scope.split()) if approval else set()
     names = granted.scope.split()

@@ -91,7 +91,7 @@ async def begin(request: Request, asked: AuthorizationRequest, user: User, *, af
         family_id=after.token.family if after else None,
         seen=after.token.seen if after else None,
     )
-    async with database.transaction() as transaction:
+    async with database.transaction(new.user_id, new.client_id) as transaction:
         return await tokens.issue(transaction, settings, new)
 
 
@@ -140,20 +140,20 @@ async def _confirm(request: Request, asked: AuthorizationRequest, session: Login
     otp_id = await second_factor.confirm(
         database, settings, token, value=session.value, phone=phone, code=code, actor=by
     )
-    async with database.transaction() as transaction:
+    async with database.transaction(token.user_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id, answer=answer)
 
 
 async def answer(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> bool:
     """Use the session up by this form; False when another one has used it, or it has expired meanwhile."""
-    async with requests.resources(request).database.transaction() as transaction:
+    async with requests.resources(request).database.transaction(session.token.id) as transaction:
         token_id = session.token.id
         return await token_store.answer_token(transaction, token_id, answer_of(request, asked, session.value, form))
 
 
 async def end(request: Request, session: LoginSession) -> None:
     """Revoke the session: nothing that was sent in it is good again."""
-    async with requests.resources(request).database.transaction() as transaction:
+    async with requests.resources(request).database.transaction(session.token.id) as transaction:
         await token_store.revoke_token(transaction, session.token.id)
 
 

@@ -35,7 +35,7 @@ async def change_named(
     Raises ValidationFailed, also for a name that is taken, and NotFound.
     """
     columns = fields.NAMED_SCOPE.changes(given)
-    async with database.transaction() as transaction:
+    async with database.transaction(row_id) as transaction:
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, table, columns, row_id=row_id, actor=actor)
         return errors.found(await store.find_named(transaction, table, row_id))
@@ -44,7 +44,7 @@ async def change_named(
 async def remove_named(database: Database, table: AuditedTable, row_id: UUID, *, actor: Actor) -> None:
     """Delete it; users lose a deleted role. Raises NotFound, and Conflict for a client type in use."""
     try:
-        async with database.transaction() as transaction:
+        async with database.transaction(row_id) as transaction:
             removed = await rows.delete(transaction, table, [Condition("t.id = {}", row_id)], actor=actor)
     except Violation:
         raise refusals.ScopeSetInUse from None

@@ -38,7 +38,8 @@ FORGIVE = "UPDATE attempts SET count = count - 1 WHERE key = $1 AND count > 0"
 
 async def count(database: Database, keys: list[str], *, within_seconds: float) -> dict[str, Counted]:
     """Count one attempt for each key, and return the counts by key."""
-    rows = await database.fetch(COUNT, keys, float(within_seconds))
+    async with database.turn(*keys):
+        rows = await database.fetch(COUNT, keys, float(within_seconds))
     return {row["key"]: Counted(row["times"], row["seconds_left"]) for row in rows}
 
 

@@ -42,7 +42,7 @@ async def add(database: Database, given: Document, *, actor: Actor) -> Record:
 async def change(database: Database, token_id: UUID, given: Document, *, actor: Actor) -> Record:
     """Change the given fields, with effect at once; return the state. Raises ValidationFailed as `add`, NotFound."""
     columns = fields.columns(fields.TOKEN.changes(given))
-    async with database.transaction() as transaction:
+    async with database.transaction(token_id) as transaction:
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, store.ROWS, columns, row_id=token_id, actor=actor)
         return errors.found(await record_store.find_record(transaction, token_id))
@@ -50,7 +50,7 @@ async def change(database: Database, token_id: UUID, given: Document, *, actor: 
 
 async def remove(database: Database, token_id: UUID, *, actor: Actor) -> None:
     """Delete the token. Raises NotFound."""
-    async with database.transaction() as transaction:
+    async with database.transaction(token_id) as transaction:
         conditions = [Condition("t.id = {}", token_id)]
         if not await rows.delete(transaction, store.ROWS, conditions, actor=actor):
             raise errors.NotFound

@@ -109,7 +109,8 @@ class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The roles in the token's client, and those that count everywhere.
-FIND_OWNER = """
+FIND_OWNER = Lookup(
+    """
 SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired,
        token_scope(t) IS NULL AS is_revoked, c.is_blocked AS client_is_blocked,
        consumer.is_blocked AS consumer_is_blocked,
@@ -126,13 +127,18 @@ SELECT t.name AS token_name, t.expires_at, t.expires_at <= now() AS is_expired,
   LEFT JOIN connections issued ON issued.id = t.connection_id
   LEFT JOIN clients consumer ON consumer.id = issued.consumer_id
  WHERE t.digest = $1 AND (t.connection_id IS NULL OR issued.id IS NOT NULL)
-"""
-FIND_KEY_HOLDER = """
+""",
+    "bytea",
+)
+FIND_KEY_HOLDER = Lookup(
+    """
 SELECT c.id AS client_id, c.is_blocked, ct.scope, c.priv_settings ->> 'broker_scope' AS broker_scope
   FROM connections k JOIN clients c ON c.id = k.client_id JOIN client_types ct ON ct.id = c.client_type_id
  WHERE k.client_id = k.consumer_id
    AND (k.secret_digest = $1 OR (k.previous_secret_digest = $1 AND k.previous_secret_expires_at > now()))
-"""
+""",
+    "bytea",
+)
 
 
 async def find_owner(database: Database, digest: bytes) -> Owner | None:
@@ -148,7 +154,8 @@ async def find_key_holder(database: Database, digest: bytes) -> KeyHolder | None
     return await find_one(database, KeyHolder, FIND_KEY_HOLDER, digest)
 
 
-FIND_ACTIVE = f"""
+FIND_ACTIVE = Lookup(
+    f"""
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, remaining.scope, t.expires_at,
        t.inserted_at
   FROM tokens t
@@ -158,10 +165,12 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, rem
   LEFT JOIN connections k ON k.id = t.connection_id
   LEFT JOIN clients consumer ON consumer.id = k.consumer_id
  CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
- WHERE t.digest = $1 AND t.name = ANY ($2) AND t.expires_at > now() AND t.used_at IS NULL
+ WHERE t.digest = $1 AND t.expires_at > now() AND t.used_at IS NULL
    AND NOT c.is_blocked AND NOT u.is_blocked AND consumer.is_blocked IS NOT TRUE
    AND remaining.scope IS NOT NULL AND (t.connection_id IS NULL OR k.id IS NOT NULL)
-"""
+""",
+    "bytea",
+)
 
 
 class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,4 +192,5 @@ async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKi
 
     None when it is inactive, or when its user, its client or the consumer of its connection is blocked.
     """
-    return await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value), kinds)
+    found = await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value))
+    return found if found is not None and found.name in kinds else None

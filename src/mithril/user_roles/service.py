@@ -28,7 +28,7 @@ async def give_role(database: Database, user_id: UUID, given: Document, *, actor
     Raises ValidationFailed, also for a role that the user has, and for a role, client or user that does not exist.
     """
     columns = fields.columns(fields.USER_ROLE, given, user_id=user_id)
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         with constraints(fields.CONSTRAINTS):
             row_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         return await get_user_role(transaction, row_id, user_id=user_id)
@@ -58,7 +58,7 @@ async def give_global_role(database: Database, user_id: UUID, given: Document, *
     """
     columns = fields.columns(fields.GLOBAL_USER_ROLE, given, user_id=user_id)
     found = None
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         while found is None:
             with constraints(fields.CONSTRAINTS):
                 await rows.insert_first(transaction, store.GLOBAL_ROWS, columns, key=store.GLOBAL_KEY, actor=actor)
@@ -69,7 +69,7 @@ async def give_global_role(database: Database, user_id: UUID, given: Document, *
 async def take_global_role(database: Database, row_id: UUID, *, user_id: UUID, actor: Actor) -> None:
     """Take a role in every client from the user. Raises NotFound."""
     conditions = store.conditions({"id": row_id, "user_id": user_id})
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         taken = await rows.delete(transaction, store.GLOBAL_ROWS, conditions, actor=actor)
     if not taken:
         raise errors.NotFound

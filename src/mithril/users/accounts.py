@@ -56,7 +56,7 @@ async def change(database: Database, settings: Settings, user_id: UUID, given: D
         refuse(("$.password", rule) for rule in broken)
         password_hash = await passwords.hashed(password)
     is_blocked = columns.get("is_blocked")
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         before = await _lock(transaction, user_id)
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, store.ROWS, columns, row_id=user_id, actor=actor)
@@ -71,7 +71,7 @@ async def change(database: Database, settings: Settings, user_id: UUID, given: D
 
 async def remove(database: Database, user_id: UUID, *, actor: Actor) -> None:
     """Delete a user with all that the user owns: clients, approvals, tokens, roles. Raises NotFound."""
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         await _lock(transaction, user_id)
         await rows.delete(transaction, store.ROWS, [Condition("t.id = {}", user_id)], actor=actor)
 
@@ -79,7 +79,7 @@ async def remove(database: Database, user_id: UUID, *, actor: Actor) -> None:
 async def block(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Block a user, perhaps with a `block_reason`; revoke all tokens. Raises ValidationFailed, NotFound, Conflict."""
     reason = fields.BLOCK.new(given).get("block_reason")
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         before = await _lock(transaction, user_id)
         if before.is_blocked:
             raise refusals.UserAlreadyBlocked
@@ -92,7 +92,7 @@ async def block(database: Database, user_id: UUID, given: Document, *, actor: Ac
 async def unblock(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> UserRecord:
     """Unblock a user, and reset the counters of failures. Raises ValidationFailed, NotFound, Conflict."""
     reason = fields.BLOCK.new(given).get("block_reason")
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         before = await _lock(transaction, user_id)
         if not before.is_blocked:
             raise refusals.UserAlreadyUnblocked
@@ -114,7 +114,7 @@ async def change_password(database: Database, user_id: UUID, given: Document, *,
     broken = [("$.password", rule) for rule in await passwords.judge(database, user_id, password)]
     refuse(broken if is_right else [WRONG_PASSWORD, *broken])
     password_hash = await passwords.hashed(password)
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         locked = await _lock(transaction, user_id)
         if locked.password_hash != user.password_hash:  # changed while it was compared
             refuse([WRONG_PASSWORD])

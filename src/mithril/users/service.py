@@ -102,7 +102,7 @@ async def count_refused_code(database: Database, settings: Settings, user_id: UU
 
     Source: rule SGN-22.
     """
-    async with database.transaction() as transaction:
+    async with database.transaction(user_id) as transaction:
         is_blocked = await store.count_refused_code(
             transaction, user_id, limit=settings.user_otp_error_max, reason=TOO_MANY_CODES, actor=actor
         )
