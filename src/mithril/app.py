@@ -86,6 +86,7 @@ class Application:
             connect_seconds=settings.connect_timeout,
             statement_seconds=settings.statement_timeout,
             lock_seconds=settings.lock_timeout,
+            prepares=settings.db_prepared_statements,
         )
         self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)

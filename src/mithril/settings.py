@@ -168,6 +168,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     db_pool_size: Annotated[
         int, Meta(ge=2, le=1000), described("database connections of one worker, a third of them for look-ups")
     ] = 10
+    db_prepared_statements: Annotated[
+        bool, described("prepare statements; false: for a pooler that does not keep them")
+    ] = True
     pool_timeout: Annotated[
         Seconds, described("seconds that a request waits for a database connection in use before 503")
     ] = 1.0

@@ -14,7 +14,7 @@ import typer
 from mithril.audit.events import Actor
 from mithril.cli.options import AS_JSON, PAGE, from_settings
 from mithril.cli.output import Output
-from mithril.database import database, embedded
+from mithril.database import database, embedded, poolers
 from mithril.database.database import Connection, Database, Page
 from mithril.settings import Option, Settings
 
@@ -75,10 +75,14 @@ def with_database(chosen: Settings, work: Callable[[Database], Awaitable[Result]
     """Do `work` with a database whose schema is current, as the use cases take it."""
 
     async def run(url: str) -> Result:
-        opened = Database(url, size=2, wait_seconds=WAIT_SECONDS, statement_seconds=STATEMENT_SECONDS)
-        async with opened:
-            if not await opened.is_current():
-                await _bring_up_to_date(url, chosen)
+        await connected(url, chosen, _nothing)
+        async with Database(
+            url,
+            size=2,
+            wait_seconds=WAIT_SECONDS,
+            statement_seconds=STATEMENT_SECONDS,
+            prepares=chosen.db_prepared_statements,
+        ) as opened:
             return await work(opened)
 
     with database_url(chosen) as url:
@@ -92,14 +96,22 @@ def with_connection(chosen: Settings, work: Callable[[Connection], Awaitable[Res
 
 
 async def connected(url: str, chosen: Settings, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Do `work` with one connection to that database, once its schema is current."""
-    connection = await database.connect(url)
+    """Do `work` with one connection to that database, once its schema is current.
+
+    Raises SettingsError when a pooler is in the way with which it does not work.
+    """
+    connection = await database.connect(url, prepares=chosen.db_prepared_statements)
     try:
+        await poolers.check(connection, url, prepares=chosen.db_prepared_statements)
         if not database.is_current(await database.schema_version(connection)):
             await _bring_up_to_date(url, chosen)
         return await work(connection)
     finally:
         await connection.close()
+
+
+async def _nothing(_: Connection) -> None:
+    """Do no work."""
 
 
 async def _bring_up_to_date(url: str, chosen: Settings) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
+from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -25,6 +26,7 @@ RETRY_SECONDS = 0.5
 # The kernel ends a connection whose other side has confirmed nothing for so long.
 SILENCE_SECONDS = 10
 KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1_000 * SILENCE_SECONDS}
+CACHED_STATEMENTS = 100  # prepared ones of one connection
 # Of each session, unless the URL says otherwise.
 SETTINGS = {"application_name": "mithril"}
 
@@ -39,6 +41,16 @@ log = structlog.stdlib.get_logger("mithril")
 
 # Strings, because asyncpg's classes are generic only for the type checker.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class _Connection(asyncpg.Connection):
+    """A connection whose prepared statements have names that no other connection uses.
+
+    Behind a pooler the statement of that name in a session may be another client's (see `poolers`).
+    """
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"{prefix}_{uuid4().hex}"
 
 
 class Unreachable(ConnectionError):
@@ -104,10 +116,16 @@ class Servers:
     """The hosts of one URL. Of several, the one that takes writes is meant, unless the URL says otherwise."""
 
     def __init__(
-        self, url: str, *, statement_seconds: float | None = None, settings: Mapping[str, str] = MappingProxyType({})
+        self,
+        url: str,
+        *,
+        statement_seconds: float | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        prepares: bool = True,
     ) -> None:
         """`statement_seconds`: the limit of each statement. `settings`: of each session, unless the URL says otherwise.
 
+        `prepares`: whether statements are prepared (see `poolers`).
         Raises asyncpg's InterfaceError for a URL with a fault.
         """
         self._url = url
@@ -116,6 +134,7 @@ class Servers:
         self._settings = {**SETTINGS, **settings, **given}
         self.silent: dict[Host, Exception] = {}
         self._statement_seconds = statement_seconds
+        self._cached_statements = CACHED_STATEMENTS if prepares else 0
         self._needs_writes = "target_session_attrs=" not in url
         self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
 
@@ -191,6 +210,8 @@ class Servers:
                     port=host.port,
                     command_timeout=self._statement_seconds,
                     server_settings=self._settings,
+                    connection_class=_Connection,
+                    statement_cache_size=self._cached_statements,
                 )
                 try:
                     _reset_when_abandoned(connection)

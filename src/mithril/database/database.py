@@ -115,16 +115,16 @@ class Database:
         statement_seconds: float,
         connect_seconds: float = CONNECT_SECONDS,
         lock_seconds: float = 0,
+        prepares: bool = True,
     ) -> None:
         """Connect to nothing yet: the pools open connections when they are first needed.
 
         `size`: of both pools together, at least 2. `wait_seconds`, `connect_seconds`: how long to wait for a connection
         in use, and for one that is being made. `lock_seconds`: how long a statement waits for a locked row; 0: as long
-        as it may take.
+        as it may take. `prepares`: whether statements are prepared (see `poolers`).
         """
-        servers = Servers(
-            url, statement_seconds=statement_seconds, settings={"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
-        )
+        settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
+        servers = Servers(url, statement_seconds=statement_seconds, settings=settings, prepares=prepares)
 
         def pool(size: int) -> Pool:
             return Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
@@ -272,9 +272,9 @@ def violations() -> Iterator[None]:
         raise Violation(name, kind="other") from None
 
 
-async def connect(url: str) -> Connection:
+async def connect(url: str, *, prepares: bool = True) -> Connection:
     """Open one connection outside any pool, for the command line. Raises Unreachable."""
-    return await Servers(url).open_one()
+    return await Servers(url, prepares=prepares).open_one()
 
 
 async def schema_version(connection: "Connection | PooledConnection") -> str | None:
@@ -298,6 +298,7 @@ async def migrate(url: str) -> None:
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
@@ -311,9 +312,13 @@ async def migrate(url: str) -> None:
         return await connect(url)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
-    async with engine.begin() as connection:
-        await connection.run_sync(upgrade)
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(upgrade)
+    except DBAPIError as error:
+        raise error.driver_exception from error  # an error of asyncpg, as from anything else that works on the database
+    finally:
+        await engine.dispose()
 
 
 async def find_one(
