@@ -176,6 +176,44 @@ def test_errors_are_one_line_and_an_exit_status(mithril: Run, arguments: str, st
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("command", ["migrate", "user list"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("&sslmode=foo", "&sslmode", "&sslmode=require&sslmode=foo", "&sslnegotiation=foo", "&gsslib=foo"),
+        *("&sslmode=verify-full&sslrootcert=/no/such/file", "&role=nobody", "&default_transaction_read_only=on"),
+        *("&target_session_attrs=foo", "&foo=bar", "&lock_timeout=x", "&options=-c%20foo", "&client_encoding=foo"),
+    ],
+)
+def test_a_database_url_that_cannot_be_meant_is_told_in_one_line(
+    mithril: Run, url: str, monkeypatch: pytest.MonkeyPatch, command: str, change: str
+) -> None:
+    monkeypatch.setenv("MITHRIL_DATABASE_URL", url + change)
+    ended = mithril(*command.split())
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith("mithril: the database cannot be reached: ")
+
+
+@pytest.mark.parametrize("command", ["migrate", "user list"])
+@pytest.mark.parametrize(
+    "place",
+    ["127.0.0.1:99999/", "a..b/", "a" * 80 + ".example/", "é..é/", "%00/", "127.0.0.1:1/?ssl_min_protocol_version=foo"],
+)
+def test_so_is_a_host_that_cannot_be_meant(
+    mithril: Run, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    monkeypatch.setenv("MITHRIL_DATABASE_URL", f"postgresql://somebody:hunter2@{place}")
+    ended = mithril(*command.split())
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "hunter2" not in ended.err
+
+
+def test_what_stops_a_migration_is_told_in_one_line(mithril: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MITHRIL_DATABASE_URL", url + "&search_path=no_such_schema")
+    ended = mithril("migrate")
+    assert (ended.status, ended.err) == (1, "mithril: the migration failed: no schema has been selected to create in\n")
+
+
 def test_a_refusal_names_every_field(mithril: Run, world: World) -> None:
     again = mithril("role", "create", world.role, "--scope", "a")
     assert (again.status, again.err) == (1, "mithril: refused:\n  name: has already been taken\n")

@@ -209,6 +209,12 @@ def test_an_unreachable_database_is_reported() -> None:
     assert "hunter2" not in refused.stderr
 
 
+def test_a_database_url_that_cannot_be_meant_does_not_start_the_server(unmigrated: str) -> None:
+    refused = run("serve", "--port", "0", "--internal-port", "0", MITHRIL_DATABASE_URL=unmigrated + "&sslmode=foo")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "sslmode" in refused.stderr
+
+
 def test_of_several_hosts_the_one_that_takes_writes_is_used(unmigrated: str) -> None:
     socket_folder = unmigrated.partition("host=")[2]
     several = unmigrated.partition("?")[0] + f"?host=/nowhere,{socket_folder}"

@@ -59,12 +59,12 @@ def main() -> None:
     except errors.NotFound:
         output.fail("what was named is not there", status=output.MISSING)
     except errors.ServiceUnavailable as error:
-        output.fail(error.detail or str(error))
+        output.fail(output.one_line(error.detail or str(error)))
     except errors.MithrilError as refusal:
         output.fail(output.problems(refusal))
     except (SettingsError, EmbeddedError, database.SchemaError) as error:
-        output.fail(str(error))
+        output.fail(output.one_line(str(error)))
     except faults.ERRORS as error:
         if (reason := faults.reason(error)) is None:
             raise
-        output.fail(f"{reason}: {error}")
+        output.fail(f"{reason}: {output.one_line(str(error)) or type(error).__name__}")

@@ -46,6 +46,11 @@ def fail(message: str, *, status: int = REFUSED) -> NoReturn:
     raise SystemExit(status)
 
 
+def one_line(text: str) -> str:
+    """Return the text without its line breaks: PostgreSQL adds lines with details and hints."""
+    return " ".join(text.split())
+
+
 def note(message: str) -> None:
     """Print a line that is not a result to standard error."""
     typer.echo(message, err=True)

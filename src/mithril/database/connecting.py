@@ -231,9 +231,15 @@ class Servers:
 
 
 def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
-    """Return the hosts that asyncpg would ask, also from libpq's variables, and the server settings of the URL."""
+    """Return the hosts that asyncpg would ask, also from libpq's variables, and the server settings of the URL.
+
+    Raises asyncpg's ClientConfigurationError for a URL with a fault.
+    """
     parse: Any = connect_utils._parse_connect_dsn_and_args  # type: ignore[attr-defined] # noqa: SLF001 -- no public one
-    addresses, parameters = parse(**dict.fromkeys(inspect.signature(parse).parameters) | {"dsn": url})
+    try:
+        addresses, parameters = parse(**dict.fromkeys(inspect.signature(parse).parameters) | {"dsn": url})
+    except (ValueError, OverflowError) as error:
+        raise asyncpg.ClientConfigurationError("the URL is malformed") from error
     hosts = [Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses]
     return hosts, parameters.server_settings or {}
 

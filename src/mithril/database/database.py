@@ -294,7 +294,10 @@ def is_current(version: str | None) -> bool:
 
 
 async def migrate(url: str) -> None:
-    """Bring the schema to the newest revision, if it is older. Several processes may call this at once."""
+    """Bring the schema to the newest revision, if it is older. Several processes may call this at once.
+
+    Raises UNAVAILABLE_ERRORS when there is no connection, and SchemaError for what stops the migration.
+    """
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -308,15 +311,20 @@ async def migrate(url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
+    opened = await connect(url)  # not by SQLAlchemy, which would wrap the errors
+
     async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
-        return await connect(url)
+        return opened
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(upgrade)
     except DBAPIError as error:
-        raise error.driver_exception from error  # an error of asyncpg, as from anything else that works on the database
+        reason = error.driver_exception  # an error of asyncpg, as from anything else that works on the database
+        if faults.reason(reason) is None:
+            raise SchemaError(f"the migration failed: {error.orig}") from error
+        raise reason from error
     finally:
         await engine.dispose()
 
