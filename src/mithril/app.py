@@ -97,6 +97,7 @@ class Application:
             listener="public",
             capacity=capacity,
             cross_origin_paths=standard_oauth.CROSS_ORIGIN,
+            refusal_views={**standard_oauth.REFUSAL_VIEWS, **pages.REFUSAL_VIEWS},
         )
         self.internal = Edge(
             INTERNAL,

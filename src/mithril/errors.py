@@ -1,8 +1,7 @@
 """What every refusal is made of: one class for each status and shape, and what the log keeps.
 
     MithrilError                      500  internal_error
-    ├── RequestMalformed              400  request_malformed
-    │   └── HostInvalid               400  request_malformed
+    ├── RequestMalformed              400  request_malformed; what exactly is malformed is in `refusals`
     ├── AccessDenied                  401  access_denied, with a Bearer challenge
     ├── Unauthorized                  401  its own type, such as invalid_grant; counted against the caller
     │   └── OtpRefused                401  of a one-time password
@@ -123,15 +122,13 @@ class RequestMalformed(MithrilError):
     status = 400
     type = "request_malformed"
     message = "Malformed request. Probably, you have sent corrupted JSON."
+    rule: ClassVar[str] = "json"
+    """What the request breaks, in the list of the envelope."""
 
     def __init__(self, reason: str) -> None:
         """`reason`: what is wrong, without repeating the body."""
         super().__init__(detail=reason)
-        self.invalid = [{"entry_type": "request", "rules": [{"rule": "json", "description": reason}]}]
-
-
-class HostInvalid(RequestMalformed):
-    """The request names no host, more than one, or what is no host (RFC 9112 section 3.2)."""
+        self.invalid = [{"entry_type": "request", "rules": [{"rule": self.rule, "description": reason}]}]
 
 
 class AccessDenied(MithrilError):

@@ -17,6 +17,7 @@ from mithril.errors import (
     OtpRefused,
     PageError,
     ProtocolError,
+    RequestMalformed,
     ServiceUnavailable,
     Unauthorized,
     Unprocessable,
@@ -36,6 +37,10 @@ def _unauthorized(
     """The class `name`, of status 401; `oauth`: what the standard routes call it once the client is authenticated."""
     return _named(Unauthorized, name, message, type=type_, oauth_error=oauth, page=page)
 
+
+# What is no HTTP, and a request that names no host, more than one, or what is no host (RFC 9112 section 3.2)
+NotHttp = _named(RequestMalformed, "NotHttp", "Malformed request. It is not valid HTTP.", rule="http")
+HostInvalid = _named(RequestMalformed, "HostInvalid", "Malformed request. It must name one valid host.", rule="host")
 
 # The API-key, and the access token that is to be logged out
 ApiKeyMissing = _named(AccessDenied, "ApiKeyMissing", "api-key header not set")

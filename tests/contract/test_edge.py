@@ -8,6 +8,7 @@ import pytest
 from support import factories
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
+from support.sockets import exchange
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +32,54 @@ async def test_a_405_names_the_allowed_methods(http: httpx.AsyncClient) -> None:
     assert response.status_code == 405
     assert "PATCH" in response.headers["allow"].split(", ")
     assert response.json()["error"]["type"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason"),
+    [
+        (b"", "no Host header"),
+        (b"Host: x\r\nHost: x\r\n", "more than one Host header"),
+        (b"Host:\r\n", "not a valid host"),
+        (b"Host: a b\r\n", "not a valid host"),
+        (b"Host: a/b\r\n", "not a valid host"),
+        (b"Host: x@y\r\n", "not a valid host"),
+        (b"Host: [::1\r\n", "not a valid host"),
+        (b"Host: x:99999\r\n", "not a valid host"),
+        (b"Host: x\xa0\r\n", "not a valid host"),
+    ],
+)
+def test_a_missing_or_malformed_host_is_told_in_the_words_of_the_route(
+    server: Server, hosts: bytes, reason: str
+) -> None:
+    for method, path in (
+        *((b"POST", b"/oauth2/token"), (b"POST", b"//oauth2/revoke/"), (b"GET", b"/oauth2/introspect?a=b")),
+        *((b"OPTIONS", b"/oauth2/token"), (b"GET", b"/oauth2/no/such/path"), (b"POST", b"/oauth2")),
+        *((b"GET", b"/.well-known/oauth-authorization-server"), (b"POST", b"/%6fauth2/token")),
+    ):
+        request = method + b" " + path + b" HTTP/1.1\r\n" + hosts + b"Content-Length: 0\r\n\r\n"
+        status, headers, body = exchange(server, request)
+        assert (status, headers["connection"]) == (400, "close")
+        description = "Malformed request. It must name one valid host."
+        assert body == {"error": "invalid_request", "error_description": description}
+    for is_internal, path in ((False, b"/auth/login"), (False, b"/healthz"), (True, b"/oauth2/token"), (True, b"/x")):
+        request = b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n"
+        status, headers, body = exchange(server, request, is_internal=is_internal)
+        assert (status, headers["connection"]) == (400, "close")
+        assert body["error"] == {
+            "type": "request_malformed",
+            "message": "Malformed request. It must name one valid host.",
+            "invalid": [{"entry_type": "request", "rules": [{"rule": "host", "description": reason}]}],
+        }
+
+
+@pytest.mark.parametrize("path", ["/oauth2", "/oauth2/", "/oauth2/tokens", "/oauth2/token/more", "/oauth2/%2e%2e"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_an_unknown_path_below_oauth2_is_told_in_the_words_of_the_rfc(
+    http: httpx.AsyncClient, method: str, path: str
+) -> None:
+    response = await http.request(method, path)
+    assert response.status_code == 404
+    assert response.json() == {"error": "invalid_request", "error_description": "Not Found"}
 
 
 @pytest.mark.parametrize("request_id", ["x" * 20, "y" * 200, "6f1c2b1e-caller-correlation#17810"])

@@ -67,13 +67,20 @@ async def test_an_unknown_caller_with_expect_100_is_refused_before_the_body_is_s
         b"PATCH / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"PATCH / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
 async def test_input_that_is_not_http_gets_the_envelope_too(server: Server, request_bytes: bytes) -> None:
     status, headers, body = exchange(server, request_bytes)
     assert status == 400
     assert headers["content-type"] == "application/json; charset=utf-8"
-    assert body["error"]["type"] == "request_malformed"
+    assert body["error"] == {
+        "type": "request_malformed",
+        "message": "Malformed request. It is not valid HTTP.",
+        "invalid": [{"entry_type": "request", "rules": [{"rule": "http", "description": "not a valid HTTP request"}]}],
+    }
     assert body["meta"]["request_id"] == headers["x-request-id"]
 
 

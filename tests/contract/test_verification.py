@@ -280,7 +280,16 @@ async def test_forward_auth_names_the_caller_in_headers(internal: httpx.AsyncCli
         assert value not in str(response.headers)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE"])
+# What the HTTP parser knows of the registry of methods, and what caches and discovery protocols use besides.
+METHODS = [
+    *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "ACL", "BIND", "CHECKOUT", "COPY"),
+    *("LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL", "MOVE", "PROPFIND", "PROPPATCH", "REBIND"),
+    *("REPORT", "SEARCH", "UNBIND", "UNLINK", "UNLOCK", "M-SEARCH", "NOTIFY", "PURGE", "SOURCE", "SUBSCRIBE"),
+    "UNSUBSCRIBE",
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 async def test_forward_auth_answers_every_method(server: Server, db: Db, parties: Parties, method: str) -> None:
     """Some proxies ask with the method of their caller."""
     value = await factories.token(db, client=parties.tool, scope=SCOPE)
@@ -291,6 +300,16 @@ async def test_forward_auth_answers_every_method(server: Server, db: Db, parties
             assert (await asking.request(method, f"/admin/forward-auth{path}")).status_code == 401
             poor = f"/admin/forward-auth{path}?scope=connection:delete"
             assert (await asking.request(method, poor, headers=bearer(value))).status_code == 403
+
+
+@pytest.mark.parametrize("method", ["FOO", "UPDATE", "VERSION-CONTROL", "CONNECT"])
+async def test_forward_auth_passes_no_request_of_a_method_that_the_parser_does_not_know(
+    server: Server, db: Db, parties: Parties, method: str
+) -> None:
+    value = await factories.token(db, client=parties.tool, scope=SCOPE)
+    async with httpx.AsyncClient(base_url=server.internal_url) as asking:
+        refused = await asking.request(method, "/admin/forward-auth", headers=bearer(value))
+        assert (refused.status_code, refused.json()["error"]["invalid"][0]["rules"][0]["rule"]) == (400, "http")
 
 
 @pytest.mark.parametrize(

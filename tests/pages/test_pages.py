@@ -1,5 +1,6 @@
 """The two authorization endpoints over plain HTTP: the way to a code, and each refusal."""
 
+import html
 import json
 import re
 from urllib.parse import urlencode
@@ -17,8 +18,10 @@ from support.cases import (
     PASSWORD,
     Case,
     approve,
+    code_in,
     consent_page,
     decide,
+    form_token,
     make_case,
     redeem,
     sent_back,
@@ -26,6 +29,7 @@ from support.cases import (
 )
 from support.factories import Db
 from support.servers import Server, running_server
+from support.sockets import hear, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -368,3 +372,70 @@ async def test_a_trusted_client_without_a_scope_gets_all_that_the_roles_allow(
             answer = sent_back(await decide(client, url, await consent_page(client, url, case), "allow"), case)
             tokens = await redeem(client, case, answer["code"])
     assert tokens.json()["scope"] == "legal_entity:read employee:read"
+
+
+# Paths with extra slashes, which mean the same
+
+WRITTEN = ["{}/", "/{}", "//{}/", "%"]
+LINK = re.compile(r'(?:href|action)="([^"]+)"')
+
+
+def written(entrance: str, form: str) -> str:
+    """The path as someone may write it; in the last form its second letter is escaped."""
+    escaped = f"/{entrance[1]}%{ord(entrance[2]):02x}{entrance[3:]}"
+    return escaped if "%" in form else form.format(entrance)
+
+
+def links(page: httpx.Response, entrance: str) -> list[httpx.URL]:
+    """Return where the links and the form lead: to the style sheet and to the path of the cookies."""
+    found = [page.url.join(html.unescape(link)) for link in LINK.findall(page.text)]
+    assert {url.raw_path.partition(b"?")[0].decode() for url in found} == {"/sign-in/style.css", entrance}
+    return found
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_a_path_with_extra_slashes_leads_through_all_pages(
+    demo: httpx.AsyncClient, case: Case, phone: list[str], entrance: str, form: str
+) -> None:
+    """As a browser goes: it sends a cookie to the path of the cookie only, and each form to where the form says."""
+    start = f"{demo.base_url}{written(entrance, form)}?{case.changed()}"
+    shown = await demo.get(start)
+    style, other_language, action = links(shown, entrance)
+    assert (await demo.get(style)).headers["content-type"] == "text/css; charset=utf-8"
+    assert 'lang="uk"' in (await demo.get(other_language)).text
+    data = {"form_token": form_token(shown), "email": case.email, "password": PASSWORD}
+    second_factor = await demo.post(action, data=data, follow_redirects=True)
+    assert 'name="code"' in second_factor.text
+    *_, action = links(second_factor, entrance)
+    data = {"form_token": form_token(second_factor), "code": code_in(phone[-1]), "decision": "confirm"}
+    consent = await demo.post(action, data=data, follow_redirects=True)
+    *_, action = links(consent, entrance)
+    assert "code" in sent_back(await decide(demo, str(action), consent, "allow"), case)
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_so_do_the_links_of_a_page_that_explains_an_error(
+    http: httpx.AsyncClient, case: Case, entrance: str, form: str
+) -> None:
+    for query in ("", "?client_id=x", f"?{case.changed(redirect_uri='https://evil.example')}"):
+        for method, status in (("GET", 400), ("PUT", 405)):
+            page = await http.request(method, f"{http.base_url}{written(entrance, form)}{query}")
+            assert page.status_code == status
+            style, other_language = links(page, entrance)
+            assert (await http.get(style)).status_code == 200
+            assert (await http.get(other_language)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/sign-in/", "//sign-in", "/oauth2/authorize/", "/sign-in/more", "/sign-in/style.css"]
+)
+@pytest.mark.parametrize("hosts", [b"", b"Host: a b\r\n", b"Host: x\r\nHost: x\r\n"])
+async def test_a_request_for_no_host_is_explained_on_a_page(server: Server, path: str, hosts: bytes) -> None:
+    received = hear(server, b"GET " + path.encode() + b" HTTP/1.1\r\n" + hosts + b"\r\n")
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert statuses(received) == [400]
+    assert b"\r\ncontent-type: text/html; charset=utf-8\r\n" in head
+    assert b"form-action 'none'" in head
+    assert b'href="/sign-in/style.css"' in body

@@ -33,6 +33,7 @@ METADATA = "/.well-known/oauth-authorization-server"
 AUTHORIZE = "/oauth2/authorize"
 # What a public client in a browser needs from a page of its own origin. Introspection needs a secret, which none has.
 CROSS_ORIGIN = frozenset({TOKEN, REVOKE, METADATA})
+REFUSAL_VIEWS = dict.fromkeys(("/oauth2", METADATA), protocol_errors.show)
 BEARER = "Bearer"
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 
@@ -133,7 +134,6 @@ def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
     """Return a POST route for authenticated clients, and what its path answers to any other method."""
 
     async def handle(request: Request) -> Response:
-        request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
         form = await forms.read(request)
         caller = await _authenticate(request, form)
         if caller.is_proven:
@@ -159,8 +159,6 @@ def _other_methods(path: str, *, allowed: str) -> BaseRoute:
     async def handle(request: Request) -> Response:
         if path in CROSS_ORIGIN and cross_origin.is_preflight(request):
             return cross_origin.answer_preflight(allowed)
-        if path != METADATA:
-            request.scope[requests.REFUSAL_VIEW] = protocol_errors.show
         raise errors.MethodNotAllowed(allowed=allowed)
 
     return Route(path, endpoint=routing.Endpoint(handle))

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril import errors
-from mithril.pages import cookies
+from mithril.pages import cookies, rendering
 from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.web import requests
 
@@ -28,8 +28,8 @@ def send_back(
 
 
 def next_step(request: Request) -> Response:
-    """Redirect to the same URL by GET, so that neither "reload" nor "back" sends a form again."""
-    return Response(status_code=SEE_OTHER, headers={"location": "?" + request.scope["query_string"].decode("latin-1")})
+    """Redirect to the same page by GET, so that neither "reload" nor "back" sends a form again."""
+    return Response(status_code=SEE_OTHER, headers={"location": rendering.url(request)})
 
 
 def _to_client(

@@ -27,7 +27,6 @@ class Entrance(NamedTuple):
     """One of the two paths, and what is different there."""
 
     path: str
-    style: str  # the style sheet, relative to the path
     is_standard: bool  # speaks plain RFC 6749: `response_type` is required, and the answer names its issuer
 
 

@@ -40,7 +40,7 @@ def keep(request: Request, response: Response, name: str, value: str, *, lives_s
         _full_name(request, name),
         value,
         max_age=lives_seconds,
-        path="/" if is_secure else request.url.path,
+        path="/" if is_secure else request.scope["path"],
         secure=is_secure,
         httponly=True,
         samesite="lax",

@@ -5,7 +5,7 @@ What is on which page is in `templates`, the words in `texts`, and the look in `
 
 from importlib import resources as package_files
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jinja2
 from starlette.requests import Request
@@ -31,8 +31,7 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-# Where the entrances find the style sheet; the two routes overwrite it for their own depth.
-STYLE_AT = "pages.style"
+STYLE_PATH = "/sign-in/style.css"
 
 
 def form_page(
@@ -49,7 +48,7 @@ def form_page(
         "client": asked.redirect.client.name,
         "host": target.netloc,
     }
-    values["action"] = "?" + _query(request)
+    values["action"] = url(request)
     response = _page(request, template, values, status=status, policy=POLICY)
     cookies.keep(request, response, cookies.FORM, secret)
     return response
@@ -74,8 +73,8 @@ def _page(request: Request, template: str, values: dict[str, object], *, status:
         t=texts.words(chosen),
         language=chosen,
         languages=texts.LANGUAGES,
-        language_query=_query(request, without="lang"),
-        style=request.scope.get(STYLE_AT, "sign-in/style.css"),
+        without_language=url(request, without="lang"),
+        style=STYLE_PATH,
         request_id=request.scope["request_id"],
         **values,
     )
@@ -83,7 +82,12 @@ def _page(request: Request, template: str, values: dict[str, object], *, status:
     return Response(content, status, headers, HTML)
 
 
-def _query(request: Request, *, without: str = "") -> str:
-    """Return the query as it was sent, perhaps without one of its parameters."""
+def url(request: Request, *, without: str = "") -> str:
+    """Return the URL of the page, with the query as it was sent, perhaps without one of its parameters.
+
+    Its path is the one without extra slashes: a link that is relative to what the browser shows could lead elsewhere,
+    and over plain http the cookies are limited to this path.
+    """
     parts = request.scope["query_string"].decode("latin-1").split("&")
-    return "&".join(part for part in parts if not without or part.partition("=")[0] != without)
+    query = "&".join(part for part in parts if not without or part.partition("=")[0] != without)
+    return f"{quote(request.scope['path'])}?{query}"

@@ -29,8 +29,9 @@ from mithril.users.store import User
 from mithril.web import conditional, requests, routing
 from mithril.web.forms import NO_PARAMETERS, Parameters
 
-SIGN_IN = Entrance("/sign-in", style="sign-in/style.css", is_standard=False)
-AUTHORIZE = Entrance("/oauth2/authorize", style="../sign-in/style.css", is_standard=True)
+SIGN_IN = Entrance("/sign-in", is_standard=False)
+AUTHORIZE = Entrance("/oauth2/authorize", is_standard=True)
+REFUSAL_VIEWS = dict.fromkeys((SIGN_IN.path, AUTHORIZE.path), rendering.refusal)
 
 PageHandler = Callable[[Request, AuthorizationRequest, Parameters], Awaitable[Response]]
 
@@ -39,7 +40,6 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
     """Return a route whose refusals are pages or, once client and redirect URI are right, errors for the client."""
 
     async def shown(request: Request) -> Response:
-        request.scope[requests.REFUSAL_VIEW], request.scope[rendering.STYLE_AT] = rendering.refusal, entrance.style
         # The body first: an early answer would leave it unread.
         fields = await forms.read(request) if method == "POST" else NO_PARAMETERS
         asked = await authorization_request.read(request, entrance)
@@ -253,5 +253,5 @@ ROUTES = [
     page(SIGN_IN, receive, "POST"),
     page(AUTHORIZE, ask, "GET"),
     page(AUTHORIZE, receive, "POST"),
-    routing.route("/sign-in/style.css", show_style),
+    routing.route(rendering.STYLE_PATH, show_style),
 ]

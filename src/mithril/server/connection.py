@@ -19,7 +19,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from mithril import errors, identifiers, security
+from mithril import errors, identifiers, refusals, security
 from mithril.web.edge import LINGER
 from mithril.web.envelope import JSON, error_body
 from mithril.web.requests import AUTHORITY
@@ -323,7 +323,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse_target(self) -> NoReturn:
         """Refuse the target; httptools reports the exception as a parser error."""
-        self.refusal = errors.RequestMalformed("not a valid request target")
+        self.refusal = refusals.NotHttp("not a valid request target")
         raise self.refusal
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 -- uvicorn's own type
@@ -353,7 +353,7 @@ class Protocol(HttpToolsProtocol):
         """Refuse input that could not be parsed, after the answers to earlier requests, and close the connection."""
         if self.is_lingering:
             return
-        refusal = self.refusal or errors.RequestMalformed("not a valid HTTP request")
+        refusal = self.refusal or refusals.NotHttp("not a valid HTTP request")
         request_id = security.new_request_id()
         log.info("not HTTP", request_id=request_id, refusal=f"{refusal.name}: {refusal.detail}")
         if self._is_waiting():

@@ -6,7 +6,8 @@ response or raises an error of `errors`. The caller is identified in `access`, a
 
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import structlog
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from mithril import errors, logs, metrics, security
+from mithril import errors, logs, metrics, refusals, security
 from mithril.web import cross_origin, envelope, masking, requests
 from mithril.web.requests import Host, Resources
 
@@ -40,6 +41,8 @@ LINGER = "mithril.linger"
 # After an early refusal an unread body up to this size is discarded; with a larger one the connection is closed.
 DISCARDED_BODY_BYTES = 65_536
 
+RefusalView = Callable[[Scope, errors.MithrilError], Response]
+
 log = structlog.stdlib.get_logger("mithril")
 
 
@@ -56,12 +59,14 @@ class Edge:
         guard: Callable[[Request], None] | None = None,
         refuses_queries: bool = False,
         cross_origin_paths: Collection[str] = (),
+        refusal_views: Mapping[str, RefusalView] = MappingProxyType({}),
     ) -> None:
         """`listener`: its name in the log. `guard`: called with each request; it raises an error to refuse one.
 
         `capacity`: requests at a time. Probes are answered beyond it, or an orchestrator would kill a busy process.
         `refuses_queries`: whether a route that knows no query parameter refuses any; see `routing`.
         `cross_origin_paths`: whose answers a page of any origin may read, refusals included.
+        `refusal_views`: for a path and all below it, what shows refusals there; the longest path counts.
         """
         self.router = Router(routes, redirect_slashes=False)
         self.resources = resources
@@ -70,6 +75,7 @@ class Edge:
         self.refuses_queries = refuses_queries
         self.capacity = capacity
         self.cross_origin_paths = cross_origin_paths
+        self.refusal_views = sorted(refusal_views.items(), reverse=True)
         self.running = 0
         settings = resources.settings
         self.write_line = logs.request_writer(level=settings.log_level, style=settings.log_format)
@@ -106,7 +112,7 @@ class Edge:
             if status:
                 raise
             refusal = self._refusal(scope, error)
-            await _render(scope, refusal)(scope, receive, send_with_headers)
+            await self._render(scope, refusal)(scope, receive, send_with_headers)
         finally:
             self.running -= 1
         seconds = time.perf_counter() - started
@@ -147,6 +153,16 @@ class Edge:
     def _allowed_methods(self, scope: Scope) -> str:
         matching = (r for r in self.router.routes if isinstance(r, Route) and r.matches(scope)[0] != Match.NONE)
         return ", ".join(sorted({method for r in matching for method in r.methods or ()}))
+
+    def _render(self, scope: Scope, error: errors.MithrilError) -> Response:
+        path = scope["path"] + "/"
+        view = next((view for tree, view in self.refusal_views if path.startswith(tree + "/")), _envelope)
+        response = view(scope, error)
+        response.headers.update({**scope.get(requests.REFUSAL_HEADERS, {}), **error.headers})
+        if _leaves_body_unread(scope, error):
+            response.headers["connection"] = "close"
+            scope.get("extensions", {}).get(LINGER, lambda: None)()
+        return response
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         self.write_line(
@@ -198,24 +214,15 @@ def _checked_hosts(scope: Scope, values: list[bytes]) -> list[Host]:
     That of a target in absolute form goes before the Host header, which must be there and right all the same.
     """
     if len(values) > 1:
-        raise errors.HostInvalid("more than one Host header")
+        raise refusals.HostInvalid("more than one Host header")
     if not values and scope.get("http_version", "1.0") not in OLD_VERSIONS:
-        raise errors.HostInvalid("no Host header")
+        raise refusals.HostInvalid("no Host header")
     if requests.AUTHORITY in scope:
         values = [scope[requests.AUTHORITY], *values]
     hosts = [requests.parse_host(value) for value in values]
     if None in hosts:
-        raise errors.HostInvalid("not a valid host")
+        raise refusals.HostInvalid("not a valid host")
     return hosts  # type: ignore[return-value]  # there is no None among them
-
-
-def _render(scope: Scope, error: errors.MithrilError) -> Response:
-    response: Response = scope.get(requests.REFUSAL_VIEW, _envelope)(scope, error)
-    response.headers.update({**scope.get(requests.REFUSAL_HEADERS, {}), **error.headers})
-    if _leaves_body_unread(scope, error):
-        response.headers["connection"] = "close"
-        scope.get("extensions", {}).get(LINGER, lambda: None)()
-    return response
 
 
 def _envelope(scope: Scope, error: errors.MithrilError) -> Response:
@@ -228,7 +235,7 @@ def _leaves_body_unread(scope: Scope, error: errors.MithrilError) -> bool:
 
     A caller that names no host, or two, may also disagree about where the request ends.
     """
-    if isinstance(error, errors.RequestTooLarge | errors.RequestTimeout | errors.HostInvalid):
+    if isinstance(error, (errors.RequestTooLarge, errors.RequestTimeout, refusals.HostInvalid)):
         return True
     headers = dict(scope["headers"])
     length = headers.get(b"content-length", b"0")

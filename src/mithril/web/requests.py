@@ -20,8 +20,6 @@ LARGEST_PORT = 65_535
 SHOWN_HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 # The scope keys of the authority of a request target in absolute form, and of all hosts that a request names.
 AUTHORITY, HOSTS = "mithril.authority", "mithril.hosts"
-# The scope key under which a route without the envelope stores its error view: (scope, error) -> Response.
-REFUSAL_VIEW = "mithril.refusal_view"
 # The scope key of headers that are added to any refusal of the request.
 REFUSAL_HEADERS = "mithril.refusal_headers"
 
