@@ -133,8 +133,10 @@ async def test_refusals_of_too_many_requests_can_be_read_too(small: Server) -> N
         connection.sendall(b"Content-Type: application/x-www-form-urlencoded\r\n\r\n")
         status = 0
         while status != 503:
-            status, headers, _ = exchange(small, b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        assert headers["access-control-allow-origin"] == "*"
+            status, headers, body = exchange(
+                small, b"POST /oauth2/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            )
+        assert (headers["access-control-allow-origin"], body["error"]) == ("*", "temporarily_unavailable")
 
 
 @pytest.mark.parametrize("path", CLOSED)

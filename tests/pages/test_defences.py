@@ -21,6 +21,7 @@ from support.cases import (
 )
 from support.factories import Db
 from support.servers import Server, running_server
+from support.sockets import hear, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -305,6 +306,61 @@ async def test_a_cookie_that_is_sent_twice_is_not_ours(consenting: Browser, case
     ):
         assert (await consenting.send("POST", *cookies, **data)).status_code == 403
     assert "code" in sent_back(await consenting.send("POST", real + b"; " + form, **data), case)
+
+
+# Header lines in which no cookie of ours is, whatever another parser may find there; `%s` is a good value.
+NONE_OF_OURS = [
+    *[
+        b"Cookie: " + name + b"=%s"
+        for name in (b"__host-mithril-visit", b"__HOST-mithril-visit", b"__Host-Mithril-Visit")
+    ],
+    *[
+        b"Cookie: " + name + b"=%s"
+        for name in (b"mithril-visit", b"__Secure-mithril-visit", b"%%5F_Host-mithril-visit")
+    ],
+    *[b"Cookie: " + OURS + byte + b"=%s" for byte in (b"\x01", b"\x0b", b"\x1f", b"\x7f", b"\xff", b"\0", b"+", b":")],
+    *[b"Cookie: " + byte + OURS + b"=%s" for byte in (b"\x01", b"\x0b", b"\x1f", b"\x7f", b"\xff", b"\0", b"$", b"'")],
+    *[
+        b"Cookie: " + OURS + b"=%s" + byte
+        for byte in (b"\x01", b"\x7f", b"\xff", b"\0", b"%%3B", b"\t;", b" ;", b";" + OURS)
+    ],
+    *[
+        b"Cookie: " + OURS + b"=%s" + more
+        for more in (b"; " + OURS + b"=", b";" + OURS + b"=x", b";;\t" + OURS + b"=%s")
+    ],
+    b"Cookie: " + OURS + b"=" + b"x" * 20_000,
+    b"Cookie: " + OURS + b"=%s" * 100,
+    b"Cookie: " + OURS + b"=%s, " + OURS + b"=%s",
+    b'Cookie: a="; ' + OURS + b'="%s"',
+    b'Cookie: a="\\"; ' + OURS + b'="%s"; b="',
+    b"Cookie: a=1, " + OURS + b"=%s",
+    b"Cookie: a=" + OURS + b"=%s",
+    b"Cookie: a\r\n " + OURS + b"=%s",
+    b"Cookie : " + OURS + b"=%s",
+    b"Cookie2: " + OURS + b"=%s",
+    b"Set-Cookie: " + OURS + b"=%s",
+    b"Cookie:\r\nCookie: " + OURS + b"=\r\nCookie: " + OURS + b"=%s",
+    b"COOKIE: " + OURS + b"=%s\r\ncookie: " + OURS + b"=%s",
+    b"Cookie: " + OURS + b"=%s\r\nX-Between: a\r\nCookie: b=1; " + OURS,
+    b"Cookie: " + OURS + b"=%s\r\nCookie: \xa0" + OURS + b"=",
+]
+
+
+async def test_bytes_that_only_look_like_a_cookie_of_ours_are_none(
+    https: Server, consenting: Browser, case: Case
+) -> None:
+    """The browser gets the sign-in form as if it had sent no cookie, or nothing at all for bytes that are no HTTP."""
+    value = consenting.kept[OURS]
+    head = f"GET /oauth2/authorize?{case.changed()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+    for lines in NONE_OF_OURS:
+        sent = lines.replace(b"%s", value).replace(b"%%", b"%")
+        for request in (head + sent, head + b"X: a\r\n" + sent + b"\r\nCookie: c=1; d=2"):
+            received = hear(https, request + b"\r\n\r\n")
+            assert statuses(received) in ([200], [400]), lines
+            assert b'value="allow"' not in received, lines
+            assert (b'type="password"' in received) == (statuses(received) == [200]), lines
+    good = head + b"COOKIE: a=1;  b=2; " + OURS + b"=" + value + b"\r\ncookie: c=3\r\n\r\n"
+    assert b'value="allow"' in hear(https, good)
 
 
 async def test_the_style_sheet_is_served_by_this_server(http: httpx.AsyncClient, case: Case) -> None:
