@@ -24,6 +24,14 @@ def plain_ip(text: str) -> str:
     return str(mapped) if mapped else text
 
 
+def is_ip(text: str) -> bool:
+    """Whether it is an IP address, without the zone that some systems write behind one."""
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether it is `localhost` or an IP address of this machine alone."""
     try:

@@ -1,9 +1,11 @@
 """The head of a request, in bytes: target, Host, an offer to change the protocol, and what is no head at all."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -330,7 +332,7 @@ async def test_a_body_is_read_behind_extra_slashes_too(server: Server, path: str
 # The IP address of the caller
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxied_server(postgres: str) -> Iterator[Server]:
     trusted = "127.0.0.1, ::ffff:10.0.0.0/104"
     with fresh_database(postgres) as url, running_server(database_url=url, trusted_proxies=trusted) as running:
@@ -347,12 +349,33 @@ def proxied_server(postgres: str) -> Iterator[Server]:
         ("[::ffff:192.0.2.7]:4711", "192.0.2.7"),
         ("2001:db8::7", "2001:db8::7"),
         ("198.51.100.1, ::ffff:192.0.2.7, ::ffff:10.1.2.3, 10.3.2.1", "192.0.2.7"),
+        ("198.51.100.1, [::ffff:192.0.2.7]:1, [::ffff:10.1.2.3]:2, 10.3.2.1:3", "192.0.2.7"),
     ],
 )
 async def test_an_ipv4_mapped_address_is_that_ipv4_address(
     proxied_server: Server, forwarded: str, expected: str
 ) -> None:
     assert await audited_address(proxied_server, forwarded) == expected
+
+
+@pytest.mark.parametrize(
+    "forwarded",
+    [
+        *("", ",", "unknown", "_hidden", "localhost", "192.0.2.7, unknown", "192.0.2.7,", "192.0.2.7/24", "0xc0.2.7"),
+        *("2001:db8::7%eth0", "2001:db8::7%" + "z" * 5_000, "[2001:db8::7", "\xa0192.0.2.7x", "'; DROP", "<script>"),
+        hashlib.shake_128(b"").hexdigest(8_000),
+    ],
+)
+async def test_what_is_no_ip_address_names_no_caller(proxied_server: Server, forwarded: str) -> None:
+    """The proxy itself counts: caller's text would be stored in counters, of which each could be another one."""
+    assert await audited_address(proxied_server, forwarded) == "127.0.0.1"
+    login = (
+        b'{"token":{"grant_type":"password","email":"a@b.cd","password":"x","client_id":"%s","scope":"a"}}'
+        % str(uuid4()).encode()
+    )
+    head = f"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Forwarded-For: {forwarded}\r\n"
+    request = f"{head}Content-Length: {len(login)}\r\n\r\n".encode("latin-1") + login
+    assert exchange(proxied_server, request)[0] == 401
 
 
 async def audited_address(server: Server, forwarded: str) -> str:
@@ -366,7 +389,7 @@ async def audited_address(server: Server, forwarded: str) -> str:
             f"PATCH {row.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nX-Forwarded-For: {forwarded}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        assert exchange(server, head.encode() + body)[0] == 200
+        assert exchange(server, head.encode("latin-1") + body)[0] == 200
         address: str = await db.fetchval("SELECT network_address FROM audit_events ORDER BY id DESC LIMIT 1")
         return address
     finally:

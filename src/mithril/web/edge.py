@@ -24,7 +24,7 @@ from mithril.web.requests import Host, Resources
 # Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
 REQUEST_ID = re.compile(rb"[\x20-\x7e]{20,200}")
 # The paths behind which a gateway inserts a token or an API-key.
-TOKEN_PLACES = frozenset({b"/admin/tokens/", b"/admin/api_key/"})
+TOKEN_PLACES = frozenset({"/admin/tokens/", "/admin/api_key/"})
 # No answer may be stored, framed or sniffed, and no page may send a Referer.
 FIXED_HEADERS = [
     (b"cache-control", b"no-store"),
@@ -203,7 +203,7 @@ def _make_canonical(scope: Scope, raw: bytes) -> None:
     slash before a query stays: the `?` may be of a text that a gateway inserted there, and no list is meant.
     """
     raw = b"/" + raw.lstrip(b"/")
-    if not (scope["query_string"] and raw in TOKEN_PLACES):
+    if not (scope["query_string"] and unquote(raw.decode("latin-1")) in TOKEN_PLACES):
         raw = raw.removesuffix(b"/") or b"/"
     scope["raw_path"], scope["path"] = raw, unquote(raw.decode("latin-1"))
 
