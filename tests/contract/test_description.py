@@ -568,8 +568,18 @@ async def test_a_cached_description_is_answered_with_304(http: httpx.AsyncClient
 async def test_the_files_of_the_docs_page_are_served(http: httpx.AsyncClient) -> None:
     page = await http.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    named = set(re.findall(r'(?:src|href)="docs/([^"]+)"', page.text))
+    named = set(re.findall(r'(?:src|href)="/docs/([^"]+)"', page.text))
     assert named == files.NAMES
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "//docs", "///docs/"])
+async def test_the_docs_page_finds_its_files_whichever_slashes_lead_to_it(http: httpx.AsyncClient, path: str) -> None:
+    page = await http.get(f"{http.base_url}{path}")
+    script = await http.get(f"{http.base_url}/docs/docs.js")
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text) + re.findall(r'fetch[(]"([^"]+)"[)]', script.text)
+    assert len(links) == len(files.NAMES) + 2
+    for link in links:
+        assert (await http.get(page.url.join(link))).status_code == 200, link
 
 
 async def test_the_docs_page_loads_no_foreign_files_and_runs_no_inline_script(http: httpx.AsyncClient) -> None:

@@ -13,7 +13,7 @@ function withConditionalParameters(description) {
   return description;
 }
 
-const answer = await fetch("openapi.json");
+const answer = await fetch("/openapi.json");
 SwaggerUIBundle({
   spec: withConditionalParameters(await answer.json()),
   dom_id: "#description",
