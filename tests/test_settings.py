@@ -118,7 +118,19 @@ def test_of_each_setting_with_a_type_a_wrong_value_is_told_in_plain_words() -> N
         ),
         (
             "TRUSTED_PROXIES",
-            ["abc", "10.0.0.0/33", "10.0.0.1/8", "10.0.0", "10.0.0.1;10.0.0.2", "10.0.0.1,", "proxy.example", "::g"],
+            [
+                *(
+                    "abc",
+                    "10.0.0.0/33",
+                    "10.0.0.1/8",
+                    "10.0.0",
+                    "10.0.0.1;10.0.0.2",
+                    "10.0.0.1,",
+                    "proxy.example",
+                    "::g",
+                ),
+                *("*,10.0.0.1", "10.0.0.1, *", "*,*"),
+            ],
         ),
         ("OTP_ENDPOINT", ["sms.example.org/send", "file:///etc/passwd", "https://", "https://..", "https://sms:0/"]),
         (

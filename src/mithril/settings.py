@@ -273,7 +273,7 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
 
 def _is_proxies(text: str) -> bool:
     try:
-        return all(each.strip() == "*" or ipaddress.ip_network(each.strip()) for each in text.split(","))
+        return text == "*" or all(ipaddress.ip_network(each.strip()) for each in text.split(","))
     except ValueError:
         return False
 
