@@ -238,6 +238,8 @@ def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
     parse: Any = connect_utils._parse_connect_dsn_and_args  # type: ignore[attr-defined] # noqa: SLF001 -- no public one
     try:
         addresses, parameters = parse(**dict.fromkeys(inspect.signature(parse).parameters) | {"dsn": url})
+    except asyncpg.InterfaceError:
+        raise
     except (ValueError, OverflowError) as error:
         raise asyncpg.ClientConfigurationError("the URL is malformed") from error
     hosts = [Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses]
