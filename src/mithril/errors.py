@@ -24,6 +24,7 @@
     ├── ServiceUnavailable            503  service_unavailable
     │   ├── AtCapacity                503  service_unavailable
     │   └── MessageNotSent            503  internal_error
+    ├── OutcomeUnknown                503  outcome_unknown
     ├── ProtocolError                 400  an error of RFC 6749, on the standard routes only
     ├── AuthorizationError            303  an error of RFC 6749, sent to the client's redirect URI
     └── PageError                     400  a page: there is no redirect URI that could be trusted
@@ -36,6 +37,7 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -357,6 +359,28 @@ class MessageNotSent(ServiceUnavailable):
 
     type = "internal_error"
     message = "SMS not sent. Try later"
+
+
+class OutcomeUnknown(MithrilError):
+    """A change was sent to the database, and whether it is done and safe could not be found out (rule CNV-52).
+
+    Not a kind of ServiceUnavailable: whoever repeats that request may do it twice.
+    """
+
+    status = 503
+    type = "outcome_unknown"
+    message = (
+        "The database did not confirm this request. It may have been carried out: look for its operation "
+        "before you send it again."
+    )
+    oauth_error = "server_error"
+    page = "outcome_unknown"
+
+    def __init__(self, operation_id: UUID, *, detail: str) -> None:
+        """`operation_id`: under it the audit trail has the change, if it is done."""
+        super().__init__(detail=f"operation {operation_id}: {detail}")
+        self.operation_id = operation_id
+        self.values = {"operation": str(operation_id)}
 
 
 class ProtocolError(MithrilError):

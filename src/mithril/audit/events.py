@@ -37,6 +37,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     actor_client_id: UUID | None
     api_key_client_id: UUID | None
     request_id: str | None
+    operation_id: UUID | None
     old: str | None
     new: str | None
 
@@ -57,6 +58,7 @@ FILTERS = {
     "action": "action = {}",
     "noun": "starts_with(action, {} || '.')",
     "request_id": "request_id = {}",
+    "operation_id": "operation_id = {}",
     "since": "occurred_at >= {}",
     "until": "occurred_at < {}",
     "after_id": "id > {}",
@@ -71,6 +73,12 @@ async def list_events(database: Database, noun: str, subject_id: UUID, *, client
     return await database.fetch_page(
         Event, columns=columns, tables="audit_events", conditions=conditions, page=page, order="id DESC"
     )
+
+
+async def find_outcome(database: Database, operation_id: UUID) -> bool | None:
+    """Return whether an operation of the last hour is done or was given up; None where that is not known."""
+    row = await database.fetchrow("SELECT is_done FROM operations WHERE id = $1", operation_id)
+    return None if row is None else row["is_done"]
 
 
 async def list_last(database: Database, filters: Mapping[str, Any], *, most: int) -> list[Entry]:

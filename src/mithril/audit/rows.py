@@ -19,6 +19,7 @@ from mithril.database.database import (
     Connection,
     PooledConnection,
     Violation,
+    savepoint,
     violations,
 )
 
@@ -81,7 +82,7 @@ async def insert_first(
     `key`: the name of the unique constraint. Of simultaneous calls one inserts; the others wait for it and get None.
     """
     try:
-        async with transaction.transaction():
+        async with savepoint(transaction):
             return await insert(transaction, table, columns, actor=actor)
     except Violation as violation:
         if violation.constraint != key:

@@ -21,6 +21,7 @@ from mithril.settings import Settings
 BATCH_ROWS = 500
 PAUSE_SECONDS = 0.02
 REVOCATION_SECONDS = 60.0  # longer than any request takes
+OPERATION_SECONDS = 3_600.0  # much longer than any request or command asks for its operation
 NARROWED = "tokens_narrowed"
 SECONDS_PER_MINUTE, SECONDS_PER_DAY = 60.0, 86_400.0
 log = structlog.stdlib.get_logger("mithril")
@@ -52,6 +53,7 @@ def tasks(settings: Settings) -> Iterator[Task]:
     yield Task(store.OPEN_CODES, 0.0)
     yield Task(store.CODES, kept_seconds)
     yield Task(store.NONCES, 0.0)
+    yield Task(store.OPERATIONS, OPERATION_SECONDS)
     yield Task(store.COUNTERS, window_minutes * SECONDS_PER_MINUTE)
 
 
@@ -77,7 +79,7 @@ async def clean_up_regularly(database: Database, settings: Settings) -> NoReturn
             counts = await clean_up(database, settings, gives_way=True)
         except Busy:
             log.debug("sweep_left_to_another")
-        except errors.ServiceUnavailable as error:
+        except (errors.ServiceUnavailable, errors.OutcomeUnknown) as error:
             log.warning("sweep_postponed", detail=error.detail)
         except Exception:
             log.exception("sweep_failed")

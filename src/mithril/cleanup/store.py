@@ -95,6 +95,13 @@ NONCES = Target(
     doomed=DOOMED.format("nonces", "expires_at"),
     statement="DELETE FROM nonces WHERE id IN (SELECT id FROM doomed)",
 )
+OPERATIONS = Target(
+    "operations_deleted",
+    table="operations",
+    moment="settled_at",
+    doomed=DOOMED.format("operations", "settled_at"),
+    statement="DELETE FROM operations WHERE id IN (SELECT id FROM doomed)",
+)
 COUNTERS = Target(
     "counters_deleted",
     table="attempts",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,12 +14,20 @@ from mithril.audit.events import Entry
 from mithril.cli import output
 from mithril.cli.options import moment, only_given
 from mithril.database.database import Database
+from mithril.identifiers import time_of
 
 COLUMNS = ("time", "action", "subject", "by", "change", "request")
 POLL_SECONDS = 1.0
 # Rows of transactions that end later may have smaller numbers: so far back a row may still turn up.
 LOOK_BACK = 1_000
 MOST_AT_ONCE = 10_000
+# The clock of the process that made an operation may be so far from that of the database.
+SKEW = timedelta(days=1)
+OUTCOMES = {
+    True: "it is done, and changed nothing that the trail has",
+    False: "it was given up: nothing was done",
+    None: "nothing is known of it",
+}
 
 
 async def audit(
@@ -36,6 +44,9 @@ async def audit(
     ] = None,
     until: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Before that time.")] = None,
     request_id: Annotated[str | None, typer.Option(help="Only what one request did.")] = None,
+    operation: Annotated[
+        UUID | None, typer.Option(help="Only what was done under the identifier that an unknown outcome named.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_AT_ONCE, help="The last so many.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one event a line.")] = False,
@@ -45,18 +56,24 @@ async def audit(
     Rows of the trail are never deleted. Times are UTC.
     """
     kind = {"action": action} if action is None or "." in action else {"noun": action}
+    made = operation and time_of(operation)
+    if made:  # the trail has an index of times, and needs none of operations
+        since, until = since or made - SKEW, until or made + SKEW
     filters = only_given(
         subject_id=subject,
         client_id=client,
         actor_user_id=actor,
         **kind,
         request_id=request_id,
+        operation_id=operation,
         since=since,
         until=until,
     )
     before = await events.list_last(opened, {}, most=LOOK_BACK) if follow else []
     found = await events.list_last(opened, filters, most=limit)
     _print(found, as_json=as_json, is_first=True)
+    if operation and not found:
+        output.note(OUTCOMES[await events.find_outcome(opened, operation)])
     if follow:
         async for more in following(opened, filters, seen={entry.id for entry in (*before, *found)}):
             _print(more, as_json=as_json, is_first=False)

@@ -73,7 +73,8 @@ def problems(refusal: errors.MithrilError) -> str:
         if isinstance(each, errors.Invalid)
         for rule in each.rules
     ]
-    return "\n  ".join(["refused:", *lines]) if lines else str(refusal.message or refusal.type)
+    operation = f" (operation {refusal.operation_id})" if isinstance(refusal, errors.OutcomeUnknown) else ""
+    return "\n  ".join(["refused:", *lines]) if lines else f"{refusal.message or refusal.type}{operation}"
 
 
 def _sentence(rule: errors.Rule) -> str:

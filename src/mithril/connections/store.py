@@ -75,12 +75,14 @@ WITH found AS (
      WHERE c.id = found.id AND found.is_expected_version AND found.redirect_uri <> $3
     RETURNING c.id, c.redirect_uri, c.version, c.updated_at
 ), recorded AS (
-    INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
+    INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS}, operation_id)
     SELECT 'connection.update', found.id, found.client_id,
            jsonb_build_object('redirect_uri', found.redirect_uri),
            jsonb_build_object('redirect_uri', changed.redirect_uri),
-           $5, $6, $7, $8, $9
+           $5, $6, $7, $8, $9, $10
       FROM changed JOIN found USING (id)
+), noted AS (
+    INSERT INTO operations (id, version, settled_at) SELECT $10, version, updated_at FROM changed
 )
 SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.previous_secret_expires_at,
        found.inserted_at, found.is_expected_version,
@@ -88,6 +90,13 @@ SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.pr
        coalesce(changed.version, found.version) AS version,
        coalesce(changed.updated_at, found.updated_at) AS updated_at
   FROM found LEFT JOIN changed USING (id)
+"""
+
+# What `REPLACE_REDIRECT_URI` returned for that operation, whatever has changed since.
+RECALL_REDIRECT_URI = """
+SELECT k.id, k.client_id, k.consumer_id, k.secret_tail, k.previous_secret_expires_at, k.inserted_at,
+       true AS is_expected_version, $2 AS redirect_uri, o.version, o.settled_at AS updated_at
+  FROM operations o JOIN connections k ON k.id = $1 WHERE o.id = $3
 """
 
 # Only in the trail where it changed, in the form of all times on the wire.
@@ -146,8 +155,9 @@ async def replace_redirect_uri(
     redirect URI is the present one.
     """
     arguments = (connection_id, client_id, redirect_uri, expected_versions, *actor.arguments)
+    recall = (RECALL_REDIRECT_URI, connection_id, redirect_uri)
     async with database.turn(connection_id):
-        row = await database.fetchrow(REPLACE_REDIRECT_URI, *arguments)
+        row = await database.write(REPLACE_REDIRECT_URI, *arguments, recall=recall)
     if row is None:
         return None
     values = dict(row)

@@ -36,6 +36,7 @@ def event_view(event: Event) -> dict[str, object]:
         "actor_client_id": event.actor_client_id,
         "api_key_client_id": event.api_key_client_id,
         "request_id": event.request_id,
+        "operation_id": event.operation_id,
         "old": None if event.old is None else msgspec.Raw(event.old.encode()),
         "new": None if event.new is None else msgspec.Raw(event.new.encode()),
     }

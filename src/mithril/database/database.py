@@ -3,25 +3,29 @@
 The SQL about clients, tokens and users is in the stores.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from uuid import UUID
 
 import asyncpg
+import structlog
 from aiodataloader import DataLoader
 
-from mithril import errors
+from mithril import errors, identifiers
 from mithril.database import faults
+from mithril.database import operation_store as operations
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
 from mithril.database.fair_pool import Pool
 from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 CONNECT_SECONDS = 5.0
 
 Row = TypeVar("Row")
@@ -32,6 +36,8 @@ PooledConnection: TypeAlias = Connection
 # A list counts at most so many rows (see `Listed.is_bounded`), so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
 LAST_OFFSET = 2**62
+
+log = structlog.stdlib.get_logger("mithril")
 
 
 class Page(NamedTuple):
@@ -132,6 +138,7 @@ class Database:
         # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
         of_lookups = max(1, size // 3)
         self._pool, self._lookups = pool(size - of_lookups), pool(of_lookups)
+        self._settle_seconds = min(statement_seconds, operations.SETTLE_SECONDS)
         self._turns = Turns(most=max(1, (size - of_lookups) // 2), wait_seconds=wait_seconds)
         self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
@@ -172,12 +179,29 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *rows: Hashable) -> AsyncIterator[PooledConnection]:
-        """Lend one connection inside a transaction that ends with the block. Raises ServiceUnavailable.
+        """Lend one connection inside a transaction that ends with the block.
 
-        `rows`: what it locks, as in `turn`. Name whatever many requests may want at once.
+        `rows`: what it locks, as in `turn`. Name whatever many requests may want at once. When the block ends without
+        an error, what it wrote is done, also where the answer to the commit was lost: then that is found out. Raises
+        ServiceUnavailable, when nothing is done; OutcomeUnknown.
         """
-        async with self.turn(*rows), self.connection() as connection, connection.transaction():
-            yield connection
+        operation_id, is_sent = identifiers.time_ordered_uuid(), False
+        try:
+            async with self.turn(*rows), self.connection() as connection:
+                await connection.execute(operations.begin(operation_id))
+                try:
+                    yield connection
+                    is_sent = True
+                    await connection.execute(operations.commit(operation_id))
+                except BaseException as error:
+                    if not (is_sent and isinstance(error, operations.LOST_ANSWERS)):
+                        with suppress(*faults.ERRORS):  # it breaks off with its connection
+                            await connection.execute("ROLLBACK")
+                    raise
+        except errors.ServiceUnavailable as refusal:
+            if not is_sent:
+                raise
+            await self._settle(operation_id, refusal)
 
     async def fetchrow(self, statement: str, *arguments: object, pool: Pool | None = None) -> asyncpg.Record | None:
         """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
@@ -195,6 +219,23 @@ class Database:
             raise _unavailable(error, reason) from error
         pool.release(lease)
         return row
+
+    async def write(self, statement: str, *arguments: object, recall: tuple[Any, ...]) -> asyncpg.Record | None:
+        """Run a statement that changes something, alone in its transaction; return its first row, or None.
+
+        Its last parameter is the id of the operation: where it changes something, it adds that row to `operations`.
+        `recall`: a statement that finds its row again, where the answer was lost and it is done, with the arguments of
+        that; the id is added as the last one. Raises ServiceUnavailable, when nothing is done; OutcomeUnknown.
+        """
+        operation_id, is_sent = identifiers.time_ordered_uuid(), False
+        try:
+            async with self.connection() as connection:
+                is_sent = True
+                return await connection.fetchrow(statement, *arguments, operation_id)
+        except errors.ServiceUnavailable as refusal:
+            if not is_sent:
+                raise
+            return await self._settle(operation_id, refusal, *recall, operation_id)
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
         """Return the row of a lookup as a dict of its columns, or None. Raises ServiceUnavailable.
@@ -253,6 +294,38 @@ class Database:
         async with self.connection(self._lookups) as connection:
             return is_current(await schema_version(connection))
 
+    async def _settle(
+        self,
+        operation_id: UUID,
+        refusal: errors.ServiceUnavailable,
+        *recall: Any,  # noqa: ANN401 -- a statement and its arguments
+    ) -> asyncpg.Record | None:
+        """Return the row of `recall`, if one is given, when the operation is done.
+
+        Raises the refusal when it is not done and never will be, OutcomeUnknown when that cannot be found out.
+        """
+        if not isinstance(refusal.__cause__, operations.LOST_ANSWERS):
+            raise refusal
+        try:
+            async with asyncio.timeout(self._settle_seconds):
+                settled = await self._insist(operations.SETTLE, operation_id)
+                is_done = settled is not None and settled["is_done"]
+                row = await self._insist(*recall) if is_done and recall else None
+        except TimeoutError:
+            raise errors.OutcomeUnknown(operation_id, detail=refusal.detail) from refusal
+        log.warning("answer_lost", operation_id=str(operation_id), is_done=is_done, detail=refusal.detail)
+        if not is_done:
+            raise refusal
+        return row
+
+    async def _insist(self, statement: str, *arguments: object) -> asyncpg.Record | None:
+        """Return the first row of a statement, repeated until it succeeds: the first connections may be broken too."""
+        while True:
+            with suppress(errors.ServiceUnavailable, asyncpg.PostgresError, TimeoutError):
+                async with asyncio.timeout(self._settle_seconds / operations.ATTEMPTS):
+                    return await self.fetchrow(statement, *arguments)
+            await asyncio.sleep(operations.PAUSE_SECONDS)
+
 
 @contextmanager
 def violations() -> Iterator[None]:
@@ -270,6 +343,18 @@ def violations() -> Iterator[None]:
     ) as error:
         name = getattr(error, "constraint_name", None) or type(error).__name__
         raise Violation(name, kind="other") from None
+
+
+@asynccontextmanager
+async def savepoint(transaction: "Connection | PooledConnection") -> AsyncIterator[None]:
+    """Undo what the block has written, and nothing else of the transaction, if it raises an error."""
+    await transaction.execute("SAVEPOINT block")
+    try:
+        yield
+    except BaseException:
+        await transaction.execute("ROLLBACK TO SAVEPOINT block")
+        raise
+    await transaction.execute("RELEASE SAVEPOINT block")
 
 
 async def connect(url: str, *, prepares: bool = True) -> Connection:

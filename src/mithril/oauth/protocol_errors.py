@@ -34,7 +34,12 @@ def show(_: Scope, error: errors.MithrilError) -> Response:
         status = HTTPStatus.UNAUTHORIZED
     elif isinstance(error, errors.Unauthorized | errors.Unprocessable):
         status = HTTPStatus.BAD_REQUEST
-    response = answer({"error": code, "error_description": error.message or HTTPStatus(status).phrase}, status=status)
+    content = {
+        "error": code,
+        "error_description": error.message or HTTPStatus(status).phrase,
+        "operation_id": error.operation_id if isinstance(error, errors.OutcomeUnknown) else None,
+    }
+    response = answer(content, status=status)
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["www-authenticate"] = CHALLENGE  # belongs to every 401 (RFC 9110 section 15.5.2)
     return response

@@ -111,9 +111,15 @@ ADD_NONCE = """
 INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id
 """
 CONSUME_NONCE = """
-UPDATE nonces SET used_at = now() WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()
-RETURNING id
+WITH used AS (
+    UPDATE nonces SET used_at = now() WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()
+    RETURNING id
+), noted AS (
+    INSERT INTO operations (id) SELECT $3 FROM used
+)
+SELECT id FROM used
 """
+RECALL_NONCE = "SELECT id FROM operations WHERE id = $1"
 
 
 async def find_client(source: Source, client_id: UUID | None) -> RegisteredClient | None:
@@ -169,4 +175,4 @@ async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float
 
 async def consume_nonce(database: Database, nonce: UUID, *, client_id: UUID) -> bool:
     """Mark the nonce as used; False when it is another client's, expired or used. Exactly one of several gets True."""
-    return await database.fetchrow(CONSUME_NONCE, nonce, client_id) is not None
+    return await database.write(CONSUME_NONCE, nonce, client_id, recall=(RECALL_NONCE,)) is not None

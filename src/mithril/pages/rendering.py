@@ -56,7 +56,7 @@ def form_page(
 
 def refusal(scope: Scope, error: errors.MithrilError) -> Response:
     """Return the page that explains an error; `web.edge` calls it for the routes of the pages."""
-    known = error.page if isinstance(error, errors.PageError) else str(error.status)
+    known = error.page if isinstance(error, errors.PageError | errors.OutcomeUnknown) else str(error.status)
     values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
     return _page(Request(scope), "error.html", values, status=error.status, policy=POLICY + NO_FORMS)
 

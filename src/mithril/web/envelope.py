@@ -67,6 +67,8 @@ def error_body(error: errors.MithrilError, *, url: str, request_id: str | None) 
         content["message"] = error.message
     if error.invalid:
         content["invalid"] = error.invalid
+    if isinstance(error, errors.OutcomeUnknown):
+        content["operation_id"] = error.operation_id
     meta = {"code": error.status, "url": url, "type": "object", "request_id": request_id}
     return msgspec.json.encode({"meta": meta, "error": content})
 
