@@ -20,9 +20,8 @@ def parse_uuid(text: str) -> UUID | None:
 def time_ordered_uuid() -> UUID:
     """Return a new UUID that begins with the time: later ones are greater, so an index grows at its end."""
     milliseconds = time.time_ns() // 1_000_000
-    return UUID(
-        int=milliseconds << 80 | TIME_ORDERED << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
-    )
+    number = milliseconds << 80 | TIME_ORDERED << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)
+    return UUID(int=number)
 
 
 def time_of(identifier: UUID) -> datetime | None:
