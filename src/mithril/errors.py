@@ -364,7 +364,7 @@ class MessageNotSent(ServiceUnavailable):
 class OutcomeUnknown(MithrilError):
     """A change was sent to the database, and whether it is done and safe could not be found out (rule CNV-52).
 
-    Not a kind of ServiceUnavailable: whoever repeats that request may do it twice.
+    Not a kind of ServiceUnavailable: a caller that repeats the request may do it twice.
     """
 
     status = 503

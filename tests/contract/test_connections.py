@@ -610,8 +610,11 @@ async def test_history_shows_a_change_with_its_actor(http: httpx.AsyncClient, db
 
     response = await HISTORY.call(http, connection, headers)
 
-    row = await db.fetchrow("SELECT id, occurred_at FROM audit_events WHERE subject_id = $1", connection.id)
+    row = await db.fetchrow(
+        "SELECT id, occurred_at, operation_id FROM audit_events WHERE subject_id = $1", connection.id
+    )
     assert row is not None
+    assert row["operation_id"].version == 7
     assert response.json() == {
         "meta": meta(http, response, f"{connection.path}/history", "list"),
         "data": [
@@ -623,6 +626,7 @@ async def test_history_shows_a_change_with_its_actor(http: httpx.AsyncClient, db
                 "actor_client_id": str(clinic.id),
                 "api_key_client_id": str(mis.id),
                 "request_id": "a-request-of-the-caller#1",
+                "operation_id": str(row["operation_id"]),
                 "old": {"redirect_uri": "https://old.example.com/callback"},
                 "new": NEW,
             }

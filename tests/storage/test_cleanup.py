@@ -26,6 +26,7 @@ NOTHING = {
     "codes_expired": 0,
     "codes_deleted": 0,
     "nonces_deleted": 0,
+    "operations_deleted": 0,
     "counters_deleted": 0,
 }
 DAY = 86_400
@@ -46,7 +47,7 @@ def module_url(postgres: str) -> Iterator[str]:
 async def db(module_url: str) -> AsyncIterator[Db]:
     """A connection to a database with no rows that are due."""
     connection = await asyncpg.connect(module_url)
-    await connection.execute("TRUNCATE users, client_types, otp, attempts CASCADE")
+    await connection.execute("TRUNCATE users, client_types, otp, attempts, operations CASCADE")
     yield connection
     await connection.close()
 
@@ -160,6 +161,14 @@ async def test_one_time_passwords_are_marked_as_expired_and_deleted_later(db: Db
     ]
 
 
+async def test_operations_are_deleted_after_an_hour(db: Db, database: Database) -> None:
+    add = "INSERT INTO operations (id, is_done, settled_at) VALUES ($1, $2, now() - make_interval(secs => $3))"
+    kept, old, given_up = uuid4(), uuid4(), uuid4()
+    await db.executemany(add, [(kept, True, 3590.0), (old, True, 3601.0), (given_up, False, 3601.0)])
+    assert await service.clean_up(database, Settings()) == NOTHING | {"operations_deleted": 2}
+    assert await ids(db, "operations") & {kept, old, given_up} == {kept}
+
+
 async def test_expired_nonces_and_counters_are_deleted(db: Db, database: Database) -> None:
     client = await factories.client(db)
     nonce = "INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id"
@@ -247,6 +256,10 @@ async def test_every_batch_uses_an_index(db: Db) -> None:
     )
     await db.execute(
         "INSERT INTO attempts (key, started_at) SELECT 'n' || n, now() - n * interval '1 s'"
+        " FROM generate_series(1, 5000) n"
+    )
+    await db.execute(
+        "INSERT INTO operations (id, settled_at) SELECT gen_random_uuid(), now() - n * interval '1 s'"
         " FROM generate_series(1, 5000) n"
     )
     await db.execute("ANALYZE")

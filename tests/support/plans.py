@@ -22,9 +22,9 @@ SMALL = {"client_types", "roles", "alembic_version", "revocations"}
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 # These nodes read the next row only when it is needed.
 STREAMING = {"Nested Loop", "Merge Join", "Hash Join", "Memoize", "Result", "Incremental Sort"}
-# Excludes the statements of the driver, and English sentences.
+# Excludes the statements of the driver, the ends of transactions, and English sentences.
 JUDGED = re.compile(
-    r"(?!.*(?:pg_catalog|current_setting))\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\b.*", re.DOTALL
+    r"(?!.*(?:pg_catalog|current_setting|COMMIT$))\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\b.*", re.DOTALL
 )
 
 # Incomplete statements, which functions complete.
@@ -37,6 +37,7 @@ EXCEPTIONS = {
     "FROM audit_events WHERE action = $": "the trail keeps its order: from the newest on, until the page is full",
     "FROM audit_events WHERE starts_with(action, $": "as above",
     "FROM audit_events WHERE request_id = $": "as above; an index would make every change dearer",
+    "FROM audit_events WHERE operation_id = $": "the command adds a time before and after: see the next one",
     "FROM audit_events WHERE occurred_at": "as above; of large ones a BRIN index leads to the time",
     "WHERE t.role_id = $1 LIMIT": "of some dozen roles each is many people's: counted until there are enough",
     "starts_with(key, $": "counters are cleaned up after minutes, and only the unblocking of a user reads all",
@@ -73,6 +74,7 @@ SELECT CASE n % 2 WHEN 0 THEN 'access_token' ELSE 'refresh_token' END, sha256(('
        now() + n * interval '1 second'
   FROM numbers;
 INSERT INTO nonces (client_id, expires_at) SELECT md5('c' || n)::uuid, now() FROM numbers;
+INSERT INTO operations (id) SELECT md5('o' || n)::uuid FROM numbers;
 INSERT INTO audit_events (action, subject_id, client_id, actor_user_id)
 SELECT 'connection.update', md5('k' || n)::uuid, md5('c' || n)::uuid, md5('u' || n)::uuid FROM numbers;
 """

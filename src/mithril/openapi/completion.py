@@ -4,7 +4,7 @@
 - A parameter without `in` is an optional filter of the query.
 - A body or a response that says `schema` itself is JSON; a body is required unless it says otherwise.
 - An operation gets the tag of its file, its security, and what `x-common` says about each of its traits, but for the
-  responses that it says are null.
+  responses that it says are null. One of any method but GET has the trait `change`.
 - A response gets the header `X-Request-ID`, and the examples of a response their `meta`.
 - Components of the kinds that begin with `x-` are built from the few words that tell them from others of their kind.
 """
@@ -37,8 +37,8 @@ def completed(document: Description) -> Description:
     """Return the document with everything that was left out. Changes its operations and responses in place."""
     common, origin = document.pop("x-common"), document.pop("x-origin")
     for path, item in document["paths"].items():
-        for operation in item.values():
-            _complete_operation(operation, common, document)
+        for method, operation in item.items():
+            _complete_operation(operation, common, document, method=method)
             for status, response in operation["responses"].items():
                 # The examples of a shared response are those of the first operation that has it.
                 _complete_response(
@@ -115,7 +115,7 @@ def _spell_out_content(node: Description) -> None:
         node["content"] = {"application/json": content}
 
 
-def _complete_operation(operation: Description, common: Description, document: Description) -> None:
+def _complete_operation(operation: Description, common: Description, document: Description, *, method: str) -> None:
     """Add what `x-common` says about each trait of the operation; what the operation says itself has priority."""
     for key in ("parameters", "x-conditional-parameters"):
         if key in operation:
@@ -127,7 +127,7 @@ def _complete_operation(operation: Description, common: Description, document: D
     if scopes is not None:
         rules = [{name: scopes if name == "bearer" else [] for name in rule} for rule in document["security"]]
         operation.setdefault("security", rules)
-    shared = [common[trait] for trait in _traits(operation, document) if trait in common]
+    shared = [common[trait] for trait in _traits(operation, document, method) if trait in common]
     parameters = [_parameter(node) for each in shared for node in each.get("parameters", [])]
     operation["parameters"] = operation.get("parameters", []) + parameters
     responses = {status: node for each in shared for status, node in each.get("responses", {}).items()}
@@ -136,13 +136,15 @@ def _complete_operation(operation: Description, common: Description, document: D
     operation["responses"] = {status: _component("responses", node) for status, node in responses.items()}
 
 
-def _traits(operation: Description, document: Description) -> Iterator[str]:
+def _traits(operation: Description, document: Description, method: str) -> Iterator[str]:
     """Yield the keys of `x-common` that may apply; what it says about a later key overrides an earlier one."""
     yield "every"
     if operation.get("security", document["security"]):
         yield "security"
     if operation.get("x-required-scopes"):
         yield "scopes"
+    if method != "get":
+        yield "change"
     for parameter in operation.get("parameters", []) + operation.get("x-conditional-parameters", []):
         yield parameter["$ref"].rpartition("/")[2] if "$ref" in parameter else parameter["name"]
     yield from operation.get("requestBody", {}).get("content", {})
