@@ -16,10 +16,11 @@ import asyncpg
 import pytest
 from typer.main import get_command
 
-from mithril import cli, errors
+from mithril import cli, errors, identifiers
 from mithril.audit.events import list_last
 from mithril.cli import audit
 from mithril.database.database import Database
+from mithril.scope_sets import service as scope_sets
 from mithril.tokens import verification
 from support.servers import fresh_database
 
@@ -465,10 +466,38 @@ def test_the_audit_trail_is_printed_oldest_first_and_can_be_filtered(mithril: Ru
     assert actions(*of_role, "--request-id", lines[1]["request_id"]) == ["role.update"]
     assert actions(*of_role, "--actor", NOBODY) == []
     assert set(actions("--client", world.client_id)) == {"client.create"}
+    assert actions("--operation", lines[1]["operation_id"]) == ["role.update"]
     table = mithril("audit", *of_role).out.splitlines()
     assert table[0].split() == ["time", "action", "subject", "by", "change", "request"]
     assert "scope: employee:read → changed" in table[2]
     assert mithril("audit", "--since", "yesterday").status == 2
+
+
+def test_an_operation_without_an_audit_row_is_told_by_its_outcome(mithril: Run, url: str) -> None:
+    done, given_up = identifiers.time_ordered_uuid(), identifiers.time_ordered_uuid()
+
+    async def note() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute("INSERT INTO operations (id, is_done) VALUES ($1, true), ($2, false)", done, given_up)
+        await connection.close()
+
+    asyncio.run(note())
+    assert "it is done" in mithril("audit", "--operation", done).err
+    assert "nothing was done" in mithril("audit", "--operation", given_up).err
+    for unknown in (identifiers.time_ordered_uuid(), NOBODY, "ffffffff-ffff-7fff-8fff-ffffffffffff"):
+        assert "nothing is known" in mithril("audit", "--operation", unknown).err
+
+
+def test_a_command_of_unknown_outcome_names_its_operation(mithril: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    operation_id = identifiers.time_ordered_uuid()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise errors.OutcomeUnknown(operation_id, detail="the connection broke")
+
+    monkeypatch.setattr(scope_sets, "add_named", fail)
+    ended = mithril("role", "create", "a role", "--scope", "employee:read")
+    assert ended.status == 1
+    assert f"(operation {operation_id})" in ended.err
 
 
 def test_following_the_audit_trail_shows_late_commits_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

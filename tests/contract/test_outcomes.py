@@ -4,15 +4,21 @@ A proxy between the two loses the answer to one request of the database.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
+from structlog.testing import CapturingLogger
 
 from mithril import security
-from support import factories, granting
+from mithril.database import database
+from mithril.database.database import Database
+from mithril.oauth import store
+from support import cases, factories, granting
 from support.factories import Db, bearer
 from support.proxies import Loss, Proxy, losing
 from support.servers import Server, fresh_database, running_server
@@ -196,14 +202,88 @@ async def test_a_deletion_whose_answer_is_lost_is_answered_truly(
     assert await trail(db, connection) == ["connection.delete"]
 
 
+async def test_an_approval_whose_answers_are_lost_gives_a_code(proxy: Proxy, http: httpx.AsyncClient, db: Db) -> None:
+    case = await cases.make_case(db)
+    url = f"/sign-in?{case.changed()}"
+    page = await cases.consent_page(http, url, case)
+    proxy.lose(b"COMMIT", Loss.CUT, times=2)  # the login session is used up, and the code is issued
+    code = cases.sent_back(await cases.decide(http, url, page, "allow"), case)["code"]
+    assert proxy.has_lost
+    assert (await cases.redeem(http, case, code)).status_code == 200
+
+
+async def test_a_nonce_whose_answer_is_lost_is_used_up(proxy: Proxy, db: Db) -> None:
+    client = await factories.client(db)
+    async with Database(proxy.url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+        nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
+        proxy.lose(nonce.bytes, Loss.CUT)
+        assert await store.consume_nonce(opened, nonce, client_id=client.id)
+        assert proxy.has_lost
+        assert not await store.consume_nonce(opened, nonce, client_id=client.id)
+
+
+async def test_what_changes_nothing_leaves_no_operation(
+    http: httpx.AsyncClient, db: Db, target: tuple[factories.Connection, dict[str, str]]
+) -> None:
+    connection, headers = target
+    uri, count = new_uri(), "SELECT count(*) FROM operations"
+    before = await db.fetchval(count)
+    for expected in (before + 1, before + 1):
+        await http.patch(connection.path, json={"redirect_uri": uri}, headers=headers)
+        assert await db.fetchval(count) == expected
+    absent = f"{connection.path[:-36]}{uuid4()}"
+    assert (await http.patch(absent, json={"redirect_uri": uri}, headers=headers)).status_code == 404
+    assert (await http.delete(absent, headers=headers)).status_code == 404
+    assert await db.fetchval(count) == before + 1
+
+
+async def test_every_change_has_an_operation_of_its_own(
+    http: httpx.AsyncClient, db: Db, target: tuple[factories.Connection, dict[str, str]]
+) -> None:
+    connection, headers = target
+    named = headers | {"X-Request-ID": "the-same-for-all-of-them"}
+    for _ in range(2):
+        await http.patch(connection.path, json={"redirect_uri": new_uri()}, headers=named)
+    await http.patch(f"{connection.path}/actions/refresh_secret", headers=named)
+    await http.delete(connection.path, headers=named)
+    rows = await db.fetch(
+        "SELECT o.id, o.is_done FROM audit_events e LEFT JOIN operations o ON o.id = e.operation_id"
+        " WHERE e.subject_id = $1 ORDER BY e.id",
+        connection.id,
+    )
+    assert all(row["is_done"] for row in rows)
+    assert len({row["id"] for row in rows}) == 4
+
+
+async def test_the_log_says_when_an_answer_was_lost_and_what_was_done(
+    proxy: Proxy, db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "log", logged := CapturingLogger())
+    client = await factories.client(db)
+    async with Database(proxy.url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+        nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
+        proxy.lose(nonce.bytes, Loss.CUT)
+        await store.consume_nonce(opened, nonce, client_id=client.id)
+    ((level, events, line),) = logged.calls
+    assert (level, events, line["is_done"]) == ("warning", ("answer_lost",), True)
+    assert "ConnectionDoesNotExistError" in line["detail"]
+    assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", UUID(line["operation_id"]))
+
+
 async def test_where_nothing_can_be_found_out_the_caller_is_told_so(
-    isolating: Proxy, http: httpx.AsyncClient, db: Db, target: tuple[factories.Connection, dict[str, str]]
+    isolating: Proxy,
+    http: httpx.AsyncClient,
+    target: tuple[factories.Connection, dict[str, str]],
+    logged: CapturingLogger,
 ) -> None:
     connection, headers = target
     uri = new_uri()
     isolating.lose(uri.encode(), Loss.CUT, is_last=True)
     operation_id = assert_unknown(await http.patch(connection.path, json={"redirect_uri": uri}, headers=headers))
     isolating.open.set()
+    (failure,) = (call.kwargs for call in logged.calls if call.method_name == "error")
+    assert failure["detail"].startswith(f"operation {operation_id}: database: ")
+    assert [call.args for call in logged.calls if call.method_name == "error"] == [("outcome_unknown",)]
     history = await http.get(f"{connection.path}/history", headers=headers)
     (event,) = history.json()["data"]
     assert event["operation_id"] == str(operation_id)
@@ -222,3 +302,75 @@ async def test_a_token_request_of_unknown_outcome_is_no_invitation_to_repeat(
     assert response.json()["error"] == "server_error"
     assert UUID(response.json()["operation_id"]).version == 7
     assert "retry-after" not in response.headers
+
+
+@pytest.mark.slow
+async def test_the_page_of_an_unknown_outcome_names_the_operation(
+    isolating: Proxy, http: httpx.AsyncClient, db: Db
+) -> None:
+    case = await cases.make_case(db)
+    url = f"/sign-in?{case.changed()}"
+    page = await cases.consent_page(http, url, case)
+    isolating.lose(b"COMMIT", Loss.CUT, is_last=True)
+    response = await cases.decide(http, url, page, "allow")
+    isolating.open.set()
+    assert response.status_code == 503
+    assert "retry-after" not in response.headers
+    assert "It is not known whether this was done" in response.text
+    shown = re.search("<dt>Operation number</dt>\\s*<dd><code>([0-9a-f-]{36})</code>", response.text)
+    assert shown
+    assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", UUID(shown[1]))
+
+
+@asynccontextmanager
+async def no_standby(db: Db) -> AsyncIterator[None]:
+    """In the block no commit is confirmed: the synchronous standby that it needs is missing."""
+    await db.execute("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
+    await db.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        await db.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await db.execute("SELECT pg_reload_conf()")
+
+
+async def until_waiting(db: Db, statement: str) -> None:
+    """Wait until a session waits for the standby with a statement like that."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE $1"
+    while not await db.fetchval(waiting, f"%{statement}%"):  # noqa: ASYNC110 -- another process's rows
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_without_the_synchronous_standby_the_outcome_of_every_change_is_unknown(
+    http: httpx.AsyncClient, server: Server, db: Db, target: tuple[factories.Connection, dict[str, str]]
+) -> None:
+    connection, headers = target
+    party, uri = await granting.party(db), new_uri()
+    code = await granting.code(server, party)
+    token = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **party.body}
+    async with no_standby(db):
+        updating = http.patch(connection.path, json={"redirect_uri": uri}, headers=headers)
+        exchanging = http.post("/oauth/tokens", json={"token": token})
+        answers = await asyncio.gather(updating, exchanging)
+        shown = await http.get(connection.path, headers=headers)
+    assert shown.json()["data"]["redirect_uri"] == uri, "it is done, and reading goes on"
+    for operation_id in map(assert_unknown, answers):
+        assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", operation_id)
+    again = await http.patch(connection.path, json={"redirect_uri": new_uri()}, headers=headers)
+    assert again.status_code == 200
+    assert again.headers["etag"] == '"3"'
+
+
+@pytest.mark.slow
+async def test_a_change_is_confirmed_when_the_synchronous_standby_is_back_in_time(
+    http: httpx.AsyncClient, db: Db, target: tuple[factories.Connection, dict[str, str]]
+) -> None:
+    connection, headers = target
+    async with no_standby(db):
+        updating = asyncio.create_task(http.patch(connection.path, json={"redirect_uri": new_uri()}, headers=headers))
+        await until_waiting(db, "ON CONFLICT (id) DO UPDATE SET is_done")
+    response = await updating
+    assert response.status_code == 200, response.text
+    assert response.headers["etag"] == '"2"'
+    assert await trail(db, connection) == ["connection.update"]

@@ -60,21 +60,21 @@ class Proxy:
         self.open = threading.Event()  # whether new connections are passed on; else they wait
         self.open.set()
         self.losses = 0
-        self._doomed: dict[bytes, tuple[Loss, bool]] = {}
+        self._doomed: dict[bytes, list[tuple[Loss, bool]]] = {}
         self._lines: list[Line] = []
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def lose(self, sent: bytes, loss: Loss, *, is_last: bool = False) -> None:
-        """Lose the answer to the next request that has these bytes.
+    def lose(self, sent: bytes, loss: Loss, *, times: int = 1, is_last: bool = False) -> None:
+        """Lose the answer to each of the next requests that have these bytes.
 
         `is_last`: then break all connections, and pass on no new ones before `open` is set.
         """
-        self._doomed[sent] = (loss, is_last)
+        self._doomed[sent] = [(loss, is_last)] * times
 
     @property
     def has_lost(self) -> bool:
         """Whether every answer that was to be lost is lost."""
-        return not self._doomed
+        return not any(self._doomed.values())
 
     def deliver(self) -> bytes:
         """Let the request that was held last arrive, and return what the server answers."""
@@ -112,8 +112,8 @@ class Proxy:
 
     def _lose(self, line: Line, sent: bytes) -> None:
         for named in list(self._doomed):
-            if named in sent:
-                line.loss, is_last = self._doomed.pop(named)
+            if named in sent and self._doomed[named] and line.loss is None:
+                line.loss, is_last = self._doomed[named].pop()
                 line.held = sent if line.loss is Loss.HELD else b""
                 self.losses += 1
                 if is_last:

@@ -24,8 +24,8 @@ async def find(database: Database, settings: Settings, asked: AuthorizationReque
     granted = await authorization.bound_scope(
         database, settings, redirect=asked.redirect, user=known, scope=asked.scope
     )
-    async with database.transaction(user.id, asked.redirect.client.id) as transaction:
-        approval = await store.find_approval(transaction, user.id, client_id=asked.redirect.client.id)
+    async with database.connection() as connection:
+        approval = await store.find_approval(connection, user.id, client_id=asked.redirect.client.id)
     before = set(approval.scope.split()) if approval else set()
     names = granted.scope.split()
     return Consent(granted, [n for n in names if n not in before], [n for n in names if n in before])

@@ -60,13 +60,13 @@ async def find(request: Request, asked: AuthorizationRequest, *, form: Parameter
     value = cookies.read(request, cookies.LOGIN_SESSION)
     if value is None:
         return None
-    async with requests.resources(request).database.transaction() as transaction:
-        token = await token_store.find_token(transaction, value)
+    async with requests.resources(request).database.connection() as connection:
+        token = await token_store.find_token(connection, value)
         if token is None or token.name not in HELD_BY_BROWSERS or token.is_expired or token.is_revoked:
             return None
         if token.is_used and (form is None or token.details.answer != answer_of(request, asked, value, form)):
             return None
-        user = await users.find_user(transaction, token.user_id)
+        user = await users.find_user(connection, token.user_id)
     if user is None or user.is_blocked or token.client_id != asked.redirect.client.id:
         return None
     return LoginSession(token, value, user)
