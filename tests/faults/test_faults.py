@@ -19,6 +19,7 @@ import pytest
 from mithril.database.database import Connection
 from support.clusters import Cluster, children, folders, running, workers_of
 from support.processes import Process, run, serving
+from support.proxies import Loss, losing
 from support.writing import prove_nothing_is_lost, replicate_synchronously, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
@@ -309,6 +310,51 @@ async def test_a_standby_is_promoted() -> None:
             standby.stop("immediate")
     assert resumed < SECONDS
     report("a standby promoted", stream, resumed_after=resumed)
+
+
+async def test_the_synchronous_standby_is_away_for_a_while() -> None:
+    """Every write is done, on the primary alone: no answer may say that it is safe, or that it is not done."""
+    with folders() as folder:
+        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
+        primary.initialise()
+        primary.start()
+        try:
+            standby.copy_of(primary)
+            standby.start()
+            await replicate_synchronously(primary.url)
+            migrate(primary.url)
+            with served(primary, MITHRIL_STATEMENT_TIMEOUT="2") as process:
+                async with writing(process.public, primary.url) as stream:
+                    await in_thread(lambda: standby.stop("immediate"))
+                    await stream.until(lambda: len(stream.unknown) >= 2 * len(stream.connections))
+                    await in_thread(standby.start)
+                    resumed = await stream.more(200)
+                await prove_nothing_is_lost(stream, primary.url)
+        finally:
+            primary.stop("immediate")
+            standby.stop("immediate")
+    assert not stream.refused
+    assert resumed < SECONDS
+    report("the synchronous standby away", stream, resumed_after=resumed)
+
+
+async def test_answers_to_writes_are_lost_again_and_again(cluster: Cluster) -> None:
+    """Some writes arrive and their answer is lost, some do not arrive, or arrive after they were refused."""
+    with (
+        losing(cluster.url) as proxy,
+        serving(*WORKERS, "--database-url", proxy.url, MITHRIL_STATEMENT_TIMEOUT="10") as process,
+    ):
+        async with writing(process.public, cluster.url) as stream:
+            for number in range(60):
+                proxy.lose(b"written-", (Loss.CUT, Loss.HELD)[number % 2])
+                await stream.until(lambda: proxy.has_lost)
+            await stream.more(200)
+        refused_late = [proxy.deliver() for _ in range(30)]
+        assert not [answer for answer in refused_late if b"ERROR" not in answer]
+        await prove_nothing_is_lost(stream, cluster.url)
+    assert not stream.unknown
+    assert stream.refused.total() == 30, "those that did not arrive"
+    report("60 answers lost", stream)
 
 
 def test_the_check_of_the_writes_can_fail() -> None:

@@ -79,7 +79,8 @@ class Proxy:
     def deliver(self) -> bytes:
         """Let the request that was held last arrive, and return what the server answers."""
         line = next(each for each in reversed(self._lines) if each.held)
-        line.server.sendall(line.held)
+        request, line.held = line.held, b""
+        line.server.sendall(request)
         return line.late.get(timeout=PATIENCE_SECONDS)
 
     def close(self) -> None:

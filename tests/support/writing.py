@@ -1,7 +1,9 @@
 """A stream of writes to a real server, and the proof that each acknowledged write is stored exactly once.
 
 A write is *Update client connection* with its own request id. It is acknowledged when 200 has arrived; then the audit
-trail must have exactly one row with that id and the redirect URI that was sent.
+trail must have exactly one row with that id and the redirect URI that was sent. It is refused when 503 with `Retry-After`
+has arrived; then the trail must have no such row. Only of a write without an answer, and of one whose answer is that its
+outcome is unknown, it may have one or none.
 """
 
 import asyncio
@@ -44,6 +46,8 @@ class Stream:
         self.acknowledged: dict[str, Ack] = {}
         self.unanswered: Counter[str] = Counter()  # transport errors by request id
         self.refused: Counter[int] = Counter()
+        self.denied: set[str] = set()  # the request ids of those
+        self.unknown: dict[str, str] = {}  # operations by request id
         self.unexpected: list[str] = []
         self.slowest = 0.0
         self._going = True
@@ -69,7 +73,7 @@ class Stream:
     @property
     def failures(self) -> int:
         """The writes that were not acknowledged."""
-        return self.refused.total() + len(self.unanswered)
+        return self.refused.total() + len(self.unanswered) + len(self.unknown)
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Wait for a condition that the writers bring about."""
@@ -101,8 +105,16 @@ class Stream:
         if response.status_code == 200:
             self.acknowledged[request_id] = Ack(time.monotonic(), uri)
             return True
+        error = response.json()["error"]
+        if error["type"] == "outcome_unknown" and "retry-after" not in response.headers:
+            self.unknown[request_id] = error["operation_id"]
+            return False
         self.refused[response.status_code] += 1
-        if response.status_code != 503 or "retry-after" not in response.headers:
+        self.denied.add(request_id)
+        if (response.status_code, error["type"]) != (
+            503,
+            "service_unavailable",
+        ) or "retry-after" not in response.headers:
             self.unexpected.append(response.text)
         return False
 
@@ -126,13 +138,14 @@ async def writing(server_url: str, database_url: str) -> AsyncIterator[Stream]:
 
 
 async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
-    """Check that every acknowledged write has its audit row, that no request has two, and that the rows match.
+    """Check that every acknowledged write has its audit row, that no request has two, no refused one has any, and that
+    the rows match.
 
     Returns how many were acknowledged.
     """
     db = await connect_patiently(database_url)
     rows = await db.fetch(
-        "SELECT request_id, subject_id, new ->> 'redirect_uri' AS uri FROM audit_events"
+        "SELECT request_id, subject_id, operation_id, new ->> 'redirect_uri' AS uri FROM audit_events"
         " WHERE action = 'connection.update' ORDER BY id"
     )
     states: Any = await db.fetch("SELECT id, version, redirect_uri FROM connections")
@@ -142,6 +155,9 @@ async def prove_nothing_is_lost(stream: Stream, database_url: str) -> int:
     assert len(recorded) == len(rows), "a request is there twice"
     lost = {key: ack.uri for key, ack in stream.acknowledged.items() if recorded.get(key) != ack.uri}
     assert not lost, "acknowledged, and not there"
+    assert not stream.denied & recorded.keys(), "refused, and there"
+    for row in rows:
+        assert stream.unknown.get(row["request_id"], str(row["operation_id"])) == str(row["operation_id"])
     for connection in stream.connections:
         mine = [row["uri"] for row in rows if row["subject_id"] == connection.id]
         now = state[connection.id]
@@ -175,5 +191,8 @@ async def replicate_synchronously(primary: Cluster) -> None:
 def report(name: str, stream: Stream, **figures: float) -> None:
     """Print one line for `docs/reliability.md`; `-s` shows it, and so does the summary of `-rP`."""
     shown = ", ".join(f"{key.replace('_', ' ')} {value:.2f} s" for key, value in figures.items())
-    counts = f"{len(stream.acknowledged)} acknowledged, {stream.refused.total()} refused, {len(stream.unanswered)} cut"
+    counts = (
+        f"{len(stream.acknowledged)} acknowledged, {stream.refused.total()} refused, {len(stream.unknown)} unknown,"
+        f" {len(stream.unanswered)} cut"
+    )
     print(f"{name}: {counts}; slowest answer {stream.slowest:.2f} s; {shown}")
