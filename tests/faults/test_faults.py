@@ -321,7 +321,7 @@ async def test_the_synchronous_standby_is_away_for_a_while() -> None:
         try:
             standby.copy_of(primary)
             standby.start()
-            await replicate_synchronously(primary.url)
+            await replicate_synchronously(primary)
             migrate(primary.url)
             with served(primary, MITHRIL_STATEMENT_TIMEOUT="2") as process:
                 async with writing(process.public, primary.url) as stream:

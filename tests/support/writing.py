@@ -1,9 +1,9 @@
 """A stream of writes to a real server, and the proof that each acknowledged write is stored exactly once.
 
 A write is *Update client connection* with its own request id. It is acknowledged when 200 has arrived; then the audit
-trail must have exactly one row with that id and the redirect URI that was sent. It is refused when 503 with `Retry-After`
-has arrived; then the trail must have no such row. Only of a write without an answer, and of one whose answer is that its
-outcome is unknown, it may have one or none.
+trail must have exactly one row with that id and the redirect URI that was sent. It is refused when 503 with
+`Retry-After` has arrived; then the trail must have no such row. Only of a write without an answer, and of one whose
+answer is that its outcome is unknown, it may have one or none.
 """
 
 import asyncio
