@@ -166,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     jwt_login_ttl: Annotated[Count, described("minutes until a nonce expires")] = 15
     db_pool_size: Annotated[
-        int, Meta(ge=2, le=1000), described("database connections of one worker, a third of them for look-ups")
+        int, Meta(ge=2, le=1000), described("database connections of one worker, a quarter of them for look-ups")
     ] = 10
     db_prepared_statements: Annotated[
         bool, described("prepare statements; false: for a pooler that does not keep them")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from mithril.database.database import Database
+from mithril.database.lookups import Found, Lookup
 from mithril.tokens import verification_store as tokens
 from support import factories
 from support.factories import Db, bearer
@@ -401,15 +402,17 @@ async def test_simultaneous_verifications_get_their_own_answers(internal: httpx.
 
 async def test_verification_is_one_statement(server: Server, monkeypatch: pytest.MonkeyPatch, db: Db) -> None:
     """The one statement reads everything that verify needs."""
-    asked: list[str] = []
-    fetchrow = Database.fetchrow
+    asked: list[Lookup] = []
+    look_up = Database.look_up
 
-    async def counted(self: Database, statement: str, *arguments: object, **more: Any) -> asyncpg.Record | None:
-        asked.append(statement)
-        return await fetchrow(self, statement, *arguments, **more)
+    async def noted(self: Database, lookup: Lookup, *arguments: object) -> Found:
+        asked.append(lookup)
+        return await look_up(self, lookup, *arguments)
 
-    monkeypatch.setattr(Database, "fetchrow", counted)
+    monkeypatch.setattr(Database, "look_up", noted)
+    for other in ("connection", "fetchrow"):
+        monkeypatch.setattr(Database, other, None)
     value = await factories.token(db, client=await factories.client(db))
     async with httpx.AsyncClient(base_url=server.internal_url) as client:
         assert (await client.get(f"/admin/tokens/{value}/verify")).status_code == 200
-    assert asked == [tokens.FIND_PRESENTED.alone]
+    assert asked == [tokens.FIND_PRESENTED]

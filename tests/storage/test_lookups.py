@@ -10,7 +10,9 @@ from uuid import UUID
 import pytest
 
 from mithril import errors, security
-from mithril.database.database import Database, Lookup, find_one
+from mithril.database import lookups
+from mithril.database.database import Database, PooledConnection, find_one
+from mithril.database.lookups import Lookup
 from mithril.tokens import verification_store as store
 from mithril.tokens.verification_store import Presented
 from support import factories
@@ -42,16 +44,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements that a pool runs."""
+    """The statements of look-ups that are run."""
     statements: list[str] = []
-    for method in ("fetch", "fetchrow"):
-        run = getattr(Database, method)
+    fetch = lookups._fetch
 
-        async def noted(self: Database, statement: str, *arguments: object, run: Any = run, **more: Any) -> Any:
-            statements.append(statement)
-            return await run(self, statement, *arguments, **more)
+    async def noted(connection: PooledConnection, lookup: Lookup, asked: list[Any]) -> Any:
+        statements.append(lookup.alone if len(asked) == 1 else lookup.together)
+        return await fetch(connection, lookup, asked)
 
-        monkeypatch.setattr(Database, method, noted)
+    monkeypatch.setattr(lookups, "_fetch", noted)
     return statements
 
 
@@ -117,6 +118,27 @@ async def test_an_answer_is_never_older_than_its_lookup(db: Db, database: Databa
     assert found is not None
     assert found.is_expired
     assert all(await asyncio.gather(*earlier))
+
+
+async def test_lookups_that_wait_for_a_connection_share_the_next_statement(
+    database_url: str, db: Db, asked: list[str]
+) -> None:
+    """However many come in the meantime, and at however many moments: a far database is not asked once for each."""
+    value = await factories.token(db, client=await factories.client(db))
+    async with pool_of(database_url, size=2) as database:  # one connection for look-ups
+        async with db.transaction():
+            await db.execute("LOCK TABLE tokens")
+            waiting = [asyncio.create_task(presented(database, value, None))]
+            while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            for _ in range(MANY):
+                waiting.append(asyncio.create_task(presented(database, value, None)))
+                await asyncio.sleep(0)
+            await db.execute("UPDATE tokens SET scope = 'changed' WHERE digest = $1", security.digest(value))
+        found = await asyncio.gather(*waiting)
+    assert asked == [store.FIND_PRESENTED.alone, store.FIND_PRESENTED.together]
+    assert {each.scope for each in found if each} == {"changed"}
+    assert all(found)
 
 
 async def test_a_canceled_lookup_does_not_cancel_the_others(db: Db, database: Database) -> None:

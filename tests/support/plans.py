@@ -14,7 +14,8 @@ from typing import Any
 import asyncpg
 
 import mithril
-from mithril.database.database import COUNT_LIMIT, Lookup
+from mithril.database.database import COUNT_LIMIT
+from mithril.database.lookups import Lookup
 
 ROWS = 10_000
 # There are only a few dozen client types, roles and versions of the schema.

@@ -4,7 +4,6 @@ The SQL about clients, tokens and users is in the stores.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -14,7 +13,6 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from aiodataloader import DataLoader
 
 from mithril import errors, identifiers
 from mithril.database import faults
@@ -22,11 +20,14 @@ from mithril.database import operation_store as operations
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
 from mithril.database.fair_pool import Pool
+from mithril.database.lookups import Found, Lookup, Lookups
 from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
 SCHEMA_VERSION = "0005"
 CONNECT_SECONDS = 5.0
+# Of so many connections one is for look-ups.
+SHARE_OF_LOOKUPS = 4
 
 Row = TypeVar("Row")
 
@@ -72,27 +73,6 @@ class Listed(NamedTuple, Generic[Row]):
 # connection: if every transaction waited for a second connection, none would get one.
 Source: TypeAlias = "Database | PooledConnection"
 
-# A row by its columns, or None.
-Found: TypeAlias = dict[str, Any] | None
-
-
-class Lookup:
-    """A statement that finds at most one row, alone and for several sets of arguments at once."""
-
-    def __init__(self, statement: str, *types: str) -> None:
-        """`types`: the PostgreSQL types of `$1` and the parameters after it."""
-        self.alone = statement
-        numbers = range(1, len(types) + 1)
-        # Within SELECT the planner does not see the length of an array; else it would plan again for each length.
-        arrays = ", ".join(f"(SELECT ${number}::{kind}[])" for number, kind in zip(numbers, types, strict=True))
-        parameters = ", ".join(f"parameter_{number}" for number in numbers)
-        asked = re.sub(r"[$]([0-9]+)", r"asked.parameter_\1", statement)
-        # LIMIT stops the planner from merging the whole into one join that begins at another table.
-        self.together = f"""
-SELECT asked.position, found.*
-  FROM unnest({arrays}) WITH ORDINALITY AS asked ({parameters}, position), LATERAL ({asked} LIMIT 1) AS found
-"""
-
 
 class Violation(Exception):
     """A constraint of the database refused a row, and the statement had no effect."""
@@ -136,22 +116,22 @@ class Database:
             return Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
 
         # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
-        of_lookups = max(1, size // 3)
-        self._pool, self._lookups = pool(size - of_lookups), pool(of_lookups)
+        of_lookups = max(1, size // SHARE_OF_LOOKUPS)
+        self._pool, self._lookup_pool = pool(size - of_lookups), pool(of_lookups)
         self._settle_seconds = min(statement_seconds, operations.SETTLE_SECONDS)
+        self._lookups = Lookups(partial(self.connection, self._lookup_pool))
         self._turns = Turns(most=max(1, (size - of_lookups) // 2), wait_seconds=wait_seconds)
-        self._loaders: dict[Lookup, DataLoader[tuple[object, ...], Found]] = {}
 
     async def __aenter__(self) -> Self:
         """Open the pools."""
         await self._pool.open()
-        await self._lookups.open()
+        await self._lookup_pool.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the pools after the running statements have finished."""
         await self._pool.close()
-        await self._lookups.close()
+        await self._lookup_pool.close()
 
     @asynccontextmanager
     async def connection(self, pool: Pool | None = None) -> AsyncIterator[PooledConnection]:
@@ -203,21 +183,20 @@ class Database:
                 raise
             await self._settle(operation_id, refusal)
 
-    async def fetchrow(self, statement: str, *arguments: object, pool: Pool | None = None) -> asyncpg.Record | None:
+    async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
-        pool = pool or self._pool
         try:
-            lease = await pool.acquire()
+            lease = await self._pool.acquire()
             try:
                 row = await lease.connection.fetchrow(statement, *arguments)
             except BaseException as error:
-                pool.take_back(lease, error)
+                self._pool.take_back(lease, error)
                 raise
         except faults.ERRORS as error:
             if (reason := faults.reason(error)) is None:
                 raise
             raise _unavailable(error, reason) from error
-        pool.release(lease)
+        self._pool.release(lease)
         return row
 
     async def write(self, statement: str, *arguments: object, recall: tuple[Any, ...]) -> asyncpg.Record | None:
@@ -238,28 +217,12 @@ class Database:
             return await self._settle(operation_id, refusal, *recall, operation_id)
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
-        """Return the row of a lookup as a dict of its columns, or None. Raises ServiceUnavailable.
+        """Return the row of a lookup as a dict of its columns, or None; see `Lookups`. Raises ServiceUnavailable."""
+        return await self._lookups.find(lookup, arguments)
 
-        All calls in the same turn of the event loop share one statement, which begins after the last of them, so no
-        call gets an older answer. Nothing is cached.
-        """
-        loader = self._loaders.get(lookup)
-        if loader is None:
-            loader = self._loaders[lookup] = DataLoader(partial(self._look_up_all, lookup), cache=False)
-        return await loader.load(arguments)
-
-    async def _look_up_all(self, lookup: Lookup, asked: Sequence[tuple[object, ...]]) -> list[Found]:
-        """Return one row or None for each set of arguments, in their order."""
-        if len(asked) == 1:
-            row = await self.fetchrow(lookup.alone, *asked[0], pool=self._lookups)
-            return [None if row is None else dict(row)]
-        rows = map(dict, await self.fetch(lookup.together, *zip(*asked, strict=True), pool=self._lookups))
-        found = {row.pop("position"): row for row in rows}
-        return [found.get(position) for position in range(1, len(asked) + 1)]
-
-    async def fetch(self, statement: str, *arguments: object, pool: Pool | None = None) -> list[asyncpg.Record]:
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Return all rows of a statement. Raises ServiceUnavailable when the database is unavailable."""
-        async with self.connection(pool) as connection:
+        async with self.connection() as connection:
             return await connection.fetch(statement, *arguments)
 
     async def fetch_page(
@@ -291,7 +254,7 @@ class Database:
 
     async def is_current(self) -> bool:
         """Return whether the schema of the database fits this code. Raises ServiceUnavailable."""
-        async with self.connection(self._lookups) as connection:
+        async with self.connection(self._lookup_pool) as connection:
             return is_current(await schema_version(connection))
 
     async def _settle(

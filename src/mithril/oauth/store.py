@@ -7,7 +7,8 @@ import msgspec
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Database, Lookup, PooledConnection, Source, find_one
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lookups import Lookup
 from mithril.tokens.store import Seen
 
 

@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 
 from mithril import security
-from mithril.database.database import Database, Lookup, find_one, one_or_none
+from mithril.database.database import Database, find_one, one_or_none
+from mithril.database.lookups import Lookup
 from mithril.tokens.kinds import TokenKind
 
 
