@@ -272,5 +272,7 @@ async def test_a_misspelt_parameter_of_forward_auth_is_refused(internal: httpx.A
     for name in ("scopes", "Scope", "scope[]"):
         response = await internal.get("/admin/forward-auth", params={name: "a:b"}, headers=bearer(token))
         assert response.status_code == 422
+        before = f"/admin/forward-auth?{name}=a:b&original=/api/x"
+        assert (await internal.get(before, headers=bearer(token))).status_code == 422
     appended = await internal.get("/admin/forward-auth/api/x", params={"page": "1"}, headers=bearer(token))
     assert appended.status_code == 200

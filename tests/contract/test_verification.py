@@ -13,7 +13,7 @@ import pytest
 from mithril.database.database import Database
 from mithril.database.lookups import Found, Lookup
 from mithril.tokens import verification_store as tokens
-from support import factories
+from support import factories, repository
 from support.factories import Db, bearer
 from support.oauth_world import refusal
 from support.servers import Server, running_server
@@ -279,6 +279,24 @@ async def test_forward_auth_names_the_caller_in_headers(internal: httpx.AsyncCli
         }
         assert response.headers["x-person-id"] == ""
         assert value not in str(response.headers)
+
+
+async def test_what_envoy_sends_for_a_request_is_judged_by_its_own_scope_alone(
+    internal: httpx.AsyncClient, db: Db, parties: Parties
+) -> None:
+    """With the prefix of docs/gateways.md, to which Envoy appends path and query of its caller as they are."""
+    (prefix,) = re.findall(r'path_prefix: "([^"]+)"', (repository() / "docs/gateways.md").read_text())
+    good = await factories.token(db, client=parties.tool, scope="employee:read")
+    poor = await factories.token(db, client=parties.tool, scope="employee:write")
+    for asked in (
+        *("/", "/api/employees", "/api/employees/?page=1&page=2", "/?a", "/?", "//", "/%2F%00", "/a;b=c?d[]=e&&f=&=g"),
+        *("/?scope=employee:write", "/?scope=%00", "/&scope=employee:write", "/?x=1&scopes=a&original=/b&scope=%D1%8F"),
+    ):
+        for method in ("GET", "POST", "DELETE"):
+            passed = await internal.request(method, prefix + asked, headers=bearer(good))
+            assert (passed.status_code, passed.headers.get("x-consumer-scope")) == (200, "employee:read"), asked
+            assert (await internal.request(method, prefix + asked, headers=bearer(poor))).status_code == 403, asked
+            assert (await internal.request(method, prefix + asked)).status_code == 401, asked
 
 
 # What the HTTP parser knows of the registry of methods, and what caches and discovery protocols use besides.

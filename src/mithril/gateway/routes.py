@@ -8,6 +8,7 @@
 No answer repeats the token or API-key that was sent. Source: rules VER-1 to VER-18.
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -27,6 +28,8 @@ from mithril.web import envelope, query_parameters, requests, routing, wrapped_b
 
 TOKEN = Fields("mithril.gateway", "token_verify.json")
 FORWARD_AUTH = "/admin/forward-auth"
+# The parameter with which a proxy's own query ends: behind it come path and query of its caller.
+ORIGINAL = "original"
 NO_SCOPE = Rule("format", "has characters that no scope has")
 
 
@@ -59,13 +62,15 @@ async def forward_auth(request: Request) -> Response:
     """Tell a proxy whether it may pass a request on: 200 with the caller in headers, 401, or 403.
 
     The proxy may append the path and the query of the request (Envoy does), and name the needed scopes in `?scope=`.
-    Where it appends no path, any other parameter is a mistake, such as a misspelt name, and is refused.
+    Where it appends no path, any other parameter of its own is a mistake, such as a misspelt name, and is refused.
     """
+    given = request.query_params.multi_items()
+    own = list(itertools.takewhile(lambda parameter: parameter[0] != ORIGINAL, given))
     if request.scope["path"] == FORWARD_AUTH:
-        query_parameters.refuse_others(request, known="scope")
+        query_parameters.refuse_others((name for name, _ in own), known="scope")
     found = await access.identify(request)
     caller = access.caller_of(found, requests.resources(request).settings)
-    for scope in _needed_scopes(request):
+    for scope in _needed_scopes(own):
         caller.require_scope(scope)
     return Response(status_code=200, headers=_consumer_headers(found))
 
@@ -141,12 +146,12 @@ def _token(request: Request) -> str:
     return token
 
 
-def _needed_scopes(request: Request) -> list[str]:
-    """Return the scopes of the first `scope` of the query: a proxy may append the query of its caller after its own.
+def _needed_scopes(parameters: list[tuple[str, str]]) -> list[str]:
+    """Return the scopes of the first `scope`: a proxy may append the query of its caller after its own.
 
     Raises ValidationFailed, which does not repeat the text, for a character that no scope has.
     """
-    given = next((value for name, value in request.query_params.multi_items() if name == "scope"), "")
+    given = next((value for name, value in parameters if name == "scope"), "")
     scope = scopes.folded(given)
     if scope is None:
         raise errors.ValidationFailed([Invalid("scope", [NO_SCOPE], entry_type="query_parameter")])

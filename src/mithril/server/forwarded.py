@@ -19,7 +19,7 @@ class TrustedProxies(_TrustedHosts):
         return super()._compute_trust(identifiers.plain_ip(host))
 
     def get_trusted_client_address(self, x_forwarded_for: str) -> tuple[str, int]:
-        """Return the caller that a proxy names; nobody for text that is no IP address, so that the proxy counts.
+        """Return the caller that a proxy names; none for text that is no IP address, so that the proxy counts.
 
         A proxy may pass on what its caller sent, of which counters and the audit trail should keep nothing.
         """
