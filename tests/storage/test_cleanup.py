@@ -47,7 +47,7 @@ def module_url(postgres: str) -> Iterator[str]:
 async def db(module_url: str) -> AsyncIterator[Db]:
     """A connection to a database with no rows that are due."""
     connection = await asyncpg.connect(module_url)
-    await connection.execute("TRUNCATE users, client_types, otp, attempts, operations CASCADE")
+    await connection.execute("TRUNCATE users, client_types, tokens, otp, attempts, operations CASCADE")
     yield connection
     await connection.close()
 

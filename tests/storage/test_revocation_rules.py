@@ -1,7 +1,9 @@
 """What is left of a token after something was taken away: the triggers and `token_scope`, by plain SQL."""
 
+import asyncio
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from mithril.database.database import Connection
@@ -297,3 +299,32 @@ async def test_a_two_factor_token_loses_what_it_would_give(world: World, db: Con
     )
     await db.execute("UPDATE client_types SET scope = 'user:read' WHERE id = $1", world.type_id)
     assert await world.left(token) == "user:read"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("DELETE FROM user_roles WHERE client_id = $1", "UPDATE apps SET scope = 'user:read' WHERE client_id = $1"),
+        (
+            "UPDATE roles SET scope = 'x:y' WHERE name = (SELECT min(name) FROM roles) OR id = $1",
+            "UPDATE roles SET scope = 'x:y' WHERE name = (SELECT max(name) FROM roles) OR id = $1",
+        ),
+    ],
+)
+async def test_the_later_of_two_revocations_draws_its_number_after_the_first_is_committed(
+    world: World, db: Connection, database_url: str, first: str, second: str
+) -> None:
+    """Else a token that is issued between the two would seem to have seen both."""
+    await role(db)
+    other = await asyncpg.connect(database_url)
+    async with db.transaction():
+        await db.execute(first, world.client.id)
+        waiting = asyncio.create_task(other.execute(second, world.client.id))
+        while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not waiting.done()
+            await asyncio.sleep(0.01)
+        between: int = await db.fetchval("SELECT nextval('revocations_id_seq')")
+    await waiting
+    last = "SELECT max(greatest(u.last_revocation, t.last_role_revocation)) FROM users u, client_types t"
+    assert await db.fetchval(last) > between
+    await other.close()

@@ -1,7 +1,6 @@
 """The rules of approvals (rules ADM-9 to ADM-14): each is of one user; deleting one revokes the tokens based on it.
 
-The approval is locked first and tokens are revoked afterwards, in a statement of their own: a grant that held the
-approval until then has ended, and the statement sees what it issued (see `oauth.token_endpoint`).
+A trigger revokes them. The user is locked first, then the approval: a grant locks them in this order too.
 """
 
 from uuid import UUID
@@ -15,6 +14,7 @@ from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database
 from mithril.oauth.store import APPROVAL_ROWS
 from mithril.tokens import store as token_store
+from mithril.users import store as users
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
@@ -50,7 +50,7 @@ async def change(database: Database, approval_id: UUID, given: Document, *, user
             await rows.update(transaction, APPROVAL_ROWS, columns, row_id=approval_id, actor=actor)
         changed = errors.found(await store.find_approval(transaction, approval_id, user_id=user_id))
         if changed.client_id != client_id:
-            await token_store.revoke_all(transaction, user_id, client_id=client_id)
+            await token_store.expire_some(transaction, user_id, client_id=client_id)
         return changed
 
 
@@ -59,16 +59,16 @@ async def remove(database: Database, approval_id: UUID, *, user_id: UUID, actor:
     async with database.transaction(user_id) as transaction:
         client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
         await rows.delete(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
-        await token_store.revoke_all(transaction, user_id, client_id=client_id)
+        await token_store.expire_some(transaction, user_id, client_id=client_id)
 
 
 async def remove_all(database: Database, user_id: UUID, *, client_id: UUID | None, actor: Actor) -> None:
-    """Delete the approvals of a user, for one client or for all, and revoke the tokens based on them."""
+    """Delete the approvals of a user, for one client or for all, and revoke the tokens there, based on them or not."""
     conditions = [Condition("t.user_id = {}", user_id)]
     if client_id is not None:
         conditions.append(Condition("t.client_id = {}", client_id))
     async with database.transaction(user_id) as transaction:
-        await token_store.hold_grants(transaction, [user_id])
+        await users.hold_user(transaction, user_id)
         await rows.delete(transaction, APPROVAL_ROWS, conditions, actor=actor)
         await token_store.revoke_all(transaction, user_id, client_id=client_id)
 

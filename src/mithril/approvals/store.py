@@ -28,6 +28,10 @@ OF_CLIENTS = """
 EXISTS (SELECT FROM unnest({}::text[]) named
          WHERE named = 'client-' || a.client_id OR starts_with(lower('client_name-' || c.name), lower(named)))
 """
+HOLD_APPROVAL = """
+SELECT a.client_id FROM users u JOIN apps a ON a.user_id = u.id WHERE a.id = $1 AND u.id = $2
+   FOR NO KEY UPDATE OF u FOR UPDATE OF a
+"""
 
 
 async def list_approvals(database: Database, user_id: UUID, *, clients: list[str], page: Page) -> Listed[Approval]:
@@ -49,6 +53,5 @@ async def hold_approval(transaction: PooledConnection, approval_id: UUID, *, use
 
     Waits for the grants that hold it.
     """
-    statement = "SELECT client_id FROM apps WHERE id = $1 AND user_id = $2 FOR UPDATE"
-    client_id: UUID | None = await transaction.fetchval(statement, approval_id, user_id)
+    client_id: UUID | None = await transaction.fetchval(HOLD_APPROVAL, approval_id, user_id)
     return client_id

@@ -96,24 +96,17 @@ async def _follow_revocations(database: Database, *, gives_way: bool, listener: 
     revocations, total = await store.list_due_revocations(database, age_seconds=REVOCATION_SECONDS), 0
     if not revocations:
         return 0
-    for whose in store.CONCERNED:
-        after = store.FIRST_ID
-        while True:
+    for statement in store.FOLLOW:
+        after, is_done = store.FIRST_ID, False
+        while not is_done:
             began = time.monotonic()
-            batch = await store.narrow_tokens(database, whose, revocations, after=after, most_rows=BATCH_ROWS)
+            batch = await store.follow(database, statement, revocations, after=after, most_rows=BATCH_ROWS)
             if batch is None and gives_way:
                 raise Busy
             if batch is not None:
-                count, after = batch
-                total += count
-                listener(NARROWED, count)
-                if count < BATCH_ROWS:
-                    break
+                total, after, is_done = total + len(batch), max(batch, default=after), not batch
+                listener(NARROWED, len(batch))
             await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - began))
-    deleted = BATCH_ROWS
-    while deleted == BATCH_ROWS:
-        deleted = await store.delete_orphans(database, revocations, most_rows=BATCH_ROWS)
-        await asyncio.sleep(PAUSE_SECONDS)
     await store.delete_revocations(database, revocations)
     return total
 

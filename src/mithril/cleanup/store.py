@@ -153,27 +153,54 @@ SELECT (SELECT count(*) FROM scanned) AS seen, (SELECT count(*) FROM swept) AS s
 REVOCATIONS_DUE = """
 SELECT id FROM revocations WHERE inserted_at < now() - make_interval(secs => $1) ORDER BY id LIMIT 10000
 """
-# Whose tokens a revocation concerns, and what a token that has not seen it looks like. Changes of types and roles are
-# rare and concern many: they are followed through all tokens, by id.
-CONCERNED = {
-    "users": """t.user_id IN (SELECT user_id FROM revocations WHERE user_id IS NOT NULL AND id = ANY ($1))
-                AND t.seen_user < u.last_revocation AND $2::uuid IS NOT NULL""",
-    "clients": """t.client_id IN (
-                    SELECT client_id FROM revocations WHERE user_id IS NULL AND client_id IS NOT NULL AND id = ANY ($1))
-                  AND t.seen_client < c.last_revocation AND $2::uuid IS NOT NULL""",
-    "others": """t.id > $2 AND (t.seen_type < ct.last_revocation OR t.seen_role < ct.last_role_revocation)
-                 AND EXISTS (SELECT FROM revocations WHERE client_type_id IS NOT NULL OR role_id IS NOT NULL)
-                 AND cardinality($1::bigint[]) > 0""",
-}
-DELETE_ORPHANS = """
-WITH gone AS (
-    DELETE FROM tokens WHERE id IN (
-        SELECT t.id FROM revocations r JOIN tokens t ON t.connection_id = r.connection_id
-         WHERE r.id = ANY ($1) LIMIT $2)
-    RETURNING id
-)
-SELECT count(*) FROM gone
+# Tokens of a user, client or connection that is gone.
+DELETE_ORPHANS = f"""
+DELETE FROM tokens WHERE $2::uuid IS NOT NULL AND id IN ({
+    " UNION ALL ".join(
+        f"SELECT t.id FROM revocations r JOIN tokens t ON t.{noun}_id = r.{noun}_id"
+        f" WHERE r.id = ANY ($1) AND NOT EXISTS (SELECT FROM {noun}s o WHERE o.id = r.{noun}_id)"
+        for noun in ("user", "client", "connection")
+    )
+} LIMIT $3)
+RETURNING id
 """
+NARROW = """
+WITH due AS MATERIALIZED (
+    SELECT t.id, token_scope(t) AS scope, u.last_revocation AS of_user, c.last_revocation AS of_client,
+           ct.last_revocation AS of_type, ct.last_role_revocation AS of_role
+      FROM tokens t JOIN users u ON u.id = t.user_id JOIN clients c ON c.id = t.client_id
+      JOIN client_types ct ON ct.id = c.client_type_id
+     WHERE t.expires_at > now() AND {} LIMIT $3 FOR NO KEY UPDATE OF t
+)
+UPDATE tokens t SET
+       scope = CASE WHEN t.scope IS NULL OR due.scope IS NULL THEN t.scope ELSE due.scope END,
+       details = CASE WHEN t.name IN ('authorization_code', '2fa_access_token') AND due.scope IS NOT NULL
+                           AND t.details ? 'scope_request'
+                      THEN t.details || jsonb_build_object('scope_request', due.scope) ELSE t.details END,
+       expires_at = CASE WHEN due.scope IS NULL THEN now() ELSE t.expires_at END,
+       seen_user = due.of_user, seen_client = due.of_client, seen_type = due.of_type, seen_role = due.of_role,
+       updated_at = now()
+  FROM due WHERE t.id = due.id RETURNING t.id
+"""
+# Which tokens revocations concern, and what one that has not seen them looks like. Changes of types and roles are rare
+# and concern many: they are followed through all tokens, by id.
+OF_USERS = """
+t.user_id IN (SELECT user_id FROM revocations WHERE user_id IS NOT NULL AND id = ANY ($1))
+AND t.seen_user < u.last_revocation AND $2::uuid IS NOT NULL
+"""
+OF_CLIENTS = """
+t.client_id IN (
+    SELECT client_id FROM revocations WHERE user_id IS NULL AND client_id IS NOT NULL AND id = ANY ($1))
+AND t.seen_client < c.last_revocation AND $2::uuid IS NOT NULL
+"""
+OF_OTHERS = """
+t.id > $2 AND (t.seen_type < ct.last_revocation OR t.seen_role < ct.last_role_revocation)
+AND EXISTS (SELECT FROM revocations WHERE client_type_id IS NOT NULL OR role_id IS NOT NULL)
+AND cardinality($1::bigint[]) > 0
+ORDER BY t.id
+"""
+# In this order: what is left of a user or client that was deleted, and added again under the same id, is narrowed.
+FOLLOW = (DELETE_ORPHANS, *(NARROW.format(concerned) for concerned in (OF_USERS, OF_CLIENTS, OF_OTHERS)))
 FIRST_ID = UUID(int=0)
 
 
@@ -182,51 +209,17 @@ async def list_due_revocations(database: Database, *, age_seconds: float) -> lis
     return [row["id"] for row in await database.fetch(REVOCATIONS_DUE, age_seconds)]
 
 
-async def narrow_tokens(
-    database: Database, whose: str, revocations: list[int], *, after: UUID, most_rows: int
-) -> tuple[int, UUID] | None:
-    """Store what is left of the next tokens that these revocations concern; return their number and the last id.
+async def follow(
+    database: Database, statement: str, revocations: list[int], *, after: UUID, most_rows: int
+) -> list[UUID] | None:
+    """Store what is left of the next tokens that these revocations concern, or delete them; return their ids.
 
-    `whose`: a key of CONCERNED. Return None, without a change, while another process runs a batch.
+    `statement`: one of FOLLOW. Return None, without a change, while another process runs a batch.
     """
     async with database.transaction() as transaction:
         if not await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", CLEANUP_LOCK):
             return None
-        row = await transaction.fetchrow(_narrow(whose), revocations, after, most_rows)
-    assert row is not None, "an aggregate has a row"
-    return row["count"], row["last"] or after
-
-
-@functools.cache
-def _narrow(whose: str) -> str:
-    return f"""
-WITH due AS MATERIALIZED (
-    SELECT t.id, token_scope(t) AS scope, u.last_revocation AS of_user, c.last_revocation AS of_client,
-           ct.last_revocation AS of_type, ct.last_role_revocation AS of_role
-      FROM tokens t JOIN users u ON u.id = t.user_id JOIN clients c ON c.id = t.client_id
-      JOIN client_types ct ON ct.id = c.client_type_id
-     WHERE t.expires_at > now() AND {CONCERNED[whose]}
-     {"ORDER BY t.id" if whose == "others" else ""} LIMIT $3 FOR NO KEY UPDATE OF t
-), narrowed AS (
-    UPDATE tokens t SET
-           scope = CASE WHEN t.scope IS NULL OR due.scope IS NULL THEN t.scope ELSE due.scope END,
-           details = CASE WHEN t.name IN ('authorization_code', '2fa_access_token') AND due.scope IS NOT NULL
-                               AND t.details ? 'scope_request'
-                          THEN t.details || jsonb_build_object('scope_request', due.scope) ELSE t.details END,
-           expires_at = CASE WHEN due.scope IS NULL THEN now() ELSE t.expires_at END,
-           seen_user = due.of_user, seen_client = due.of_client, seen_type = due.of_type, seen_role = due.of_role,
-           updated_at = now()
-      FROM due WHERE t.id = due.id RETURNING t.id
-)
-SELECT count(*) AS count, (SELECT id FROM narrowed ORDER BY id DESC LIMIT 1) AS last FROM narrowed
-"""
-
-
-async def delete_orphans(database: Database, revocations: list[int], *, most_rows: int) -> int:
-    """Delete the next tokens of deleted connections; return their number."""
-    async with database.transaction() as transaction:
-        deleted: int = await transaction.fetchval(DELETE_ORPHANS, revocations, most_rows)
-    return deleted
+        return [row["id"] for row in await transaction.fetch(statement, revocations, after, most_rows)]
 
 
 async def delete_revocations(database: Database, revocations: list[int]) -> None:

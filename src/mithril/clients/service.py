@@ -15,7 +15,7 @@ from mithril.user_roles import store as user_roles
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
-# What is deleted with a client and has audit rows of its own. Tokens are deleted by their foreign key.
+# What is deleted with a client and has audit rows of its own. Triggers and the cleanup delete its tokens.
 BELONGINGS = (
     (connections.ROWS, "t.client_id = {}"),
     (connections.ROWS, "t.consumer_id = {}"),
@@ -99,11 +99,10 @@ async def _lock(transaction: PooledConnection, client_id: UUID) -> None:
 
 
 async def _change(transaction: PooledConnection, client_id: UUID, given: Document, *, actor: Actor) -> FullClient:
-    """Change a locked client; blocking it revokes its tokens. Raises ValidationFailed."""
+    """Change a locked client; a trigger revokes the tokens of a blocked one. Raises ValidationFailed."""
     columns = fields.CLIENT.changes(given)
     with constraints(fields.CONSTRAINTS):
         await rows.update(transaction, store.ROWS, columns, row_id=client_id, actor=actor)
-    # A statement of its own, after the lock: it must see tokens that were being issued until now.
     if columns.get("is_blocked"):
-        await tokens.revoke_all_of_client(transaction, client_id)
+        await tokens.expire_some_of_client(transaction, client_id)
     return await get_full_client(transaction, client_id)

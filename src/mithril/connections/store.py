@@ -126,7 +126,6 @@ WITH found AS (
 SELECT * FROM changed
 """
 
-# Tokens and codes are deleted by their foreign key.
 DELETE = f"""
 WITH deleted AS (
     DELETE FROM connections WHERE id = $1 RETURNING {COLUMNS}
@@ -224,5 +223,5 @@ async def replace_secret(
 
 
 async def delete_connection(transaction: PooledConnection, connection_id: UUID, *, actor: Actor) -> None:
-    """Delete a locked connection and, by their foreign key, every token and code issued through it."""
+    """Delete a locked connection. Every token and code issued through it is unknown then."""
     await transaction.execute(DELETE, connection_id, *actor.arguments)

@@ -133,29 +133,24 @@ UPDATE tokens
  WHERE id = $1 AND (used_at IS NULL OR details ->> 'answer' = $2) AND expires_at > clock_timestamp()
 RETURNING id
 """
-# The revocation takes effect at once, with however many tokens; the cleanup expires those that are left.
-EXPIRED_AT_ONCE = 1_000
-REVOKE_ALL = """
-WITH revocation AS (INSERT INTO revocations (user_id, client_id) VALUES ($1, $2) RETURNING id)
-UPDATE users u SET last_revocation = revocation.id FROM revocation WHERE u.id = $1
-"""
-EXPIRE_SOME = f"""
-UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (
-    SELECT id FROM tokens WHERE user_id = $1 AND ($2::uuid IS NULL OR client_id = $2) AND expires_at > now()
-     LIMIT {EXPIRED_AT_ONCE})
-"""
-REVOKE_ALL_OF_CLIENT = """
+# A revocation takes effect at once, with however many tokens; the cleanup expires those that are left. Of very many,
+# most of which may have expired before, only the first are looked at.
+REVOKE_OF_USER = "SELECT revoke_of_user($1, $2)"
+REVOKE_OF_CLIENT = """
 WITH revocation AS (INSERT INTO revocations (client_id) VALUES ($1) RETURNING id)
 UPDATE clients c SET last_revocation = revocation.id FROM revocation WHERE c.id = $1
 """
-EXPIRE_SOME_OF_CLIENT = f"""
+EXPIRE_SOME = """
 WITH expired AS (
     UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (
-        SELECT id FROM tokens WHERE client_id = $1 AND expires_at > now() LIMIT {EXPIRED_AT_ONCE})
+        SELECT id FROM (SELECT id, expires_at FROM tokens WHERE {} LIMIT 20000) looked_at
+         WHERE expires_at > now() LIMIT 1000)
     RETURNING id
 )
 SELECT count(*) FROM expired
 """
+EXPIRE_SOME_OF_USER = EXPIRE_SOME.format("user_id = $1 AND ($2::uuid IS NULL OR client_id = $2)")
+EXPIRE_SOME_OF_CLIENT = EXPIRE_SOME.format("client_id = $1")
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
 # That a redirect URI was changed, and perhaps changed back, is in the audit trail only.
@@ -169,7 +164,8 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.det
             WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
             ORDER BY e.id DESC LIMIT 1
        ), false) AS is_for_moved_redirect_uri
-  FROM tokens t CROSS JOIN LATERAL (SELECT token_scope(t) AS scope) remaining
+  FROM tokens t JOIN users u ON u.id = t.user_id JOIN clients c ON c.id = t.client_id
+ CROSS JOIN LATERAL (SELECT token_scope(t) AS scope) remaining
  WHERE t.digest = $1 AND (t.connection_id IS NULL OR EXISTS (SELECT FROM connections k WHERE k.id = t.connection_id))
 """
 
@@ -305,21 +301,24 @@ async def hold_grants(transaction: rows.Transaction, user_ids: list[UUID]) -> No
 
 
 async def revoke_all(transaction: rows.Transaction, user_id: UUID, *, client_id: UUID | None = None) -> None:
-    """Revoke every token of a user, of any kind, with that client, or with any where there is none.
+    """Revoke every token of a user, of any kind, with that client, or with any where there is none."""
+    await transaction.execute(REVOKE_OF_USER, user_id, client_id)
+    await expire_some(transaction, user_id, client_id=client_id)
 
-    It takes constant time. The first thousand are also marked as expired.
-    """
-    await hold_grants(transaction, [user_id])
-    await transaction.execute(REVOKE_ALL, user_id, client_id)
-    await transaction.execute(EXPIRE_SOME, user_id, client_id)
+
+async def expire_some(transaction: rows.Transaction, user_id: UUID, *, client_id: UUID | None = None) -> None:
+    """Mark the first thousand tokens as expired that were revoked with their user, a client or an approval."""
+    await transaction.execute(EXPIRE_SOME_OF_USER, user_id, client_id)
 
 
 async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
-    """Revoke every token of a client, of any kind and user, in constant time.
+    """Revoke every token of a locked client, of any kind and user; return how many are marked as expired by now."""
+    await transaction.execute(REVOKE_OF_CLIENT, client_id)
+    return await expire_some_of_client(transaction, client_id)
 
-    The first thousand are also marked as expired; return their number.
-    """
-    await transaction.execute(REVOKE_ALL_OF_CLIENT, client_id)
+
+async def expire_some_of_client(transaction: PooledConnection, client_id: UUID) -> int:
+    """Mark the first thousand tokens as expired that were revoked with their client; return their number."""
     expired: int = await transaction.fetchval(EXPIRE_SOME_OF_CLIENT, client_id)
     return expired
 

@@ -127,11 +127,11 @@ async def _lock(transaction: PooledConnection, user_id: UUID) -> User:
 
 
 async def _follow(transaction: PooledConnection, before: User, *, is_blocked: bool) -> None:
-    """Revoke the tokens of a user who is blocked or unblocked, and reset the counters of one who is unblocked.
+    """Mark the tokens of a user who is blocked or unblocked, which a trigger has revoked, as expired.
 
-    A blocked user may have been given tokens meanwhile: unblocking must not make them active.
+    Reset the counters of one who is unblocked.
     """
-    await token_store.revoke_all(transaction, before.id)
+    await token_store.expire_some(transaction, before.id)
     if not is_blocked:
         counters = [service.login_counter(before.email), service.message_counter(before.id)]
         beginning = service.place_counters(before.email)

@@ -106,9 +106,8 @@ async def count_refused_code(database: Database, settings: Settings, user_id: UU
         is_blocked = await store.count_refused_code(
             transaction, user_id, limit=settings.user_otp_error_max, reason=TOO_MANY_CODES, actor=actor
         )
-        # A statement of its own: it must see the tokens of a grant that held the user's row until now.
         if is_blocked:
-            await token_store.revoke_all(transaction, user_id)
+            await token_store.expire_some(transaction, user_id)
 
 
 async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> None:

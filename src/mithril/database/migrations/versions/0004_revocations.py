@@ -5,8 +5,11 @@ has the number of its last revocation, and a token has those that it was issued 
 was lost since. Where they differ, `token_scope` says what is left of the token. Triggers write the revocations, so
 that no way of changing a row can forget them; each takes constant time, with however many tokens.
 
-`since` is the number from which a role was given, or gives a scope: what is given back later revives nothing.
-The migration rewrites no table: new columns have constant defaults, and those of new rows are set afterwards.
+`since` is the number from which a role was given, or gives a scope: what is given back later revives nothing. Each
+number is drawn while the row that shows it is locked: so a later number is never committed first, and unseen.
+
+Deleting a user, a client or a connection leaves most of its tokens to the cleanup, and so takes constant time too. The
+migration rewrites no table: new columns have constant defaults, and those of new rows are set afterwards.
 """
 
 from alembic import op
@@ -18,7 +21,8 @@ depends_on = None
 
 # `names`: the scopes that were lost; NULL is all, which revokes a token. A row with `user_id` and `client_id` concerns
 # that user's tokens of that client. `is_of_approval`: concerns only tokens that stand on an approval. `since`: of a
-# role that was taken, the number from which it gave the scopes.
+# role that was taken, the number from which it gave the scopes. A row of a user, client or connection that is gone
+# says that tokens of it may still be there.
 REVOCATIONS = """
 CREATE TABLE revocations (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -54,13 +58,18 @@ ALTER TABLE tokens ADD COLUMN seen_user bigint DEFAULT 0, ADD COLUMN seen_client
     ADD COLUMN is_bound_by_roles boolean;
 ALTER TABLE tokens ALTER COLUMN seen_user DROP DEFAULT, ALTER COLUMN seen_client DROP DEFAULT,
     ALTER COLUMN seen_type DROP DEFAULT, ALTER COLUMN seen_role DROP DEFAULT;
-ALTER TABLE tokens DROP CONSTRAINT tokens_connection_id_fkey
+ALTER TABLE tokens DROP CONSTRAINT tokens_user_id_fkey, DROP CONSTRAINT tokens_client_id_fkey,
+    DROP CONSTRAINT tokens_connection_id_fkey
 """
 
 FUNCTIONS = (
     """
 CREATE FUNCTION scope_names(scope text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN array_remove(regexp_split_to_array(scope, '\\s+'), '')
+""",
+    """
+CREATE FUNCTION scope_lost(before text, after text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY(SELECT unnest(scope_names(before)) EXCEPT SELECT unnest(scope_names(after)))
 """,
     # The number from which a role gives all that it gives.
     """
@@ -171,22 +180,93 @@ CREATE TRIGGER tokens_see_revocations BEFORE INSERT ON tokens
                        OR NEW.seen_role IS NULL OR NEW.is_bound_by_roles IS NULL)
     EXECUTE FUNCTION tokens_see_revocations()
 """,
-    # What the foreign key said, without deleting all tokens of a connection in the statement that deletes it.
+    # What the foreign keys said, without deleting very many tokens in one statement.
     """
-CREATE FUNCTION tokens_have_connection() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION tokens_have_owners() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    missing text := CASE
+        WHEN NOT EXISTS (SELECT FROM users WHERE id = NEW.user_id FOR KEY SHARE) THEN 'user'
+        WHEN NOT EXISTS (SELECT FROM clients WHERE id = NEW.client_id FOR KEY SHARE) THEN 'client'
+        WHEN NEW.connection_id IS NOT NULL
+             AND NOT EXISTS (SELECT FROM connections WHERE id = NEW.connection_id FOR KEY SHARE) THEN 'connection'
+    END;
 BEGIN
-    PERFORM FROM connections WHERE id = NEW.connection_id FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'connection % does not exist', NEW.connection_id
-            USING ERRCODE = 'foreign_key_violation', TABLE = 'tokens', CONSTRAINT = 'tokens_connection_id_fkey';
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'the % does not exist', missing USING ERRCODE = 'foreign_key_violation', TABLE = 'tokens',
+            CONSTRAINT = format('tokens_%s_id_fkey', missing);
     END IF;
     RETURN NULL;
 END
 $$
 """,
     """
-CREATE TRIGGER tokens_have_connection AFTER INSERT OR UPDATE OF connection_id ON tokens
-    FOR EACH ROW WHEN (NEW.connection_id IS NOT NULL) EXECUTE FUNCTION tokens_have_connection()
+CREATE TRIGGER tokens_have_owners AFTER INSERT OR UPDATE OF user_id, client_id, connection_id ON tokens
+    FOR EACH ROW EXECUTE FUNCTION tokens_have_owners()
+""",
+    # A token whose user, client or connection is gone is unknown, whether or not its row is still there: the first
+    # thousand are deleted at once, the others by the cleanup, which finds them by the rows that are added here.
+    """
+CREATE FUNCTION tokens_lose_owners() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('DELETE FROM tokens WHERE id IN (
+        SELECT t.id FROM deleted d JOIN tokens t ON t.%1$I = d.id LIMIT 1000)', TG_ARGV[0]);
+    EXECUTE format('INSERT INTO revocations (%1$I) SELECT d.id FROM deleted d
+        WHERE EXISTS (SELECT FROM tokens t WHERE t.%1$I = d.id)', TG_ARGV[0]);
+    RETURN NULL;
+END
+$$
+""",
+    *(
+        f"""
+CREATE TRIGGER tokens_lose_{noun} AFTER DELETE ON {noun}s REFERENCING OLD TABLE AS deleted
+    FOR EACH STATEMENT EXECUTE FUNCTION tokens_lose_owners('{noun}_id')
+"""
+        for noun in ("user", "client", "connection")
+    ),
+    # A user or client that is added under the id of one that is gone must not revive what is left of its tokens.
+    """
+CREATE FUNCTION begin_after_revocations() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.last_revocation := greatest(NEW.last_revocation, (
+        SELECT max(id) FROM revocations WHERE user_id = NEW.id OR (client_id = NEW.id AND user_id IS NULL)));
+    RETURN NEW;
+END
+$$
+""",
+    *(
+        f"""
+CREATE TRIGGER {table}_begin BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION begin_after_revocations()
+"""
+        for table in ("users", "clients")
+    ),
+    # The same of a connection, whose tokens have no number of it.
+    """
+CREATE FUNCTION connections_begin() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM revocations WHERE connection_id = NEW.id) THEN
+        RAISE EXCEPTION 'the tokens of a connection of this id are still to be deleted'
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'connections_tokens_of_deleted';
+    END IF;
+    RETURN NEW;
+END
+$$
+""",
+    """
+CREATE TRIGGER connections_begin BEFORE INSERT ON connections FOR EACH ROW EXECUTE FUNCTION connections_begin()
+""",
+    # The user is marked first: revocations of one user come one after the other, with growing numbers.
+    """
+CREATE FUNCTION revoke_of_user(
+    the_user uuid, the_client uuid, the_names text[] DEFAULT NULL, of_approval boolean DEFAULT false,
+    given_since bigint DEFAULT 0
+) RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+WITH marked AS (
+    UPDATE users SET last_revocation = nextval('revocations_id_seq') WHERE id = the_user RETURNING last_revocation
+)
+INSERT INTO revocations (id, user_id, client_id, names, is_of_approval, since) OVERRIDING SYSTEM VALUE
+SELECT last_revocation, the_user, the_client, the_names, of_approval, given_since FROM marked;
+END
 """,
     # A user who is blocked or unblocked: unblocking must not bring back what was given meanwhile.
     """
@@ -210,8 +290,7 @@ BEGIN
     IF OLD.client_type_id <> NEW.client_type_id THEN
         -- The type before is noted: what it had lost itself stays lost.
         INSERT INTO revocations (client_id, client_type_id, names)
-        SELECT NEW.id, OLD.client_type_id, ARRAY(
-                 SELECT unnest(scope_names(a.scope)) EXCEPT SELECT unnest(scope_names(b.scope)))
+        SELECT NEW.id, OLD.client_type_id, scope_lost(a.scope, b.scope)
           FROM client_types a, client_types b WHERE a.id = OLD.client_type_id AND b.id = NEW.client_type_id
         RETURNING id INTO NEW.type_since;
         NEW.type_since := coalesce(NEW.type_since, OLD.type_since);  -- no such type: its foreign key says so
@@ -229,7 +308,7 @@ CREATE TRIGGER clients_revoke BEFORE UPDATE OF is_blocked, client_type_id ON cli
     """
 CREATE FUNCTION client_types_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    lost text[] := ARRAY(SELECT unnest(scope_names(OLD.scope)) EXCEPT SELECT unnest(scope_names(NEW.scope)));
+    lost text[] := scope_lost(OLD.scope, NEW.scope);
 BEGIN
     IF lost <> '{}' THEN
         INSERT INTO revocations (client_type_id, names) VALUES (NEW.id, lost) RETURNING id INTO NEW.last_revocation;
@@ -242,10 +321,12 @@ $$
 CREATE TRIGGER client_types_revoke BEFORE UPDATE OF scope ON client_types
     FOR EACH ROW WHEN (OLD.scope <> NEW.scope) EXECUTE FUNCTION client_types_revoke()
 """,
-    # The number of the roles is the same for every type: it is there because the look-up reads the type anyway.
+    # The number of the roles is the same for every type: it is there because the look-up reads the type anyway. The
+    # lock keeps a new type, and another change of roles, waiting while the number grows.
     """
 CREATE FUNCTION client_types_begin() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock(6480317553);
     NEW.last_role_revocation := coalesce((SELECT max(last_role_revocation) FROM client_types), 0);
     RETURN NEW;
 END
@@ -257,12 +338,10 @@ CREATE TRIGGER client_types_begin BEFORE INSERT ON client_types FOR EACH ROW EXE
     """
 CREATE FUNCTION roles_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    lost text[] := scope_names(OLD.scope);
+    lost text[] := scope_lost(OLD.scope, CASE WHEN TG_OP = 'UPDATE' THEN NEW.scope ELSE '' END);
     revocation bigint;
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        lost := ARRAY(SELECT unnest(lost) EXCEPT SELECT unnest(scope_names(NEW.scope)));
-    END IF;
+    PERFORM pg_advisory_xact_lock(6480317553);
     IF lost <> '{}' THEN
         INSERT INTO revocations (role_id, names, since) VALUES (OLD.id, lost, role_since(OLD))
         RETURNING id INTO revocation;
@@ -277,9 +356,8 @@ BEGIN
         RETURN OLD;
     END IF;
     NEW.since := NEW.since || coalesce((
-        SELECT jsonb_object_agg(name, nextval('revocations_id_seq')) FROM (
-            SELECT unnest(scope_names(NEW.scope)) EXCEPT SELECT unnest(scope_names(OLD.scope))
-        ) AS gained (name)), '{}');
+        SELECT jsonb_object_agg(name, nextval('revocations_id_seq'))
+          FROM unnest(scope_lost(NEW.scope, OLD.scope)) AS gained (name)), '{}');
     RETURN NEW;
 END
 $$
@@ -291,87 +369,47 @@ CREATE TRIGGER roles_revoke BEFORE UPDATE OF scope ON roles
     """
 CREATE TRIGGER roles_revoke_deleted BEFORE DELETE ON roles FOR EACH ROW EXECUTE FUNCTION roles_revoke()
 """,
-    # Where the role itself goes, its own revocation says it all.
+    # A row that says another user, role or client than before counts as taken and given. Where the role itself goes,
+    # its own revocation says it all.
     """
 CREATE FUNCTION user_roles_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_TABLE_NAME = 'user_roles' THEN
-        INSERT INTO revocations (user_id, client_id, names, since)
-        SELECT d.user_id, d.client_id, scope_names(r.scope), greatest(d.since, role_since(r))
-          FROM deleted d JOIN roles r ON r.id = d.role_id
-          JOIN users u ON u.id = d.user_id JOIN clients c ON c.id = d.client_id;
-    ELSE
-        INSERT INTO revocations (user_id, names, since)
-        SELECT d.user_id, scope_names(r.scope), greatest(d.since, role_since(r))
-          FROM deleted d JOIN roles r ON r.id = d.role_id
-          JOIN users u ON u.id = d.user_id;
-    END IF;
-    UPDATE users u SET last_revocation = l.id
-      FROM (SELECT r.user_id, max(r.id) AS id FROM revocations r
-             WHERE r.user_id IN (SELECT user_id FROM deleted) GROUP BY r.user_id) l
-     WHERE u.id = l.user_id AND u.last_revocation < l.id;
-    RETURN NULL;
-END
-$$
-""",
-    """
-CREATE TRIGGER user_roles_revoke AFTER DELETE ON user_roles REFERENCING OLD TABLE AS deleted
-    FOR EACH STATEMENT EXECUTE FUNCTION user_roles_revoke()
-""",
-    """
-CREATE TRIGGER global_user_roles_revoke AFTER DELETE ON global_user_roles REFERENCING OLD TABLE AS deleted
-    FOR EACH STATEMENT EXECUTE FUNCTION user_roles_revoke()
-""",
-    # A row that says another role, user or client than before counts as taken and given.
-    """
-CREATE FUNCTION user_roles_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    revocation bigint;
+    its_client uuid := to_jsonb(OLD) ->> 'client_id';
 BEGIN
-    IF TG_TABLE_NAME = 'user_roles' THEN
-        INSERT INTO revocations (user_id, client_id, names, since)
-        SELECT OLD.user_id, OLD.client_id, scope_names(r.scope), greatest(OLD.since, role_since(r))
-          FROM roles r WHERE r.id = OLD.role_id RETURNING id INTO revocation;
-    ELSE
-        INSERT INTO revocations (user_id, names, since)
-        SELECT OLD.user_id, scope_names(r.scope), greatest(OLD.since, role_since(r))
-          FROM roles r WHERE r.id = OLD.role_id RETURNING id INTO revocation;
+    IF TG_OP = 'UPDATE' AND (OLD.user_id, OLD.role_id, its_client)
+            IS NOT DISTINCT FROM (NEW.user_id, NEW.role_id, (to_jsonb(NEW) ->> 'client_id')::uuid) THEN
+        RETURN NEW;
     END IF;
-    UPDATE users SET last_revocation = revocation WHERE id = OLD.user_id AND last_revocation < revocation;
+    PERFORM revoke_of_user(OLD.user_id, its_client, scope_names(r.scope),
+                           given_since => greatest(OLD.since, role_since(r)))
+       FROM roles r WHERE r.id = OLD.role_id;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
     NEW.since := nextval('revocations_id_seq');
     RETURN NEW;
 END
 $$
 """,
-    """
-CREATE TRIGGER user_roles_change BEFORE UPDATE ON user_roles
-    FOR EACH ROW
-    WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.role_id IS DISTINCT FROM NEW.role_id
-          OR OLD.client_id IS DISTINCT FROM NEW.client_id)
-    EXECUTE FUNCTION user_roles_change()
-""",
-    """
-CREATE TRIGGER global_user_roles_change BEFORE UPDATE ON global_user_roles
-    FOR EACH ROW WHEN (OLD.user_id IS DISTINCT FROM NEW.user_id OR OLD.role_id IS DISTINCT FROM NEW.role_id)
-    EXECUTE FUNCTION user_roles_change()
-""",
+    *(
+        f"""
+CREATE TRIGGER {table}_revoke BEFORE DELETE OR UPDATE ON {table}
+    FOR EACH ROW EXECUTE FUNCTION user_roles_revoke()
+"""
+        for table in ("user_roles", "global_user_roles")
+    ),
     # An approval that is narrowed, withdrawn, or given to another user or client.
     """
 CREATE FUNCTION apps_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     lost text[];
-    revocation bigint;
 BEGIN
     IF TG_OP = 'UPDATE' AND OLD.client_id = NEW.client_id AND OLD.user_id = NEW.user_id THEN
-        lost := ARRAY(SELECT unnest(scope_names(OLD.scope)) EXCEPT SELECT unnest(scope_names(NEW.scope)));
-        IF lost = '{}' THEN
-            RETURN NULL;
-        END IF;
+        lost := scope_lost(OLD.scope, NEW.scope);
     END IF;
-    INSERT INTO revocations (user_id, client_id, names, is_of_approval)
-    SELECT u.id, c.id, lost, lost IS NOT NULL FROM users u, clients c WHERE u.id = OLD.user_id AND c.id = OLD.client_id
-    RETURNING id INTO revocation;
-    UPDATE users SET last_revocation = revocation WHERE id = OLD.user_id AND last_revocation < revocation;
+    IF lost IS NULL OR lost <> '{}' THEN
+        PERFORM revoke_of_user(OLD.user_id, OLD.client_id, lost, of_approval => lost IS NOT NULL);
+    END IF;
     RETURN NULL;
 END
 $$
@@ -379,25 +417,6 @@ $$
     """
 CREATE TRIGGER apps_revoke AFTER DELETE OR UPDATE OF scope, client_id, user_id ON apps
     FOR EACH ROW EXECUTE FUNCTION apps_revoke()
-""",
-    # A token of a connection that is gone is unknown, whether or not its row is still there: the first thousand are
-    # deleted at once, the others by the cleanup, which finds them by the row that is added here.
-    """
-CREATE FUNCTION connections_revoke() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    gone integer;
-BEGIN
-    DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE connection_id = OLD.id LIMIT 1000);
-    GET DIAGNOSTICS gone = ROW_COUNT;
-    IF gone = 1000 THEN
-        INSERT INTO revocations (connection_id) VALUES (OLD.id);
-    END IF;
-    RETURN NULL;
-END
-$$
-""",
-    """
-CREATE TRIGGER connections_revoke AFTER DELETE ON connections FOR EACH ROW EXECUTE FUNCTION connections_revoke()
 """,
 )
 
