@@ -90,21 +90,23 @@ def check_scope(client: RegisteredClient, scope: str, *, grant_type: GrantType) 
         raise refusals.PasswordScopeWrong
 
 
-async def session_scope(
-    source: Source, settings: Settings, *, client: RegisteredClient, user_id: UUID, scope: str
-) -> str:
-    """Return what a session may have of `scope`: all of it or, with an administrative client, what roles allow.
+async def bounded(source: Source, settings: Settings, client: RegisteredClient, session: NewToken) -> NewToken:
+    """Return the session with what it may have of its scope: all or, with an administrative client, what roles allow.
 
     The session itself may call the API for every client there, so the password of a user without any role in such a
-    client must give nothing. Raises ScopeNotOfRoles where nothing is left (rule SGN-13).
+    client must give nothing; and what the roles lose later, the session loses too. Raises ScopeNotOfRoles where nothing
+    is left (rule SGN-13).
     """
+    seen = session.seen or client.seen()
     if not settings.is_administrative(client.type_name):
-        return scope
-    allowed = await scopes.role_scope(source, user_id, client_id=client.id)
-    left = scopes.narrowed(scope, allowed)
+        return msgspec.structs.replace(session, seen=seen, is_bound_by_roles=False)
+    if seen.user is None:
+        seen = client.seen(await user_store.find_last_revocation(source, session.user_id))
+    allowed = await scopes.role_scope(source, session.user_id, client_id=client.id)
+    left = scopes.narrowed(session.scope or "", allowed)
     if not left:
         raise refusals.ScopeNotOfRoles(detail="no scope is left")
-    return left
+    return msgspec.structs.replace(session, scope=left, seen=seen, is_bound_by_roles=True)
 
 
 async def begin(
@@ -122,39 +124,28 @@ async def begin(
     Older sessions of the user with this client are revoked. Raises ScopeNotOfRoles, TooManyMessages, MessageNotSent,
     and Unauthorized where the user was blocked meanwhile; then nothing is stored.
     """
-    # What the roles lose after they were read, a session with an administrative client loses too.
-    is_bound = settings.is_administrative(client.type_name)
-    seen = client.seen(await user_store.find_last_revocation(database, user.id) if is_bound else None)
-    if grant_type is GrantType.PASSWORD:
-        scope = await session_scope(database, settings, client=client, user_id=user.id, scope=scope)
-    factor = await factors.find_factor(database, user.id)
-    if factor is None:
-        kind = TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD
-        details = Details(grant_type=grant_type)
-        new = NewToken(
-            kind=kind,
-            user_id=user.id,
-            client_id=client.id,
-            scope=scope,
-            details=details,
-            seen=seen,
-            is_bound_by_roles=is_bound,
-        )
-        async with database.transaction(user.id, client.id) as transaction:
-            await users.hold_unblocked(transaction, user.id)
-            issued = await tokens.issue(transaction, settings, new)
-            await tokens.revoke_older_sessions(transaction, issued)
-        return LoginToken(issued, NextStep.REQUEST_APPS)
-    details = Details(grant_type=grant_type, scope_request=scope)
-    new = NewToken(
-        kind=TokenKind.TWO_FACTOR,
+    session = NewToken(
+        kind=TokenKind.ACCESS if grant_type is GrantType.PASSWORD else TokenKind.CHANGE_PASSWORD,
         user_id=user.id,
         client_id=client.id,
-        scope="",
-        details=details,
-        seen=seen,
+        scope=scope,
+        details=Details(grant_type=grant_type),
+        seen=client.seen(),
     )
-    issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
+    if grant_type is GrantType.PASSWORD:
+        session = await bounded(database, settings, client, session)
+    factor = await factors.find_factor(database, user.id)
+    if factor is None:
+        async with database.transaction(user.id, client.id) as transaction:
+            await users.hold_unblocked(transaction, user.id)
+            issued = await tokens.issue(transaction, settings, session)
+            await tokens.revoke_older_sessions(transaction, issued)
+        return LoginToken(issued, NextStep.REQUEST_APPS)
+    details = Details(grant_type=grant_type, scope_request=session.scope)
+    waiting = msgspec.structs.replace(
+        session, kind=TokenKind.TWO_FACTOR, scope="", details=details, is_bound_by_roles=False
+    )
+    issued = await second_factor.begin(database, settings, waiting, messenger=messenger, phone=factor.phone)
     return LoginToken(issued, NextStep.REQUEST_OTP if factor.phone else NextStep.REQUEST_FACTOR)
 
 
@@ -189,15 +180,15 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
     kind, default_scope = TokenKind.ACCESS, SESSION_SCOPE
     if token.details.grant_type == GrantType.CHANGE_PASSWORD:
         kind, default_scope = TokenKind.CHANGE_PASSWORD, CHANGE_PASSWORD_SCOPE
-    scope, is_bound = token.details.scope_request or default_scope, False
+    session = token.followed_by(kind, scope=token.details.scope_request or default_scope, details=details)
     if kind is TokenKind.ACCESS:
         client = await store.find_client(transaction, token.client_id)
         if client is None:
             raise refusals.ClientBlocked
-        scope = await session_scope(transaction, settings, client=client, user_id=token.user_id, scope=scope)
-        is_bound = settings.is_administrative(client.type_name)
-    new = token.followed_by(kind, scope=scope, details=details)
-    issued = await tokens.issue(transaction, settings, msgspec.structs.replace(new, is_bound_by_roles=is_bound))
+        if not token.details.scope_request:  # a token made by hand
+            scopes.check_client_type(client, SESSION_SCOPE)
+        session = await bounded(transaction, settings, client, session)
+    issued = await tokens.issue(transaction, settings, session)
     await tokens.revoke_older_sessions(transaction, issued)
     return issued
 

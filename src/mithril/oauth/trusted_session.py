@@ -13,8 +13,8 @@ from mithril.oauth import login, scopes
 from mithril.settings import Settings
 from mithril.tokens import records
 from mithril.tokens import service as tokens
-from mithril.tokens.kinds import GrantType
-from mithril.tokens.store import Issued
+from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.tokens.store import Issued, NewToken
 from mithril.users import service as users
 from mithril.users import store as user_store
 
@@ -35,21 +35,17 @@ async def begin(
     client = await login.check_client(database, client_id)
     scope = scopes.checked(scope)
     scopes.check_client_type(client, scope)
+    session = NewToken(
+        kind=TokenKind.ACCESS,
+        user_id=user_id,
+        client_id=client.id,
+        scope=scope,
+        details=Details(grant_type=GrantType.PASSWORD),
+    )
     expires_at = datetime.now(UTC) + timedelta(seconds=settings.auth_access_token_lifetime)
     async with database.transaction(user_id, client.id) as transaction:
         await users.hold_unblocked(transaction, user_id)
-        seen = client.seen(await user_store.find_last_revocation(transaction, user_id))
-        scope = await login.session_scope(transaction, settings, client=client, user_id=user_id, scope=scope)
-        issued = await records.issue_access(
-            transaction,
-            user_id=user_id,
-            client_id=client.id,
-            scope=scope,
-            grant_type=GrantType.PASSWORD,
-            expires_at=expires_at,
-            seen=seen,
-            is_bound_by_roles=settings.is_administrative(client.type_name),
-            actor=actor,
-        )
+        session = await login.bounded(transaction, settings, client, session)
+        issued = await records.issue_access(transaction, session, expires_at=expires_at, actor=actor)
         await tokens.revoke_older_sessions(transaction, issued)
     return issued

@@ -8,14 +8,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
 from mithril.tokens import fields, record_store, store
-from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.record_store import Record
-from mithril.tokens.store import Issued, Seen
+from mithril.tokens.store import Issued, NewToken
 from mithril.validation.bodies import Document
 from mithril.validation.fields import constraints
 
@@ -64,42 +65,16 @@ async def remove_all(database: Database, user_ids: list[UUID], *, filters: dict[
         await rows.delete(transaction, store.ROWS, conditions, actor=actor)
 
 
-async def issue_access(
-    transaction: PooledConnection,
-    *,
-    user_id: UUID,
-    client_id: UUID,
-    scope: str,
-    grant_type: GrantType,
-    expires_at: datetime,
-    seen: Seen,
-    is_bound_by_roles: bool,
-    actor: Actor,
-) -> Issued:
+async def issue_access(transaction: PooledConnection, new: NewToken, *, expires_at: datetime, actor: Actor) -> Issued:
     """Add an access token with its audit row; return it with its value, which is stored nowhere."""
-    value, details = security.new_secret(), Details(grant_type=grant_type)
-    known = {"user_id": user_id, "client_id": client_id, "scope": scope, "expires_at": expires_at}
-    columns = {"name": TokenKind.ACCESS, "digest": rows.bytea(security.digest(value)), "details": details, **known}
-    columns |= {
-        "seen_user": seen.user,
-        "seen_client": seen.client,
-        "seen_type": seen.client_type,
-        "seen_role": seen.role,
-    }
-    columns["is_bound_by_roles"] = is_bound_by_roles
+    value = security.new_secret()
+    seen = msgspec.structs.asdict(new.seen) if new.seen else {}
+    known: dict[str, Any] = {"user_id": new.user_id, "client_id": new.client_id, "scope": new.scope}
+    known |= {"name": new.kind, "details": new.details, "expires_at": expires_at}
+    columns = known | {f"seen_{whose}": number for whose, number in seen.items()}
+    columns |= {"digest": rows.bytea(security.digest(value)), "is_bound_by_roles": new.is_bound_by_roles}
     token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
-    return Issued(
-        id=token_id,
-        name=TokenKind.ACCESS,
-        value=value,
-        connection_id=None,
-        family_id=None,
-        details=details,
-        user_id=user_id,
-        client_id=client_id,
-        scope=scope,
-        expires_at=expires_at,
-    )
+    return Issued(id=token_id, value=value, connection_id=None, family_id=None, **known)
 
 
 def _by_digest(filters: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     user: int | None
     client: int | None
-    client_type: int | None
+    type: int | None
     role: int | None
 
 
@@ -247,7 +247,7 @@ async def find_token(source: Source, value: str) -> Token | None:
     if row is None:
         return None
     known = dict(row)
-    seen = Seen(*(known.pop(f"seen_{whose}") for whose in ("user", "client", "type", "role")))
+    seen = Seen(*(known.pop(f"seen_{whose}") for whose in Seen.__struct_fields__))
     details, scope = Details.decoded(known.pop("details")), known["scope"]
     if known["name"] in kinds.ASK_FOR_SCOPE and scope is not None and details.scope_request is not None:
         details, known["scope"] = msgspec.structs.replace(details, scope_request=scope), None
