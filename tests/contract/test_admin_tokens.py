@@ -1,5 +1,6 @@
 """Administration of tokens: `/admin/tokens`, the tokens of a user, and session tokens (rules ADM-15 to ADM-19)."""
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -41,6 +42,11 @@ TOO_LATE: dict[str, Any] = {
     "description": f"must be less than or equal to {LAST_MOMENT}",
     "params": {"less_than_or_equal_to": LAST_MOMENT},
 }
+NOT_ALLOWED: dict[str, Any] = {
+    "rule": "inclusion",
+    "description": "nothing of it is allowed by client type",
+    "params": [],
+}
 TOO_EARLY: dict[str, Any] = {
     "rule": "number",
     "description": "must be greater than or equal to 0",
@@ -78,7 +84,7 @@ async def fields(db: Db, **changes: Any) -> dict[str, Any]:
         "user_id": str(client.user_id),
         "value": f"value-{uuid4()}",
         "expires_at": int(time.time()) + 3600,
-        "details": {"client_id": str(client.id), "scope": "a:read b:write", "grant_type": "password"},
+        "details": {"client_id": str(client.id), "scope": "connection:write", "grant_type": "password"},
     } | changes
 
 
@@ -209,6 +215,52 @@ async def test_token_values_in_the_details_are_not_stored(admin: httpx.AsyncClie
     row = await db.fetchval("SELECT row_to_json(t)::text FROM tokens t WHERE id = $1", UUID(made["id"]))
     trail = await db.fetchval("SELECT new::text FROM audit_events WHERE subject_id = $1", UUID(made["id"]))
     assert "another-value" not in row + trail
+
+
+async def test_a_token_gets_of_its_scope_what_the_type_of_its_client_allows(admin: httpx.AsyncClient, db: Db) -> None:
+    given = await fields(db)
+    given["details"] |= {"scope": "a:read connection:write", "scope_request": "connection:write b:write"}
+    made = data_of(await add(admin, given), 201)
+    assert made["details"] == given["details"] | dict.fromkeys(("scope", "scope_request"), "connection:write")
+    verified = (await admin.get(f"{TOKENS}/{given['value']}/verify")).json()["data"]
+    assert verified["details"]["scope"] == "connection:write"
+    client = await factories.client(db, client_type=f"type-{uuid4()}")
+    await db.execute("UPDATE client_types SET scope = 'a:read' WHERE name LIKE 'type-%'")
+    details = {"client_id": str(client.id), "scope": "a:read connection:write"}
+    assert data_of(await change(admin, made["id"], details=details))["details"] == details | {"scope": "a:read"}
+    without = {"client_id": str(client.id)}
+    assert data_of(await change(admin, made["id"], details=without))["details"] == without
+
+
+@pytest.mark.parametrize("name", ["scope", "scope_request"])
+async def test_a_token_of_which_the_type_of_its_client_allows_nothing_is_refused(
+    admin: httpx.AsyncClient, db: Db, name: str
+) -> None:
+    given = await fields(db)
+    details = given["details"] | {name: "a:read b:write"}
+    assert error_of(await add(admin, given | {"details": details})) == invalid(**{f"details__{name}": NOT_ALLOWED})
+    made = data_of(await add(admin, given), 201)
+    assert error_of(await change(admin, made["id"], details=details)) == invalid(**{f"details__{name}": NOT_ALLOWED})
+    assert data_of(await admin.get(one(made["id"])))["details"] == given["details"]
+
+
+async def test_a_type_that_is_narrowed_while_a_token_is_added_narrows_the_token(
+    admin: httpx.AsyncClient, db: Db
+) -> None:
+    given = await fields(db)
+    client = await factories.client(db, client_type=f"type-{uuid4()}")
+    await db.execute("UPDATE client_types SET scope = 'a:read b:write' WHERE name LIKE 'type-%'")
+    given["details"] |= {"client_id": str(client.id), "scope": "a:read b:write"}
+    async with db.transaction():  # the token waits for its client, when it has read the type
+        await db.execute("SELECT FROM clients WHERE id = $1 FOR UPDATE", client.id)
+        adding = asyncio.create_task(add(admin, given))
+        while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not adding.done()
+            await asyncio.sleep(0.01)
+        await db.execute("UPDATE client_types SET scope = 'a:read' WHERE name LIKE 'type-%'")
+    assert (await adding).status_code == 201
+    verified = (await admin.get(f"{TOKENS}/{given['value']}/verify")).json()["data"]
+    assert verified["details"]["scope"] == "a:read"
 
 
 @pytest.mark.parametrize("expires_at", [0, 2**31, 2**32 + 1, LAST_MOMENT])

@@ -337,6 +337,19 @@ async def test_expires_at_is_a_time(db: Connection) -> None:
     assert await token_that_expires(db, expires_at=253_402_300_799) == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
+async def test_a_token_gets_of_its_scope_what_the_type_of_its_client_allows(db: Connection) -> None:
+    beyond = data()
+    beyond["tokens"][0]["details"]["scope"] = "c b"
+    assert (await bring(db, beyond)).kinds["tokens"] == Counts(added=1)
+    assert await db.fetchval("SELECT scope FROM tokens") == "b"
+    assert (await bring(db, beyond)).kinds["tokens"] == Counts(unchanged=1)
+    beyond["tokens"][0]["details"]["scope"] = "c d"
+    expected = "$.tokens[0].details.scope: nothing of it is allowed by client type"
+    assert await refusal(db, beyond) == expected
+    beyond["tokens"][0]["value"] = "another"
+    assert (await bring(db, beyond, only_missing=True)).kinds["tokens"] == Counts(unchanged=1)
+
+
 async def test_a_connection_in_the_details_of_a_token_becomes_its_column(db: Connection) -> None:
     inside = data()
     inside["tokens"][0]["details"]["connection_id"] = inside["tokens"][0].pop("connection_id")

@@ -30,6 +30,7 @@ from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
 from mithril.users import store as user_store
 from mithril.users.store import User
+from mithril.validation import scopes as syntax
 
 CHANGE_PASSWORD_SCOPE = "user:change_password"
 SESSION_SCOPE = "app:authorize"
@@ -103,7 +104,7 @@ async def bounded(source: Source, settings: Settings, client: RegisteredClient, 
     if seen.user is None:
         seen = client.seen(await user_store.find_last_revocation(source, session.user_id))
     allowed = await scopes.role_scope(source, session.user_id, client_id=client.id)
-    left = scopes.narrowed(session.scope or "", allowed)
+    left = syntax.narrowed(session.scope or "", allowed)
     if not left:
         raise refusals.ScopeNotOfRoles(detail="no scope is left")
     return msgspec.structs.replace(session, scope=left, seen=seen, is_bound_by_roles=True)

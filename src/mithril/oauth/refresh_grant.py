@@ -24,6 +24,7 @@ from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.validation import scopes as syntax
 
 
 def check_exists(redemption: Redemption) -> None:
@@ -71,7 +72,7 @@ async def _scope_left(transaction: PooledConnection, redemption: Redemption) -> 
     if not set(wanted.split()) <= set((token.scope or "").split()):
         raise refusals.ScopeWidened
     roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
-    left = scopes.narrowed(token.scope or "", client.type_scope, roles, *([wanted] if wanted else []))
+    left = syntax.narrowed(token.scope or "", client.type_scope, roles, *([wanted] if wanted else []))
     if not left:
         raise refusals.ApprovalRevoked(detail="no scope is left")
     return left

@@ -41,9 +41,3 @@ def check_roles(allowed: str, scope: str) -> None:
     lacking = set(scope.split()) - set(allowed.split())
     if lacking:
         raise refusals.ScopeNotOfRoles(detail=f"not of the roles: {joined(sorted(lacking))}")
-
-
-def narrowed(scope: str, *bounds: str) -> str:
-    """Return what every bound still allows of `scope`, in its order."""
-    allowed = [set(bound.split()) for bound in bounds]
-    return joined(name for name in scope.split() if all(name in bound for bound in allowed))

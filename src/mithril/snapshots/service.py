@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
-from mithril import security
+from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
@@ -26,6 +26,7 @@ from mithril.identifiers import parse_uuid
 from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
 from mithril.snapshots.sections import SECTIONS, TOKENS, Row, Section
+from mithril.tokens import records as token_records
 from mithril.tokens import store as tokens
 from mithril.users import passwords
 from mithril.users import store as users
@@ -200,11 +201,13 @@ class _Import(msgspec.Struct):
         try:
             # A savepoint: where rows may be left out, one that is refused must not end the import.
             async with db.transaction() if self.only_missing else nullcontext():
+                if section is TOKENS:
+                    columns = await token_records.bounded(db, columns, is_new=not row_id)
                 if row_id and not await rows.update(db, section.table, columns, row_id=row_id, actor=actor):
                     return "unchanged"
                 row_id = row_id or await rows.insert(db, section.table, columns, actor=actor)
-        except Violation as violation:
-            self._refuse(*_blamed(section, entry, violation))
+        except (Violation, errors.ValidationFailed) as refused:
+            self._refuse(*_blamed(section, entry, refused))
             return "unchanged"
         if "password_hash" in columns:
             await store.remember_password(db, row_id, columns["password_hash"])
@@ -214,8 +217,11 @@ class _Import(msgspec.Struct):
         return "changed" if entry.existing else "added"
 
 
-def _blamed(section: Section, entry: _Entry, violation: Violation) -> tuple[str, str]:
-    """Return the place that is to blame for a violated constraint, and why."""
+def _blamed(section: Section, entry: _Entry, violation: Violation | errors.ValidationFailed) -> tuple[str, str]:
+    """Return the place that is to blame for a refused row, and why."""
+    if isinstance(violation, errors.ValidationFailed):
+        (invalid,) = violation.invalid
+        return f"{entry.at}{invalid.entry[1:]}", str(invalid.rules[0].description)
     if violation.kind != "reference":
         return entry.at, f"the database refuses it ({violation.constraint})"
     column = (violation.constraint or "").removeprefix(f"{section.table.name}_").removesuffix("_fkey")

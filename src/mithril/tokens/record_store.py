@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from mithril.audit import rows
 from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
 
 
@@ -31,6 +32,19 @@ FILTERS = {
     "user_ids": "t.user_id = ANY ({}::uuid[])",
     "client_id": "t.client_id = {}",
 }
+# The numbers are those of the last revocations (migration 0004), of the same moment as the scope.
+FIND_TYPE = """
+SELECT ct.scope, c.last_revocation AS seen_client, ct.last_revocation AS seen_type
+  FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
+"""
+
+
+class BoundingType(msgspec.Struct, frozen=True, kw_only=True):
+    """The scope of a client's type, and what the client and the type have lost by then."""
+
+    scope: str
+    seen_client: int
+    seen_type: int
 
 
 def conditions_of(filters: dict[str, Any]) -> list[Condition]:
@@ -48,6 +62,11 @@ async def list_records(database: Database, filters: dict[str, Any], *, page: Pag
         order="t.inserted_at, t.id",
         page=page,
     )
+
+
+async def find_type(source: rows.Transaction, client_id: UUID | str) -> BoundingType | None:
+    """Return the type of a client, or None where there is no such client."""
+    return await find_one(source, BoundingType, FIND_TYPE, client_id)
 
 
 async def find_record(source: Source, token_id: UUID) -> Record | None:

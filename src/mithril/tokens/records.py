@@ -13,12 +13,17 @@ import msgspec
 from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
+from mithril.audit.rows import Columns
 from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
+from mithril.errors import Rule
 from mithril.tokens import fields, record_store, store
 from mithril.tokens.record_store import Record
 from mithril.tokens.store import Issued, NewToken
+from mithril.validation import scopes as syntax
 from mithril.validation.bodies import Document
-from mithril.validation.fields import constraints
+from mithril.validation.fields import constraints, refuse
+
+NOT_OF_CLIENT_TYPE = Rule("inclusion", "nothing of it is allowed by client type", [])
 
 
 async def list_records(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[Record]:
@@ -35,18 +40,40 @@ async def add(database: Database, given: Document, *, actor: Actor) -> Record:
     """Add a token of any kind. Raises ValidationFailed, also for a value that is taken."""
     columns = fields.columns(fields.TOKEN.new(given))
     async with database.transaction() as transaction:
+        columns = await bounded(transaction, columns, is_new=True)
         with constraints(fields.CONSTRAINTS):
             token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
         return errors.found(await record_store.find_record(transaction, token_id))
 
 
 async def change(database: Database, token_id: UUID, given: Document, *, actor: Actor) -> Record:
-    """Change the given fields, with effect at once; return the state. Raises ValidationFailed as `add`, NotFound."""
+    """Change the given fields, with effect at once; return the state. Raises as `add`, and NotFound."""
     columns = fields.columns(fields.TOKEN.changes(given))
     async with database.transaction(token_id) as transaction:
+        columns = await bounded(transaction, columns, is_new=False)
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, store.ROWS, columns, row_id=token_id, actor=actor)
         return errors.found(await record_store.find_record(transaction, token_id))
+
+
+async def bounded(source: rows.Transaction, columns: Columns, *, is_new: bool) -> Columns:
+    """Return the columns with what the client's type allows of the scope, and of the one that the token would give.
+
+    With them, of a new token, what the client and its type had lost by then. Raises ValidationFailed where nothing is
+    left.
+    """
+    columns = dict(columns)
+    found = await record_store.find_type(source, columns["client_id"]) if "client_id" in columns else None
+    if found is None:
+        return columns
+    details = dict(columns["details"])
+    for held, name in ((columns, "scope"), (details, "scope_request")):
+        given = held.get(name)
+        if isinstance(given, str) and given:
+            held[name] = syntax.narrowed(given, found.scope)
+            refuse([] if held[name] else [(f"$.details.{name}", NOT_OF_CLIENT_TYPE)])
+    numbers = {"seen_client": found.seen_client, "seen_type": found.seen_type} if is_new else {}
+    return columns | numbers | {"details": details}
 
 
 async def remove(database: Database, token_id: UUID, *, actor: Actor) -> None:
