@@ -131,7 +131,7 @@ def test_a_change_is_made_where_its_outcome_can_be_found_out(path: Path) -> None
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_the_environment_is_read_in_settings_only(path: Path) -> None:
-    if path.name not in ("settings.py", "metrics.py"):  # prometheus_client takes its folder only from the environment
+    if path.name != "settings.py":
         assert not re.search(r"os\.(environ|getenv)", path.read_text())
 
 

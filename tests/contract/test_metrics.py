@@ -1,5 +1,8 @@
 """GET /metrics: answered requests, for Prometheus, without labels that a caller chooses."""
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 from uuid import uuid4
 
@@ -7,9 +10,12 @@ import httpx
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Route
 
+from mithril import app, metrics
+from support.clusters import workers_of
 from support.factories import bearer
-from support.processes import serving
+from support.processes import run, serving
 from support.servers import running_server
 
 pytestmark = pytest.mark.anyio
@@ -74,3 +80,47 @@ async def test_workers_share_the_metrics(demo_home: Path) -> None:
                 await http.get("/no/such/path")
         async with httpx.AsyncClient(base_url=process.internal) as internal:
             assert {(await counted(internal))["public", "GET", "none", "404"] for _ in range(10)} == {40}
+
+
+@pytest.mark.slow
+async def test_what_a_worker_counted_is_not_lost_with_it(demo_home: Path) -> None:
+    with serving("--workers", "2", "--home", str(demo_home)) as process:
+        async with httpx.AsyncClient(base_url=process.internal) as internal:
+            killed = workers_of(process)
+            for _ in range(10):
+                await internal.get("/no/such/path")
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+        while set(workers_of(process)) & set(killed) or len(workers_of(process)) < 2:  # noqa: ASYNC110 -- no event
+            await asyncio.sleep(0.05)  # until pytest's own limit
+        async with httpx.AsyncClient(
+            base_url=process.internal, transport=httpx.AsyncHTTPTransport(retries=5)
+        ) as internal:
+            await internal.get("/no/such/path")
+            assert (await counted(internal))["internal", "GET", "none", "404"] == 11
+
+
+def test_a_start_without_room_for_the_metrics_says_how_much_they_need(database_url: str) -> None:
+    arguments = ("serve", "--port", "0", "--internal-port", "0", "--workers", "2", "--database-url", database_url)
+    refused = run(*arguments, through='ulimit -f 100; exec "$@"')
+    assert refused.returncode == 1
+    assert refused.stderr == "mithril: the metrics need 1048576 bytes of memory: File too large\n"
+
+
+def test_the_labels_of_every_route_have_room() -> None:
+    for route in (*app.PUBLIC, *app.INTERNAL):
+        assert isinstance(route, Route)
+        assert len(f"internal\nOPTIONS\n500\n{route.path}") <= metrics.LABEL_BYTES
+
+
+def test_labels_that_find_no_room_are_counted_together() -> None:
+    memory = bytearray(metrics.TABLE_BYTES)
+    table = metrics.Table(memory)
+    for number in range(3_000):
+        table.count(("public", "GET", "200", f"/{number}"), 0.02)
+    table.count(("public", "GET", "200", "/2999"), 20)
+    records = dict(metrics.Table(memory).read())
+    assert len(records) == metrics.RECORDS - 1
+    assert records["public", "GET", "200", "/7"] == [0, 0, 0, 0, 1, *[0] * 9, 0.02]
+    others = records["public", "_OTHER", "0", "none"]
+    assert (sum(others[:-1]), others[-2]) == (3_000 - (metrics.RECORDS - 2) + 1, 1)

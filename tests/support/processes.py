@@ -31,20 +31,31 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | variables
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, through: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. `through`: what a shell does with it, such as `ulimit -n 300; exec "$@"`."""
     return subprocess.run(
-        [MITHRIL, *arguments], env=environment(**variables), capture_output=True, text=True, timeout=300, check=False
+        [*_shell(through), MITHRIL, *arguments],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+
+
+def _shell(script: str) -> list[str]:
+    return ["sh", "-c", script, "sh"] if script else []
 
 
 class Process:
     """A process of `mithril serve` on free ports."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, through: str = "", **variables: str) -> None:
+        """`through`: as for `run`."""
         # A file, because an unread pipe would stop the server when it is full of log lines.
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in end()
         self.popen = subprocess.Popen(
-            [MITHRIL, "serve", "--port", "0", "--internal-port", "0", *arguments],
+            [*_shell(through), MITHRIL, "serve", "--port", "0", "--internal-port", "0", *arguments],
             env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -81,8 +92,8 @@ class Process:
 
 
 @contextmanager
-def serving(*arguments: str, **variables: str) -> Iterator[Process]:
-    process = Process(*arguments, **variables)
+def serving(*arguments: str, through: str = "", **variables: str) -> Iterator[Process]:
+    process = Process(*arguments, through=through, **variables)
     try:
         yield process
     finally:

@@ -98,8 +98,7 @@ def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None
     threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
     config = configuration(settings)
     if settings.workers > 1:
-        with metrics.share():
-            Supervisor(config, sockets).run()
+        Supervisor(config, sockets).run()
     else:
         uvicorn.Server(config).run(sockets)
 
@@ -154,6 +153,22 @@ def handle_signals() -> None:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
+class Worker(Process):
+    """uvicorn's process of a worker, which counts in a table of its own."""
+
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], memory: metrics.SharedMemory, table: int
+    ) -> None:
+        """`memory`: of all workers; `table`: the number of this worker's own table in it."""
+        super().__init__(config, sockets)
+        self.memory, self.table = memory, table
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run in the new process."""
+        self.memory.use(self.table)
+        super().target(sockets)
+
+
 class Supervisor(Multiprocess):
     """uvicorn's supervisor, with three differences.
 
@@ -164,9 +179,23 @@ class Supervisor(Multiprocess):
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        """Take the arguments of uvicorn's supervisor."""
+        """Take the arguments of uvicorn's supervisor. Raises SettingsError when there is no room for the metrics."""
         super().__init__(config, sockets)
         self.heard_at: dict[Process, float] = {}
+        try:
+            self.memory = metrics.SharedMemory(config.workers)
+        except OSError as error:
+            raise SettingsError(str(error.strerror)) from None
+
+    def init_processes(self) -> None:
+        """Start all workers."""
+        for table in range(self.config.workers):
+            self.processes.append(self._started(table))
+
+    def _started(self, table: int) -> Worker:
+        worker = Worker(self.config, self.sockets, self.memory, table)
+        worker.start()
+        return worker
 
     def keep_subprocess_alive(self) -> None:
         """Replace the workers that are dead or have been silent for too long."""
@@ -183,8 +212,7 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
                 return
             log.warning("a worker ended, another takes its place", pid=worker.pid, exit_status=worker.exitcode)
-            self.processes[index] = Process(self.config, self.sockets)
-            self.processes[index].start()
+            self.processes[index] = self._started(index)
 
     def _is_heard(self, worker: Process) -> bool:
         """Return whether the worker has answered a ping recently. When it has, send the next ping."""
