@@ -108,6 +108,13 @@ class Application:
             refuses_queries=True,
         )
 
+    def change(self, settings: Settings) -> None:
+        """Go on with other secrets: those are the settings that may change, because they come from files."""
+        self.settings = settings
+        self.public.resources = self.internal.resources = Resources(settings, self.database, self.messenger)
+        self.internal.guard = _guard(settings)
+        self.database.change_url(settings.database_url)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the ASGI lifespan of the worker."""
         if scope["type"] == "lifespan":

@@ -4,6 +4,7 @@ This module only formats; the fields of a line are chosen where it is logged. Th
 through the same formatter.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -42,8 +43,13 @@ def request_writer(*, level: str, style: str) -> Callable[[Answered], None]:
     def write(line: Answered) -> None:
         if _number_of(line.level) >= threshold:
             line.timestamp = datetime.now(UTC)
-            stream.write(encode(line).decode() + "\n")
-            stream.flush()
+            try:
+                text = encode(line).decode()
+            except ValueError:  # as in `_as_json`
+                _write_by_structlog(line)
+            else:
+                stream.write(text + "\n")
+                stream.flush()
 
     return write
 
@@ -83,8 +89,11 @@ def _write_by_structlog(line: Answered) -> None:
 
 
 def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """Render an event as JSON. A value of an unknown type raises: it may be one that must not be logged."""
-    return msgspec.json.encode(event).decode()
+    """Render an event as JSON. Of a value of an unknown type only the type: it may be one that must not be logged."""
+    try:
+        return msgspec.json.encode(event).decode()
+    except (TypeError, ValueError):  # a half of a surrogate pair too
+        return json.dumps(event, default=lambda value: f"<{type(value).__name__}>")
 
 
 def _route_standard_logging(shared: list[Processor], renderer: Processor) -> None:

@@ -203,6 +203,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "auto"
     )
 
+    # No setting: the names of those that came from a file.
+    from_files: tuple[str, ...] = ()
+
     @property
     def data_home(self) -> Path:
         """Return the folder of the embedded PostgreSQL and its log."""
@@ -229,6 +232,8 @@ def all_settings() -> Iterator[Setting]:
     """List every setting, in the order of the class."""
     hints = get_type_hints(Settings, include_extras=True)
     for field in msgspec.structs.fields(Settings):
+        if field.name == "from_files":
+            continue
         marks = get_args(hints[field.name])[1:]
         description = next(m.description for m in marks if isinstance(m, Meta) and m.description)
         variable = PREFIX + field.name.upper()
@@ -247,9 +252,31 @@ def load(environment: Mapping[str, str] | None = None, **given: object) -> Setti
     """
     environment = os.environ if environment is None else environment
     values = {name: value for name, value in given.items() if value is not None}
+    from_files = []
     for setting in all_settings():
-        if setting.name not in values and (raw := _from_environment(setting, environment)) is not None:
+        if setting.name in values:
+            continue
+        if (raw := _from_environment(setting, environment)) is not None:
             values[setting.name] = _parsed(setting, raw)
+        elif (raw := _from_file(setting, environment)) is not None:
+            values[setting.name] = raw
+            from_files.append(setting.name)
+    return _checked(values | {"from_files": from_files})
+
+
+def reread(settings: Settings, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings with what their files say now. Raises SettingsError for a value that cannot be used."""
+    environment = os.environ if environment is None else environment
+    values = msgspec.structs.asdict(settings)
+    for setting in all_settings():
+        if setting.name in settings.from_files:
+            values[setting.name] = _from_file(setting, environment)
+            if not values[setting.name]:
+                raise SettingsError(f"{setting.variable}_FILE: the file is empty")
+    return _checked(values)
+
+
+def _checked(values: Mapping[str, object]) -> Settings:
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -343,13 +370,17 @@ MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
 def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str | None:
     """Return the value as text, or None. An empty variable counts as missing, except that it empties a list."""
     value = environment.get(setting.variable, "").strip()
-    if value or (setting.variable in environment and get_origin(setting.type) is tuple):
-        return value
+    is_empty_list = setting.variable in environment and get_origin(setting.type) is tuple
+    return value if value or is_empty_list else None
+
+
+def _from_file(setting: Setting, environment: Mapping[str, str]) -> str | None:
+    """Return what is in the file that the environment names, for a secret, or None. An empty one counts as missing."""
     path = environment.get(setting.variable + "_FILE") if setting.is_secret else None
     if not path:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{setting.variable}_FILE: cannot read {path} ({type(error).__name__})") from None
 

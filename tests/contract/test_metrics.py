@@ -104,7 +104,7 @@ def test_a_start_without_room_for_the_metrics_says_how_much_they_need(database_u
     arguments = ("serve", "--port", "0", "--internal-port", "0", "--workers", "2", "--database-url", database_url)
     refused = run(*arguments, through='ulimit -f 100; exec "$@"')
     assert refused.returncode == 1
-    assert refused.stderr == "mithril: the metrics need 1048576 bytes of memory: File too large\n"
+    assert refused.stderr == "mithril: the metrics need 2097152 bytes of memory: File too large\n"
 
 
 def test_the_labels_of_every_route_have_room() -> None:

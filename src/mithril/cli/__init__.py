@@ -15,7 +15,7 @@ import sys
 
 import typer
 
-from mithril import errors, settings
+from mithril import errors, settings, streams
 from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
 from mithril.database import database, faults
 from mithril.database.embedded import EmbeddedError
@@ -48,6 +48,9 @@ app.command("version", rich_help_panel=ANSWERS)(answers.version)
 
 def main() -> None:
     """Run the command line; refusals become one line on standard error."""
+    streams.occupy()
+    if sys.argv[1:2] == ["serve"]:  # any other command waits for the reader of its results
+        streams.install()
     # Bytes of an argument that are no text could be neither stored nor printed again.
     sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
     for name, nearest in settings.unknown_variables().items():

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from mithril import errors
+from mithril import errors, streams
 from mithril.database.database import Listed
 
 REFUSED, MISSING = 1, 3
@@ -41,8 +41,11 @@ class Missing(Exception):
 
 
 def fail(message: str, *, status: int = REFUSED) -> NoReturn:
-    """Print one line on standard error and exit with that status. Raises SystemExit."""
-    typer.echo(f"mithril: {message}", err=True)
+    """Print one line on standard error, or on standard output where that is closed, and exit with that status.
+
+    Raises SystemExit.
+    """
+    typer.echo(f"mithril: {message}", err=streams.STDERR not in streams.closed)
     raise SystemExit(status)
 
 

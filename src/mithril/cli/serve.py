@@ -17,13 +17,14 @@ from mithril.web import requests
 @from_settings(Option.SERVE, Option.DEMO, Option.DATABASE)
 def serve(chosen: Settings) -> None:
     """Serve both listeners until SIGTERM or Ctrl-C."""
-    from mithril.server import supervisor  # noqa: PLC0415 -- the other commands need no server
+    from mithril.server import signals, supervisor  # noqa: PLC0415 -- the other commands need no server
 
-    supervisor.handle_signals()
+    hangup = signals.Hangup()
+    signals.handle(hangup)
     supervisor.check_exposure(chosen)
     with session.database_url(chosen) as url:
         asyncio.run(session.connected(url, chosen, lambda connection: _add_demo(connection, chosen)))
-        supervisor.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce)
+        supervisor.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce, hangup=hangup)
 
 
 async def _add_demo(connection: Connection, chosen: Settings) -> None:

@@ -128,15 +128,23 @@ class Servers:
         `prepares`: whether statements are prepared (see `poolers`).
         Raises asyncpg's InterfaceError for a URL with a fault.
         """
-        self._url = url
-        # The one that worked last first, one that was left last.
-        self.order, given = _parsed(url)
-        self._settings = {**SETTINGS, **settings, **given}
+        self._own_settings = {**SETTINGS, **settings}
+        self._url = ""
+        self.change_url(url)
         self.silent: dict[Host, Exception] = {}
         self._statement_seconds = statement_seconds
         self._cached_statements = CACHED_STATEMENTS if prepares else 0
-        self._needs_writes = "target_session_attrs=" not in url
         self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
+
+    def change_url(self, url: str) -> bool:
+        """Connect by another URL from now on; return whether it differs. Raises as the constructor."""
+        if url == self._url:
+            return False
+        # The one that worked last first, one that was left last.
+        self.order, given = _parsed(url)
+        self._url, self._settings = url, self._own_settings | given
+        self._needs_writes = "target_session_attrs=" not in url
+        return True
 
     async def open(
         self, deliver: Deliver, *, report: Callable[[Exception], None], is_wanted: Callable[[], bool]

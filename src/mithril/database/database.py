@@ -110,10 +110,10 @@ class Database:
         as it may take. `prepares`: whether statements are prepared (see `poolers`).
         """
         settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
-        servers = Servers(url, statement_seconds=statement_seconds, settings=settings, prepares=prepares)
+        self._servers = Servers(url, statement_seconds=statement_seconds, settings=settings, prepares=prepares)
 
         def pool(size: int) -> Pool:
-            return Pool(servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
+            return Pool(self._servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
 
         # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
         of_lookups = max(1, size // SHARE_OF_LOOKUPS)
@@ -132,6 +132,12 @@ class Database:
         """Close the pools after the running statements have finished."""
         await self._pool.close()
         await self._lookup_pool.close()
+
+    def change_url(self, url: str) -> None:
+        """Connect by another URL from now on, and replace the open connections after their current use."""
+        if self._servers.change_url(url):
+            self._pool.expire()
+            self._lookup_pool.expire()
 
     @asynccontextmanager
     async def connection(self, pool: Pool | None = None) -> AsyncIterator[PooledConnection]:

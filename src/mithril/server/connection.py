@@ -1,6 +1,7 @@
 """One HTTP connection: a limit and a time-out for each of its phases, and JSON errors for input that is not HTTP.
 
-    connect  at the limit of the worker, its longest idle connection is closed; when none is idle, 503
+    connect  at the limit of the worker, the connection that has been silent since it was opened, or else idle, for
+             longest is closed; when there is none, 503
     head     must be complete within `header_timeout` and within size limits, else 408, 414, 431 or 400
     body     see `web.bodies`
     answer   the caller must read it within `send_timeout`, else the connection is cut
@@ -12,6 +13,7 @@ MAX_PIPELINED of them nothing more is read, and the connection is closed (RFC 91
 
 import asyncio
 import re
+import select
 from typing import Any, NamedTuple, NoReturn
 
 import httptools
@@ -37,37 +39,60 @@ log = structlog.stdlib.get_logger("mithril")
 
 
 class Limits(NamedTuple):
-    """How many connections one worker holds on each listener, and the time-outs of each connection."""
+    """How many connections one worker holds on each listener, and the time-outs of each connection.
+
+    `refusals`: how many more connections may be open while they are told that there is no room.
+    """
 
     connections: int
+    refusals: int
     header_seconds: float
     send_seconds: float
 
 
 class Admissions:
-    """The open connections of one listener. `idle` holds those without a request, the longest idle one first."""
+    """The open connections of one listener.
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: the number of connections that are admitted at a time."""
-        self.limit = limit
+    `silent` holds those that have sent nothing yet, `idle` those between two requests, each the oldest first.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """`limits`: how many connections are admitted, and how many more are answered, at a time."""
+        self.limits = limits
         self.admitted: set[Protocol] = set()
         self.refused: set[Protocol] = set()
+        self.silent: dict[Protocol, None] = {}
         self.idle: dict[Protocol, None] = {}
 
     def admit(self, protocol: "Protocol") -> bool:
-        """Return whether the connection is admitted. At the limit, close the longest idle connection first."""
-        if len(self.admitted) >= self.limit and self.idle:
-            longest = next(iter(self.idle))
-            self.remove(longest)
-            longest.close()
-        has_room = len(self.admitted) < self.limit
-        (self.admitted if has_room else self.refused).add(protocol)
-        return has_room
+        """Return whether the connection is admitted. At the limit, close a silent or else an idle one first."""
+        if len(self.admitted) >= self.limits.connections and (unused := self._take_unused()):
+            self.remove(unused)
+            unused.connection.abort()
+        if len(self.admitted) >= self.limits.connections:
+            self.refused.add(protocol)
+            return False
+        self.admitted.add(protocol)
+        self.silent[protocol] = None
+        return True
+
+    def _take_unused(self) -> "Protocol | None":
+        """Return the oldest silent connection, else the oldest idle one; none whose request only waits to be read."""
+        for unused in (self.silent, self.idle):
+            while unused:
+                oldest = next(iter(unused))
+                del unused[oldest]
+                arrived = select.poll()
+                arrived.register(oldest.connection.get_extra_info("socket").fileno(), select.POLLIN)
+                if not arrived.poll(0):
+                    return oldest
+        return None
 
     def remove(self, protocol: "Protocol") -> None:
         """Stop counting a connection that is closed or is being closed."""
         self.admitted.discard(protocol)
         self.refused.discard(protocol)
+        self.silent.pop(protocol, None)
         self.idle.pop(protocol, None)
 
 
@@ -82,7 +107,7 @@ class Capacity:
 
     def admissions_of(self, server: tuple[str, int | None] | None) -> Admissions:
         """Return the admissions of a listener. A flood on one listener takes no connection from the other."""
-        return self.admissions.setdefault(server and server[1], Admissions(self.limits.connections))
+        return self.admissions.setdefault(server and server[1], Admissions(self.limits))
 
 
 class LingeringTransport:
@@ -148,7 +173,7 @@ class Protocol(HttpToolsProtocol):
             self.server = (identifiers.plain_ip(self.server[0]), self.server[1])
         self.admissions = self.capacity.admissions_of(self.server)
         if not self.admissions.admit(self):
-            if len(self.admissions.refused) > self.admissions.limit:
+            if len(self.admissions.refused) > self.capacity.limits.refusals:
                 transport.abort()
             else:
                 self._answer(errors.AtCapacity())
@@ -231,6 +256,7 @@ class Protocol(HttpToolsProtocol):
         """Parse the data, or discard it when the last answer was already written."""
         if self.is_lingering:
             return
+        self.admissions.silent.pop(self, None)
         self.admissions.idle.pop(self, None)
         self._unset_keepalive_if_required()
         try:

@@ -6,13 +6,12 @@ The routes are listed in `app`; the database is chosen in `cli`.
 import functools
 import http.client
 import os
-import resource
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from typing import cast
 
 import msgspec
 import structlog
@@ -20,18 +19,19 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from mithril import logs, metrics
+from mithril import logs, metrics, streams
 from mithril.app import Application, create_app
 from mithril.identifiers import is_loopback
+from mithril.server import files, signals
 from mithril.server.connection import Capacity, Limits, Protocol
 from mithril.server.forwarded import ForwardedHeaders
-from mithril.settings import Settings, SettingsError
+from mithril.server.signals import Hangup
+from mithril.settings import Settings, SettingsError, reread
 
-BACKLOG = 2_048
 READY_POLL_SECONDS = 0.02
-# Open files that a worker needs besides the connections of its callers.
-OTHER_FILES = 256
 WORKER_SILENCE_SECONDS = 120.0
+# How long a worker may take to end, beside the time for its requests.
+LAST_SECONDS = 10.0
 
 log = structlog.stdlib.get_logger("mithril")
 
@@ -80,37 +80,39 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
-def serve(settings: Settings, *, when_ready: Callable[[Settings], None]) -> None:
+def serve(settings: Settings, *, when_ready: Callable[[Settings], None], hangup: Hangup) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
     `when_ready` is called once both listeners answer, with the settings that name the bound ports.
-    Raises SettingsError when a port cannot be bound, and SystemExit(1) when the workers cannot start.
+    Raises SettingsError when a port cannot be bound, or there is no room, and SystemExit(1) when the workers cannot
+    start.
     """
     check_exposure(settings)
     logs.configure(level=settings.log_level, style=settings.log_format)
-    allow_files(2 * settings.max_connections + settings.db_pool_size + OTHER_FILES)
+    files.allow(settings)
     public, internal = (
         bind(settings.host, settings.port),
         bind(settings.internal_host, settings.internal_port),
     )
     settings = msgspec.structs.replace(settings, port=public.getsockname()[1], internal_port=internal.getsockname()[1])
     sockets = [public, internal]
-    threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
-    config = configuration(settings)
     if settings.workers > 1:
-        Supervisor(config, sockets).run()
+        run = Supervisor(settings, sockets, hangup).run
     else:
-        uvicorn.Server(config).run(sockets)
+        run = functools.partial(Single(settings, hangup).run, sockets)
+    threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
+    run()
 
 
-def allow_files(wanted: int) -> None:
-    """Raise the limit of open files of this process and its workers to `wanted`, or as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if allowed < wanted:
-        log.warning("fewer files than connections: raise the limit (ulimit -n)", allowed=allowed, wanted=wanted)
-    if soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+def read_again(settings: Settings) -> Settings | None:
+    """Return the settings with what their files say now, or None, logged, when they cannot be used."""
+    try:
+        changed = reread(settings)
+    except SettingsError as error:
+        log.warning("the settings cannot be read again, and stay as they are", reason=str(error))
+        return None
+    log.info("the settings have been read again", settings=settings.from_files)
+    return changed
 
 
 def application(settings: Settings, *, supervisor_pid: int | None) -> Application | ForwardedHeaders:
@@ -121,7 +123,8 @@ def application(settings: Settings, *, supervisor_pid: int | None) -> Applicatio
 
 def configuration(settings: Settings) -> uvicorn.Config:
     """Return the configuration of uvicorn. The settings must name the ports that were bound."""
-    limits = Limits(settings.max_connections, settings.header_timeout, settings.send_timeout)
+    room = files.room(settings)
+    limits = Limits(room.connections, room.overflow, settings.header_timeout, settings.send_timeout)
     return uvicorn.Config(
         functools.partial(application, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
         factory=True,
@@ -134,23 +137,27 @@ def configuration(settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
+        backlog=room.overflow,
         timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=int(settings.shutdown_timeout),
     )
 
 
-def exit_cleanly(_signal: int, _frame: FrameType | None) -> None:
-    """Handle a signal: exit with status 0 after every `with` block has finished."""
-    raise SystemExit(0)
+class Single(uvicorn.Server):
+    """A server without workers, which reads its settings again in place."""
 
+    def __init__(self, settings: Settings, hangup: Hangup) -> None:
+        """`hangup`: tells when to read the settings again."""
+        super().__init__(configuration(settings))
+        self.settings, self.hangup = settings, hangup
 
-def handle_signals() -> None:
-    """Exit cleanly on a signal that arrives before uvicorn handles signals, or that uvicorn raises again at its end."""
-    signal.signal(signal.SIGTERM, exit_cleanly)
-    signal.signal(signal.SIGINT, exit_cleanly)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # sent by a terminal that closes; nohup ignores it
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done every tenth of a second."""
+        if self.hangup.take() and (changed := read_again(self.settings)):
+            self.settings = changed
+            served = self.config.loaded_app
+            cast("Application", served.app if isinstance(served, ForwardedHeaders) else served).change(changed)
+        return await super().on_tick(counter)
 
 
 class Worker(Process):
@@ -162,35 +169,85 @@ class Worker(Process):
         """`memory`: of all workers; `table`: the number of this worker's own table in it."""
         super().__init__(config, sockets)
         self.memory, self.table = memory, table
+        self.heard_at: float | None = None
+        self.is_serving = False
+        self.ends_at = 0.0
+
+    def start(self) -> None:
+        """Start the process. SIGHUP, which a closing terminal sends to all, is for the supervisor alone."""
+        with signals.held_back(signal.SIGHUP):
+            super().start()
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Run in the new process."""
+        streams.install()
+        signal.signal(signal.SIGTERM, signals.exit_cleanly)
         self.memory.use(self.table)
+        assert self.server, "made before a second thread asks for it"
         super().target(sockets)
+
+    def terminate(self) -> None:
+        """Let it finish its requests, for as long as the settings allow, and end."""
+        super().terminate()
+        self.ends_at = time.monotonic() + (self.config.timeout_graceful_shutdown or 0) + LAST_SECONDS
+
+    def is_over(self) -> bool:
+        """Return whether it has ended, as it was told to. Kill it when it should have by now."""
+        if time.monotonic() > self.ends_at:
+            self.process.kill()
+        return not self.process.is_alive()
+
+    def join(self) -> None:
+        """Wait for its end, and no longer than it may take."""
+        self.process.join(max(0.0, self.ends_at - time.monotonic()))
+        self.process.kill()
+        self.process.join()
+
+    def is_heard(self) -> bool:
+        """Return whether the worker lives and has answered a ping recently. When it has, send the next ping."""
+        now = time.monotonic()
+        try:
+            if self.heard_at is None or self.parent_conn.poll(0):
+                if self.heard_at is not None:
+                    self.is_serving = self.parent_conn.recv()
+                self.heard_at = now
+                self.parent_conn.send(b"ping")
+        except (OSError, EOFError):
+            return False
+        return self.process.is_alive() and now - self.heard_at < WORKER_SILENCE_SECONDS
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's supervisor, with three differences.
+    """uvicorn's supervisor, with four differences.
 
     It closes its own copies of the sockets when it stops: as long as it held them, the kernel would accept
-    connections that no worker serves. It never waits for an answer of a worker, so it replaces a dead worker and
-    obeys a signal at once. And it waits WORKER_SILENCE_SECONDS for a silent worker: on an overloaded machine a
-    worker that was killed for a slow start would only start slowly again.
+    connections that no worker serves. It never waits for a worker, so it replaces a dead one and obeys a signal at
+    once. It waits WORKER_SILENCE_SECONDS for a silent worker: on an overloaded machine a worker that was killed for a
+    slow start would only start slowly again. And on SIGHUP it reads the settings again and replaces the workers one
+    after the other: the next one is started when the last one serves, and the one before has finished its requests.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        """Take the arguments of uvicorn's supervisor. Raises SettingsError when there is no room for the metrics."""
-        super().__init__(config, sockets)
-        self.heard_at: dict[Process, float] = {}
+    processes: list[Worker]  # type: ignore[assignment]
+
+    def __init__(self, settings: Settings, sockets: list[socket.socket], hangup: Hangup) -> None:
+        """`hangup`: tells when to read the settings again. Raises SettingsError when there is no room for metrics."""
+        super().__init__(configuration(settings), sockets)
+        signals.handle_others(hangup)
+        self.settings, self.hangup = settings, hangup
+        self.successor: Worker | None = None
+        self.leaving: Worker | None = None
+        self.is_replacing = False
+        # One for each worker, for a successor, and for this process.
+        self.spare_table = settings.workers
         try:
-            self.memory = metrics.SharedMemory(config.workers)
+            self.memory = metrics.SharedMemory(settings.workers + 2)
         except OSError as error:
             raise SettingsError(str(error.strerror)) from None
+        self.memory.use(settings.workers + 1)
 
     def init_processes(self) -> None:
         """Start all workers."""
-        for table in range(self.config.workers):
-            self.processes.append(self._started(table))
+        self.processes = [self._started(table) for table in range(self.processes_num)]
 
     def _started(self, table: int) -> Worker:
         worker = Worker(self.config, self.sockets, self.memory, table)
@@ -198,41 +255,59 @@ class Supervisor(Multiprocess):
         return worker
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that are dead or have been silent for too long."""
+        """Replace the workers that are dead or have been silent for too long, and on SIGHUP all, one at a time."""
+        if self.hangup.take() and (changed := read_again(self.settings)):
+            self.settings, self.config, self.is_replacing = changed, configuration(changed), True
+        try:
+            self._replace_dead()
+            if self.is_replacing:
+                self._replace_next()
+        except OSError as error:
+            log.warning("no worker can be started now, and it will be tried again", reason=str(error))
+
+    def _replace_dead(self) -> None:
         for index, worker in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
-            if worker.process.is_alive() and self._is_heard(worker):
+            if worker.is_heard():
                 continue
             worker.kill()
             worker.join()
-            self.heard_at.pop(worker, None)
             if worker.exitcode == STARTUP_FAILURE:
                 log.error("a worker cannot start", pid=worker.pid)
                 self.should_exit.set()
                 return
             log.warning("a worker ended, another takes its place", pid=worker.pid, exit_status=worker.exitcode)
-            self.processes[index] = self._started(index)
+            self.processes[index] = self._started(worker.table)
 
-    def _is_heard(self, worker: Process) -> bool:
-        """Return whether the worker has answered a ping recently. When it has, send the next ping."""
-        now = time.monotonic()
-        is_new = worker not in self.heard_at
-        try:
-            if is_new or worker.parent_conn.poll(0):
-                if not is_new:
-                    worker.parent_conn.recv()
-                self.heard_at[worker] = now
-                worker.parent_conn.send(b"ping")
-        except (OSError, EOFError):
-            return False
-        return now - self.heard_at[worker] < WORKER_SILENCE_SECONDS
+    def _replace_next(self) -> None:
+        """Take the next step in replacing the workers that have other settings."""
+        if self.leaving is not None:
+            if not self.leaving.is_over():
+                return
+            self.spare_table = self.leaving.table
+            self.leaving = None
+        outdated = next((n for n, worker in enumerate(self.processes) if worker.config is not self.config), None)
+        if outdated is None:
+            self.is_replacing = False
+        elif self.successor is None:
+            self.successor = self._started(self.spare_table)
+        elif not self.successor.is_heard():
+            self.successor.kill()
+            self.successor.join()
+            log.error("a worker with the new settings cannot start", exit_status=self.successor.exitcode)
+            self.successor, self.is_replacing = None, False
+        elif self.successor.is_serving:
+            self.leaving = self.processes[outdated]
+            self.processes[outdated], self.successor = self.successor, None
+            self.leaving.terminate()
 
     def terminate_all(self) -> None:
         """Stop the workers after they have finished their requests."""
         failed = any(process.exitcode for process in self.processes)
         for listener in self.sockets:
             listener.close()
+        self.processes += [worker for worker in (self.successor, self.leaving) if worker]
         super().terminate_all()
         if failed:
             self.join_all()
