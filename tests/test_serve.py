@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -65,10 +66,42 @@ def test_the_printed_request_works_as_pasted(demo_home: Path) -> None:
 
 
 def test_a_closed_terminal_stops_the_server_cleanly(demo_home: Path) -> None:
-    with serving("--home", str(demo_home)) as process:
-        process.stop(signal.SIGHUP)
+    ours, theirs = os.openpty()
+    with serving("--home", str(demo_home), through=f'exec "$@" <{os.ttyname(theirs)}') as process:
+        os.close(theirs)
+        os.close(ours)
+        process.end()
         assert process.popen.returncode == 0
     assert not running_postgres(demo_home)
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_on_sighup_secrets_are_read_again_and_sigusr1_does_nothing(
+    database_url: str, tmp_path: Path, workers: str
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("the first key")
+    file = {"MITHRIL_INTERNAL_KEY_FILE": str(key)}
+    with serving("--workers", workers, "--database-url", database_url, **file) as process:
+
+        def status(key: str) -> int:
+            return httpx.get(f"{process.internal}/metrics", headers={"X-Mithril-Key": key}).status_code
+
+        assert (status("the first key"), status("the second key")) == (200, 401)
+        key.write_text("")
+        os.killpg(process.popen.pid, signal.SIGHUP)
+        os.killpg(process.popen.pid, signal.SIGUSR1)
+        time.sleep(0.7)
+        assert {status("the first key") for _ in range(8)} == {200}
+        key.write_text("the second key")
+        os.killpg(process.popen.pid, signal.SIGHUP)
+        while {status("the second key") for _ in range(8)} != {200}:  # until pytest's own limit
+            time.sleep(0.05)
+        assert {status("the first key") for _ in range(8)} == {401}
+        log = process.stop()
+        assert process.popen.returncode == 0
+    assert "the settings cannot be read again" in log
+    assert "another takes its place" not in log
 
 
 @pytest.mark.slow

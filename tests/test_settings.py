@@ -36,6 +36,31 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert settings.load({"MITHRIL_INTERNAL_KEY_FILE": str(file)}).internal_key == "a key"
 
 
+def test_what_came_from_files_is_read_again_and_nothing_else(tmp_path: Path) -> None:
+    key, url = tmp_path / "key", tmp_path / "url"
+    key.write_text("one")
+    url.write_text("postgresql://a/one")
+    environment = {"MITHRIL_INTERNAL_KEY_FILE": str(key), "MITHRIL_DATABASE_URL_FILE": str(url)}
+    loaded = settings.load(environment, database_url="postgresql://a/given", port=6000)
+    key.write_text("two")
+    url.write_text("postgresql://a/two")
+    again = settings.reread(loaded, environment | {"MITHRIL_PORT": "7000"})
+    assert (again.internal_key, again.database_url, again.port) == ("two", "postgresql://a/given", 6000)
+    assert settings.reread(settings.load(environment), environment).database_url == "postgresql://a/two"
+
+
+@pytest.mark.parametrize(("text", "message"), [(" \n", "_FILE: the file is empty"), ("ключ", "printable ASCII")])
+def test_a_file_that_cannot_be_used_is_not_read_again(tmp_path: Path, text: str, message: str) -> None:
+    """An emptied file must not open the internal listener."""
+    key = tmp_path / "key"
+    key.write_text("one")
+    environment = {"MITHRIL_INTERNAL_KEY_FILE": str(key)}
+    loaded = settings.load(environment)
+    key.write_text(text)
+    with pytest.raises(SettingsError, match=f"MITHRIL_INTERNAL_KEY.*{message}"):
+        settings.reread(loaded, environment)
+
+
 def test_a_setting_that_is_no_secret_does_not_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "port"
     file.write_text("5000")

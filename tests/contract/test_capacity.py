@@ -92,7 +92,23 @@ async def test_a_caller_that_does_not_read_the_answers_is_cut_off(impatient: Ser
                 await asyncio.sleep(0.01)
 
 
-async def test_at_the_limit_idle_connections_are_closed_and_silent_ones_are_not(small: Server) -> None:
+async def test_at_the_limit_who_never_sent_a_byte_goes_first(small: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        idle, silent = ([stack.enter_context(connect(small)) for _ in range(10)] for _ in range(2))
+        for connection in idle:
+            connection.sendall(PROBE)
+            assert read(connection)[0] == 200
+        for _ in range(30):
+            silent.append(stack.enter_context(connect(small)))
+        silent[-1].sendall(PROBE)
+        assert read(silent[-1])[0] == 200
+        assert [rest(connection) for connection in silent[:30]] == [b""] * 30, "the oldest ones first"
+        for connection in idle:
+            connection.sendall(PROBE)
+            assert read(connection)[0] == 200, "others keep their connections"
+
+
+async def test_at_the_limit_idle_connections_are_closed_and_slow_ones_are_not(small: Server) -> None:
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(small)) for _ in range(20)]
         for connection in idle:

@@ -6,11 +6,9 @@ Each test prints what it measured; `docs/reliability.md` has the figures of one 
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import asyncpg
 import httpx
@@ -18,6 +16,7 @@ import pytest
 
 from mithril.database.database import Connection
 from support.clusters import Cluster, children, folders, running, workers_of
+from support.disks import fill, small_disk
 from support.processes import Process, run, serving
 from support.proxies import Loss, losing
 from support.writing import prove_nothing_is_lost, replicate_synchronously, report, writing
@@ -244,7 +243,7 @@ async def _set_read_only(db: Connection, value: str) -> None:
 
 
 async def test_the_disk_of_postgresql_is_full() -> None:
-    with _small_disk() as disk:
+    with small_disk("96m") as disk:
         cluster = Cluster(disk / "one", max_wal_size="4MB", min_wal_size="2MB", checkpoint_timeout="30s")
         cluster.initialise()
         cluster.start()
@@ -253,7 +252,7 @@ async def test_the_disk_of_postgresql_is_full() -> None:
             with served(cluster) as process:
                 async with writing(process.public, cluster.url) as stream:
                     while stream.failures < 20:  # fill the space that a crash freed
-                        _fill(disk)
+                        fill(disk)
                         await asyncio.sleep(0.05)
                     (disk / "filling").unlink()
                     if not cluster.pids():
@@ -264,26 +263,6 @@ async def test_the_disk_of_postgresql_is_full() -> None:
             cluster.stop("immediate")
     assert resumed < 30
     report("the disk full", stream, resumed_after=resumed)
-
-
-@contextmanager
-def _small_disk() -> Iterator[Path]:
-    with folders() as folder:
-        disk = folder / "disk"
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=96m,mode=755", "tmpfs", str(disk)]
-        if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("a full disk needs a small one, and this user may not mount a tmpfs")
-        try:
-            yield disk
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def _fill(disk: Path) -> None:
-    with suppress(OSError), (disk / "filling").open("ab", buffering=0) as filling:
-        while True:
-            filling.write(b"\0" * 4_096)
 
 
 async def test_a_standby_is_promoted() -> None:
