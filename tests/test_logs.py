@@ -40,6 +40,21 @@ def test_lines_below_the_level_are_not_written(level: str, written: int, capsys:
     assert len(capsys.readouterr().err.splitlines()) == written
 
 
+ODD = """
+import structlog
+from mithril import logs
+
+logs.configure(level="info", style="json")
+structlog.get_logger().info("odd", half="\\ud800", unknown=object())
+"""
+
+
+def test_a_value_that_json_cannot_have_raises_nothing_and_is_not_shown() -> None:
+    said = subprocess.run([sys.executable, "-c", ODD], capture_output=True, text=True, check=True).stderr
+    line = json.loads(said)
+    assert (line["event"], line["half"], line["unknown"]) == ("odd", "\ud800", "<object>")
+
+
 TEXT = f"""
 from mithril import logs
 

@@ -161,13 +161,14 @@ def expose(accept: str) -> Exposition:
 
 def _reserve(tables: int) -> int:
     """Return the descriptor of memory for so many tables, or else of a nameless file, all of it zero."""
+    place = "memory"
     try:
-        descriptor, place = os.memfd_create("mithril-metrics"), "memory"
-    except (AttributeError, OSError):  # not every system has it, or allows it
-        place = tempfile.gettempdir()
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
+        try:
+            descriptor = os.memfd_create("mithril-metrics")
+        except (AttributeError, OSError):  # not every system has it, or allows it
+            place = tempfile.gettempdir()
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
         with open(descriptor, "r+b", buffering=TABLE_BYTES, closefd=False) as memory:
             memory.writelines(bytes(TABLE_BYTES) for _ in range(tables))
     except OSError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 from pathlib import Path
 from uuid import uuid4
 
@@ -105,6 +106,15 @@ def test_a_start_without_room_for_the_metrics_says_how_much_they_need(database_u
     refused = run(*arguments, through='ulimit -f 100; exec "$@"')
     assert refused.returncode == 1
     assert refused.stderr == "mithril: the metrics need 2097152 bytes of memory: File too large\n"
+
+
+def test_where_memory_cannot_be_shared_a_file_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert os.fstat(metrics.SharedMemory(3)._descriptor).st_size == 3 * metrics.TABLE_BYTES
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    with pytest.raises(OSError, match="the metrics need 1572864 bytes of /no/such/folder: No such file"):
+        metrics.SharedMemory(3)
 
 
 def test_the_labels_of_every_route_have_room() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from mithril import metrics
 from support.clusters import Cluster, workers_of
 from support.disks import fill, small_disk
 from support.processes import MITHRIL, Process, environment, serving
@@ -182,6 +184,14 @@ async def test_the_temporary_folder_is_full(cluster: Cluster, when: str) -> None
             assert metric(process, COUNT) == 60
             log = process.stop()
     assert log.count("a worker ended") == 1, "the one that was killed"
+
+
+def test_where_only_a_file_can_be_shared_a_full_folder_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    with small_disk("1m") as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with pytest.raises(OSError, match=f"the metrics need 2097152 bytes of {disk}: No space left"):
+            metrics.SharedMemory(4)
 
 
 # Open files

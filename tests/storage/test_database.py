@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from mithril.database import database, embedded
+from mithril.database.database import Database
 from support import factories, racing
 from support.factories import bearer
 from support.servers import running_server
@@ -126,3 +127,15 @@ async def test_a_database_with_an_old_schema_is_not_ready(database_url: str) -> 
     with running_server(database_url=database_url) as server:
         async with httpx.AsyncClient(base_url=server.url) as http:
             assert_unavailable(await http.get("/readyz"))
+
+
+async def test_a_change_of_url_holds_for_new_connections(database_url: str, postgres: str) -> None:
+    """A statement that runs at that moment ends on its own connection."""
+    where = "SELECT current_database() FROM pg_sleep($1)"
+    async with Database(database_url, size=2, wait_seconds=60, statement_seconds=60) as opened:
+        running = asyncio.create_task(opened.fetch(where, 0.2))
+        await asyncio.sleep(0.1)
+        opened.change_url(postgres)
+        found = [row["current_database"] for (row,) in (await running, await opened.fetch(where, 0))]
+    assert found[0].startswith("test_")
+    assert found[1] == "mithril"
