@@ -72,5 +72,4 @@ async def test_a_server_starts_and_migrates_beside_a_silent_host(pair: tuple[Clu
         started = time.monotonic() - began
         ready = await asyncio.to_thread(httpx.get, process.public + "/readyz")
         assert ready.status_code == 200
-    assert started < 10
     print(f"a silent host: migrated and started in {started:.2f} s")

@@ -46,6 +46,11 @@ async def pool_of(url: str, *, size: int = 2, wait: float = 60, connect: float =
     await pool.open()
     try:
         yield pool
+    except BaseException:  # a test that fails gives nothing back
+        for lease in pool._leases:
+            lease.connection.terminate()
+        pool._leases.clear()
+        raise
     finally:
         await pool.close()
 
@@ -210,3 +215,52 @@ async def test_a_socket_notices_a_dead_peer(good: Proxy) -> None:
     assert kernel.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
     await connection.close()
+
+
+async def test_a_transaction_of_a_lost_machine_ends(good: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL hears nothing any more: no end of the transaction, and no end of the connection."""
+    monkeypatch.setitem(connecting.SETTINGS, "idle_in_transaction_session_timeout", "500ms")
+    other = await database.connect(good.url)
+    async with pool_of(good.url) as pool:
+        lost = await pool.acquire()
+        await lost.connection.execute("CREATE TABLE held (id int); INSERT INTO held VALUES (1)")
+        await lost.connection.execute("BEGIN; UPDATE held SET id = 2")
+        assert await other.fetchval("UPDATE held SET id = 3 RETURNING id") == 3
+        pool.take_back(lost, TimeoutError())
+    await other.execute("DROP TABLE held")
+    await other.close()
+
+
+async def test_both_sides_notice_that_the_other_is_gone(good: Proxy) -> None:
+    """The settings of a session, which no URL of the tests changes."""
+    async with pool_of(good.url) as pool:
+        lease = await pool.acquire()
+        found = {name: await lease.connection.fetchval(f"SHOW {name}") for name in connecting.SETTINGS}
+        pool.release(lease)
+    assert found["idle_in_transaction_session_timeout"] == "10s"
+    assert found["application_name"] == "mithril"
+
+
+async def test_the_url_may_set_what_the_service_sets(good: Proxy) -> None:
+    connection = await database.connect(f"{good.url}?idle_in_transaction_session_timeout=7s&application_name=mine")
+    assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "7s"
+    assert await connection.fetchval("SHOW application_name") == "mine"
+    await connection.close()
+
+
+async def test_a_pooler_that_refuses_settings_is_used_without_them(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refusal(first: bytes) -> str | None:
+        return "08P01 unsupported startup parameter: statement_timeout" if b"statement_timeout" in first else None
+
+    with through(postgres, refuses=refusal) as pooler:
+        async with pool_of(pooler.url) as pool:
+            leases = [await pool.acquire(), await pool.acquire()]
+            for lease in leases:
+                assert await lease.connection.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
+                assert await lease.connection.fetchval("SHOW application_name") == "mithril"
+                pool.release(lease)
+    lines = [record.getMessage() for record in caplog.records if "unsupported startup parameter" in record.getMessage()]
+    said = "unsupported startup parameter: statement_timeout"
+    assert lines == [f"{pooler.host} takes no settings of a session, set them on the role: {said}"]

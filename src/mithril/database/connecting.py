@@ -6,16 +6,17 @@ last first, and each attempt has its own limit.
 
 import asyncio
 import inspect
+import logging
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 import asyncpg
-import structlog
 from asyncpg import connect_utils
 
 # One attempt at one host: its name, TLS and password, also with round trips of a quarter of a second and a slow DNS.
@@ -23,12 +24,27 @@ HOST_SECONDS = 10.0
 # The next host is asked as soon as one has failed, or has been silent for so long.
 STAGGER_SECONDS = 0.25
 RETRY_SECONDS = 0.5
-# The kernel ends a connection whose other side has confirmed nothing for so long.
+# The kernels of both sides end a connection on which nothing is confirmed for so long, and PostgreSQL a transaction in
+# which nothing is asked: its locks would stay for two hours when a machine is lost.
 SILENCE_SECONDS = 10
-KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 1_000 * SILENCE_SECONDS}
+COMMAND_SILENCE_SECONDS = 60
+KEEPALIVE = {"KEEPIDLE": 5, "KEEPINTVL": 2, "KEEPCNT": 3, "USER_TIMEOUT": 1_000 * SILENCE_SECONDS}
 CACHED_STATEMENTS = 100  # prepared ones of one connection
-# Of each session, unless the URL says otherwise.
-SETTINGS = {"application_name": "mithril"}
+NAME = {"application_name": "mithril"}
+SETTINGS = NAME | {
+    "idle_in_transaction_session_timeout": f"{SILENCE_SECONDS}s",
+    "tcp_keepalives_idle": str(KEEPALIVE["KEEPIDLE"]),
+    "tcp_keepalives_interval": str(KEEPALIVE["KEEPINTVL"]),
+    "tcp_keepalives_count": str(KEEPALIVE["KEEPCNT"]),
+    "tcp_user_timeout": str(KEEPALIVE["USER_TIMEOUT"]),
+}
+# What a pooler, or an old PostgreSQL, says to settings that it does not take from a client.
+REFUSED_SETTINGS = (
+    asyncpg.ProtocolViolationError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+)
 
 # A primary that was replaced may wake up, and take writes until it is stopped; its timeline is older.
 STATE = """
@@ -37,7 +53,8 @@ SELECT current_setting('transaction_read_only')::boolean AS is_read_only, system
   FROM pg_control_system()
 """
 
-log = structlog.stdlib.get_logger("mithril")
+# Not structlog's: in a command nothing has configured that one, and it would print to standard output.
+log = logging.getLogger("mithril")
 
 # Strings, because asyncpg's classes are generic only for the type checker.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -123,12 +140,15 @@ class Servers:
         settings: Mapping[str, str] = MappingProxyType({}),
         prepares: bool = True,
     ) -> None:
-        """`statement_seconds`: the limit of each statement. `settings`: of each session, unless the URL says otherwise.
+        """`statement_seconds`: the limit of each statement; None for a command, which may take its time.
 
-        `prepares`: whether statements are prepared (see `poolers`).
-        Raises asyncpg's InterfaceError for a URL with a fault.
+        `settings`: of each session, unless the URL says otherwise. `prepares`: whether statements are prepared (see
+        `poolers`). Raises asyncpg's InterfaceError for a URL with a fault.
         """
-        self._own_settings = {**SETTINGS, **settings}
+        limits = {"idle_in_transaction_session_timeout": f"{COMMAND_SILENCE_SECONDS}s"}
+        if statement_seconds is not None:
+            limits = {"statement_timeout": f"{1_000 * (statement_seconds + 1):.0f}"}  # for one whose caller is gone
+        self._own_settings = {**SETTINGS, **limits, **settings}
         self._url = ""
         self.change_url(url)
         self.silent: dict[Host, Exception] = {}
@@ -142,7 +162,7 @@ class Servers:
             return False
         # The one that worked last first, one that was left last.
         self.order, given = _parsed(url)
-        self._url, self._settings = url, self._own_settings | given
+        self._url, self._settings, self._given = url, self._own_settings | given, NAME | given
         self._needs_writes = "target_session_attrs=" not in url
         return True
 
@@ -196,7 +216,8 @@ class Servers:
         host = search.hosts[place]
         if place:
             with suppress(TimeoutError):
-                await asyncio.wait_for(search.failed[place - 1].wait(), STAGGER_SECONDS)
+                async with asyncio.timeout(STAGGER_SECONDS):
+                    await search.failed[place - 1].wait()
         while True:
             try:
                 opened = await self._attempt(host)
@@ -212,15 +233,7 @@ class Servers:
         """Return a connection to this host. Raises TimeoutError, Unfit and asyncpg's errors."""
         try:
             async with asyncio.timeout(HOST_SECONDS):
-                connection = await asyncpg.connect(
-                    self._url,
-                    host=host.name,
-                    port=host.port,
-                    command_timeout=self._statement_seconds,
-                    server_settings=self._settings,
-                    connection_class=_Connection,
-                    statement_cache_size=self._cached_statements,
-                )
+                connection = await self._connect(host)
                 try:
                     _reset_when_abandoned(connection)
                     await self.check(connection)
@@ -236,6 +249,27 @@ class Servers:
         self.silent.pop(host, None)
         self.order.sort(key=lambda each: each != host)
         return Opened(connection, host)
+
+    async def _connect(self, host: Host) -> Connection:
+        """Connect with the settings of the session or, where they are refused, for good without them."""
+        connect: Callable[..., Awaitable[Connection]] = partial(
+            asyncpg.connect,
+            self._url,
+            host=host.name,
+            port=host.port,
+            command_timeout=self._statement_seconds,
+            connection_class=_Connection,
+            statement_cache_size=self._cached_statements,
+        )
+        try:
+            return await connect(server_settings=self._settings)
+        except REFUSED_SETTINGS as error:
+            if self._settings == self._given:
+                raise
+            connection = await connect(server_settings=self._given)
+            self._settings = self._given
+            log.warning("%s takes no settings of a session, set them on the role: %s", host, error)
+            return connection
 
 
 def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
@@ -267,5 +301,5 @@ def _reset_when_abandoned(connection: Connection) -> None:
         return
     kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():
-        if hasattr(socket, option):  # some exist on Linux only
-            kernel.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if hasattr(socket, f"TCP_{option}"):  # some exist on Linux only
+            kernel.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{option}"), value)

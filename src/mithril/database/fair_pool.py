@@ -6,10 +6,10 @@ within the time of one request ends the attempt to open it. So this pool opens a
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 
 import asyncpg
-import structlog
 
 from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, reason_of
 
@@ -22,7 +22,7 @@ CLOSE_SECONDS = 1.0
 # After these a connection may be in the middle of something, or have lost its server.
 BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
 
-log = structlog.stdlib.get_logger("mithril")
+log = logging.getLogger("mithril")
 
 
 class Lease:
@@ -201,7 +201,7 @@ class Pool:
 
     def _leave(self, host: Host, error: Exception) -> None:
         """Turn away from a host: close its connections, each after its current use, and ask the other hosts first."""
-        log.warning("a database server is left", server=str(host), reason=reason_of(error))
+        log.warning("the database server %s is left: %s", host, reason_of(error))
         self._servers.leave(host)
         self.expire(host)
 
@@ -209,7 +209,8 @@ class Pool:
         """Check the connection that was unused for longest, every second and whenever another one broke."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), CHECK_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._doubt.wait()
             self._doubt.clear()
             if self._idle:
                 await self._check(self._idle.pop(0))
