@@ -15,7 +15,7 @@ class Proxy:
     """A port of this machine that leads to the socket of a PostgreSQL. It runs in a thread of its own.
 
     While `is_silent`, it takes connections and bytes and passes nothing on; what it took then is delivered later, as
-    a network may do. `delay_seconds`: how long a piece takes, each way.
+    a network may do. It falls silent by itself when `cut_at` is sent. `delay_seconds`: of a piece, each way.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Proxy:
         self._database = parts.path
         self.delay_seconds = delay_seconds
         self.refuses = refuses
+        self.cut_at: bytes | None = None
         self.connections = 0
         self.resets = 0  # connections that the service cut instead of closing
         self._passing = threading.Event()
@@ -115,6 +116,8 @@ class Proxy:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while piece := await reader.read(65_536):
+                if self.cut_at is not None and self.cut_at in piece:
+                    self.cut_at, self.is_silent = None, True
                 await self._pass()
                 writer.write(piece)
                 await writer.drain()

@@ -72,17 +72,17 @@ WITH found AS (
     UPDATE connections c
        SET redirect_uri = $3, version = c.version + 1, updated_at = clock_timestamp()
       FROM found
-     WHERE c.id = found.id AND found.is_expected_version AND found.redirect_uri <> $3
+     WHERE c.id = found.id AND found.is_expected_version AND found.redirect_uri <> $3 AND in_time($10)
     RETURNING c.id, c.redirect_uri, c.version, c.updated_at
 ), recorded AS (
     INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS}, operation_id)
     SELECT 'connection.update', found.id, found.client_id,
            jsonb_build_object('redirect_uri', found.redirect_uri),
            jsonb_build_object('redirect_uri', changed.redirect_uri),
-           $5, $6, $7, $8, $9, $10
+           $5, $6, $7, $8, $9, $11
       FROM changed JOIN found USING (id)
 ), noted AS (
-    INSERT INTO operations (id, version, settled_at) SELECT $10, version, updated_at FROM changed
+    INSERT INTO operations (id, version, settled_at) SELECT $11, version, updated_at FROM changed
 )
 SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.previous_secret_expires_at,
        found.inserted_at, found.is_expected_version,

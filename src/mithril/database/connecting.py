@@ -9,6 +9,7 @@ import inspect
 import logging
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -48,7 +49,8 @@ REFUSED_SETTINGS = (
 
 # A primary that was replaced may wake up, and take writes until it is stopped; its timeline is older.
 STATE = """
-SELECT current_setting('transaction_read_only')::boolean AS is_read_only, system_identifier,
+SELECT extract(epoch FROM clock_timestamp())::double precision AS clock,
+       current_setting('transaction_read_only')::boolean AS is_read_only, system_identifier,
        CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
   FROM pg_control_system()
 """
@@ -154,6 +156,7 @@ class Servers:
         self.silent: dict[Host, Exception] = {}
         self._statement_seconds = statement_seconds
         self._cached_statements = CACHED_STATEMENTS if prepares else 0
+        self._clock_ahead: float | None = None  # of PostgreSQL, before this process's monotonic clock
         self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
 
     def change_url(self, url: str) -> bool:
@@ -206,6 +209,17 @@ class Servers:
         if self._newest is not None and self._newest[0] == cluster and timeline < self._newest[1]:
             raise Unfit(f"it was replaced: its timeline is {timeline}, the newest is {self._newest[1]}")
         self._newest = (cluster, timeline)
+        self.note_clock(state["clock"])
+
+    def note_clock(self, clock: float) -> None:
+        """Note what PostgreSQL's clock has just shown, in seconds since 1970."""
+        self._clock_ahead = clock - time.monotonic()
+
+    def deadline(self) -> float | None:
+        """Return until when, by PostgreSQL's clock, a caller waits for a statement that is sent now; None: unknown."""
+        if self._clock_ahead is None or self._statement_seconds is None:
+            return None
+        return time.monotonic() + self._clock_ahead + self._statement_seconds
 
     def leave(self, host: Host) -> None:
         """Ask this host last from now on."""

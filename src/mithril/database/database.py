@@ -4,7 +4,7 @@ The SQL about clients, tokens and users is in the stores.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from mithril.database import faults
 from mithril.database import operation_store as operations
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
-from mithril.database.fair_pool import Pool
+from mithril.database.fair_pool import NOT_SENT, Pool
 from mithril.database.lookups import Found, Lookup, Lookups
 from mithril.database.turns import Turns
 
@@ -34,6 +34,7 @@ Row = TypeVar("Row")
 Connection: TypeAlias = _Connection
 PooledConnection: TypeAlias = Connection
 
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 # A list counts at most so many rows (see `Listed.is_bounded`), so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
 LAST_OFFSET = 2**62
@@ -81,6 +82,12 @@ class Violation(Exception):
         """`constraint`: its name in the schema, if it has one. `kind`: `unique`, `reference` or `other`."""
         super().__init__(f"{kind}: {constraint}")
         self.constraint, self.kind = constraint, kind
+
+
+class TooLate(asyncpg.QueryCanceledError):
+    """A write came after its deadline, and did nothing (see `Database.write`). asyncpg makes it from its SQLSTATE."""
+
+    sqlstate = "57M01"
 
 
 class SchemaError(Exception):
@@ -189,6 +196,43 @@ class Database:
                 raise
             await self._settle(operation_id, refusal)
 
+    async def write(
+        self, statement: str, *arguments: object, recall: tuple[Any, ...] | None = None
+    ) -> asyncpg.Record | None:
+        """Run a statement that writes, alone in its transaction; return its first row, or None.
+
+        Its next parameter is the deadline for `in_time`, which its condition calls: a network, or a machine that was
+        frozen, may deliver it when its caller was refused long ago, and another one was told that it wrote.
+        `recall`: a statement that finds its row again, where the answer was lost and it is done, with the arguments of
+        that. Then the last parameter of both is the id of the operation, which the statement adds to `operations` where
+        it changes something. Raises ServiceUnavailable, when nothing is done; with `recall` OutcomeUnknown.
+        """
+        if recall is None:
+            return await self._in_time(self.fetchrow, statement, arguments)
+        operation_id = identifiers.time_ordered_uuid()
+        try:
+            return await self._in_time(self.fetchrow, statement, arguments, operation_id)
+        except errors.ServiceUnavailable as refusal:
+            return await self._settle(operation_id, refusal, *recall, operation_id)
+
+    async def write_all(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run a statement as `write` does, and return all its rows."""
+        return await self._in_time(self.fetch, statement, arguments)
+
+    async def _in_time(
+        self, run: Callable[..., Awaitable[Row]], statement: str, arguments: tuple[object, ...], *last: object
+    ) -> Row:
+        try:
+            return await run(statement, *arguments, self._servers.deadline(), *last)
+        except errors.ServiceUnavailable as refusal:
+            if not isinstance(refusal.__cause__, TooLate):
+                raise
+        # A caller who still waits is in time: the clock of the database was set.
+        clock = await self.fetchrow(CLOCK)
+        assert clock is not None, "one row"
+        self._servers.note_clock(clock[0])
+        return await run(statement, *arguments, self._servers.deadline(), *last)
+
     async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
         """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
         try:
@@ -204,23 +248,6 @@ class Database:
             raise _unavailable(error, reason) from error
         self._pool.release(lease)
         return row
-
-    async def write(self, statement: str, *arguments: object, recall: tuple[Any, ...]) -> asyncpg.Record | None:
-        """Run a statement that changes something, alone in its transaction; return its first row, or None.
-
-        Its last parameter is the id of the operation: where it changes something, it adds that row to `operations`.
-        `recall`: a statement that finds its row again, where the answer was lost and it is done, with the arguments of
-        that; the id is added as the last one. Raises ServiceUnavailable, when nothing is done; OutcomeUnknown.
-        """
-        operation_id, is_sent = identifiers.time_ordered_uuid(), False
-        try:
-            async with self.connection() as connection:
-                is_sent = True
-                return await connection.fetchrow(statement, *arguments, operation_id)
-        except errors.ServiceUnavailable as refusal:
-            if not is_sent:
-                raise
-            return await self._settle(operation_id, refusal, *recall, operation_id)
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
         """Return the row of a lookup as a dict of its columns, or None; see `Lookups`. Raises ServiceUnavailable."""
@@ -273,7 +300,8 @@ class Database:
 
         Raises the refusal when it is not done and never will be, OutcomeUnknown when that cannot be found out.
         """
-        if not isinstance(refusal.__cause__, operations.LOST_ANSWERS):
+        cause = refusal.__cause__
+        if isinstance(cause, NOT_SENT) or not isinstance(cause, operations.LOST_ANSWERS):
             raise refusal
         try:
             async with asyncio.timeout(self._settle_seconds):

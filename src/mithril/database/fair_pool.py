@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, reason_of
+from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, Unreachable, reason_of
 
 # How often an unused connection is checked, and how long its server may take to answer.
 CHECK_SECONDS = 1.0
@@ -23,6 +23,14 @@ CLOSE_SECONDS = 1.0
 BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
 
 log = logging.getLogger("mithril")
+
+
+class NoConnection(TimeoutError):
+    """A caller waited for a connection for too long."""
+
+
+# The errors of `acquire`, after which nothing has been sent to the database.
+NOT_SENT = (NoConnection, Unreachable)
 
 
 class Lease:
@@ -150,7 +158,7 @@ class Pool:
             self._loop.call_at(latest, self._time_out, turn, latest)
         else:
             what = "was made" if is_being_made else "became free"
-            turn.set_exception(TimeoutError(f"no connection {what} in time"))
+            turn.set_exception(NoConnection(f"no connection {what} in time"))
 
     def _grow(self) -> None:
         """Begin to open as many connections as callers wait for and the size allows."""

@@ -109,14 +109,15 @@ SELECT a.id, a.scope FROM apps a JOIN clients c ON c.id = a.client_id JOIN users
    FOR KEY SHARE OF c, u FOR UPDATE OF a
 """
 ADD_NONCE = """
-INSERT INTO nonces (client_id, expires_at) VALUES ($1, now() + make_interval(secs => $2)) RETURNING id
+INSERT INTO nonces (client_id, expires_at) SELECT $1, now() + make_interval(secs => $2) WHERE in_time($3) RETURNING id
 """
 CONSUME_NONCE = """
 WITH used AS (
     UPDATE nonces SET used_at = now() WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()
+       AND in_time($3)
     RETURNING id
 ), noted AS (
-    INSERT INTO operations (id) SELECT $3 FROM used
+    INSERT INTO operations (id) SELECT $4 FROM used
 )
 SELECT id FROM used
 """
@@ -168,7 +169,7 @@ async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UU
 
 async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float) -> UUID:
     """Add a nonce of that client, 122 random bits, and return it."""
-    row = await database.fetchrow(ADD_NONCE, client_id, float(lives_seconds))
+    row = await database.write(ADD_NONCE, client_id, float(lives_seconds))
     assert row is not None, "INSERT returns its row"
     nonce: UUID = row["id"]
     return nonce

@@ -61,7 +61,9 @@ SELECT id, convert_from(code_digest, 'UTF8') AS code_hash FROM otp
 # Of tries at the same moment each waits here for the row, and then looks again at what the one before it did: no
 # more than `$2` wrong ones are told so, and no right one is accepted after them.
 COUNT_ATTEMPT = f"""
-UPDATE otp SET attempts_count = attempts_count + 1 WHERE id = $1 AND {OPEN} AND attempts_count < $2 RETURNING id
+UPDATE otp SET attempts_count = attempts_count + 1
+ WHERE id = $1 AND {OPEN} AND attempts_count < $2 AND in_time($3)
+RETURNING id
 """
 USE_CODE = f"""
 UPDATE otp SET status = 'VERIFIED', active = false, attempts_count = attempts_count + 1
@@ -71,6 +73,7 @@ RETURNING id
 CLOSE = f"""
 UPDATE otp SET status = CASE WHEN code_expired_at <= now() THEN 'EXPIRED' ELSE 'UNVERIFIED' END, active = false
  WHERE id = ({NEWEST}) AND status = 'NEW' AND (code_expired_at <= now() OR attempts_count >= $2)
+   AND in_time($3)
 """
 FIND_STATUS = f"SELECT status FROM otp WHERE id = ({NEWEST})"
 
@@ -102,12 +105,12 @@ async def find_open(database: Database, key: str, *, max_attempts: int) -> OpenC
 async def count_attempt(database: Database, code_id: UUID, *, max_attempts: int) -> bool:
     """Count a wrong try; False for a code that allows no more. The count is committed, whatever follows."""
     async with database.turn(code_id):
-        return await database.fetchrow(COUNT_ATTEMPT, code_id, max_attempts) is not None
+        return await database.write(COUNT_ATTEMPT, code_id, max_attempts) is not None
 
 
 async def close_code(database: Database, key: str, *, max_attempts: int) -> str | None:
     """Close the newest code of the key if it is expired or used up; return its status, None if there is no code."""
-    await database.fetchrow(CLOSE, key, max_attempts)
+    await database.write(CLOSE, key, max_attempts)
     # A statement of its own: one that began before another request closed the code would still see it open.
     row = await database.fetchrow(FIND_STATUS, key)
     return None if row is None else row[0]

@@ -63,6 +63,17 @@ ALTER TABLE tokens DROP CONSTRAINT tokens_user_id_fkey, DROP CONSTRAINT tokens_c
 """
 
 FUNCTIONS = (
+    # A write that a network or a frozen machine held back does nothing when it arrives late (see `Database.write`).
+    """
+CREATE FUNCTION in_time(deadline double precision) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF extract(epoch FROM clock_timestamp()) > deadline THEN
+        RAISE SQLSTATE '57M01' USING MESSAGE = 'the statement came after its deadline';
+    END IF;
+    RETURN true;
+END
+$$
+""",
     """
 CREATE FUNCTION scope_names(scope text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN array_remove(regexp_split_to_array(scope, '\\s+'), '')
