@@ -6,9 +6,11 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from hmac import compare_digest
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
@@ -32,7 +34,7 @@ from mithril.openapi import routes as openapi
 from mithril.otp import admin_routes as otp_admin
 from mithril.pages import routes as pages
 from mithril.scope_sets import admin_routes as scope_sets_admin
-from mithril.settings import Settings
+from mithril.settings import Settings, SettingsError, reread
 from mithril.sms import messenger
 from mithril.tokens import admin_routes as tokens_admin
 from mithril.user_roles import admin_routes as user_roles_admin
@@ -43,6 +45,8 @@ from mithril.web.edge import Edge
 from mithril.web.requests import Resources
 
 ORPHAN_CHECK_SECONDS = 1.0
+
+log = structlog.stdlib.get_logger("mithril")
 
 PUBLIC: list[BaseRoute] = [
     *connections.ROUTES,
@@ -87,6 +91,7 @@ class Application:
             statement_seconds=settings.statement_timeout,
             lock_seconds=settings.lock_timeout,
             prepares=settings.db_prepared_statements,
+            reread=partial(_database_url, settings),
         )
         self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)
@@ -142,6 +147,15 @@ class Application:
         if self.settings.sweep_interval:
             tasks.append(cleanup.clean_up_regularly(self.database, self.settings))
         return tasks
+
+
+def _database_url(settings: Settings) -> str:
+    """Return the URL of the database as its file has it now, where it came from one."""
+    try:
+        return reread(settings).database_url
+    except SettingsError as error:
+        log.warning("the settings cannot be read again", reason=str(error))
+        return settings.database_url
 
 
 def create_app(settings: Settings, *, supervisor_pid: int | None = None) -> Application:

@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -15,6 +17,7 @@ from support.writing import connect_patiently, prove_nothing_is_lost, replicate_
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(300)]
 
+END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'"
 WORKERS = ("--workers", "2")
 
 
@@ -58,6 +61,36 @@ async def test_a_frozen_primary_is_replaced_and_wakes_up(pair: tuple[Cluster, Cl
         await prove_nothing_is_lost(stream, standby.url)
     assert resumed < 5
     report("a frozen primary replaced, and woken", stream, resumed_after=resumed)
+
+
+async def test_the_password_is_changed(cluster: Cluster, tmp_path: Path) -> None:
+    """The file has the new one before or after the database: it is read again when a connection is refused."""
+    access = cluster.data / "pg_hba.conf"
+    access.write_text("local all rotated scram-sha-256\n" + access.read_text())
+    db = await asyncpg.connect(cluster.url)
+    await db.execute("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'one'; SELECT pg_reload_conf()")
+    url = tmp_path / "url"
+
+    def write_url(password: str) -> None:
+        url.write_text(cluster.url.replace("postgres@", f"rotated:{password}@"))
+
+    write_url("one")
+    with serving(*WORKERS, MITHRIL_DATABASE_URL_FILE=str(url)) as process:
+        async with writing(process.public, cluster.url) as stream:
+            await db.execute("ALTER ROLE rotated PASSWORD 'two'")
+            write_url("two")
+            await db.execute(END_SESSIONS)
+            await stream.more(200)
+            assert stream.failures <= 2 * len(stream.connections), "what the ended sessions were at"
+            await db.execute("ALTER ROLE rotated PASSWORD 'three'")
+            await db.execute(END_SESSIONS)
+            await stream.refusals(8)
+            write_url("three")
+            resumed = await stream.more(200)
+        await prove_nothing_is_lost(stream, cluster.url)
+    await db.close()
+    assert resumed < 5
+    report("the password changed", stream, resumed_after=resumed)
 
 
 async def test_a_server_starts_and_migrates_beside_a_silent_host(pair: tuple[Cluster, Cluster]) -> None:

@@ -217,6 +217,23 @@ async def test_a_socket_notices_a_dead_peer(good: Proxy) -> None:
     await connection.close()
 
 
+async def test_a_refused_password_is_read_again(good: Proxy) -> None:
+    def refusal(first: bytes) -> str | None:
+        return "28P01 password authentication failed" if b"application_name\0old" in first else None
+
+    good.refuses = refusal
+    old, new = (f"{good.url}?application_name={name}" for name in ("old", "new"))
+    now = old
+    servers = Servers(old, statement_seconds=60, reread=lambda: now)
+    with pytest.raises(Unreachable, match="password authentication failed"):
+        await servers.open_one()
+    now = new
+    connections = await asyncio.gather(*(servers.open_one() for _ in range(3)))
+    for connection in connections:
+        assert await connection.fetchval("SHOW application_name") == "new"
+        await connection.close()
+
+
 async def test_a_transaction_of_a_lost_machine_ends(good: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL hears nothing any more: no end of the transaction, and no end of the connection."""
     monkeypatch.setitem(connecting.SETTINGS, "idle_in_transaction_session_timeout", "500ms")

@@ -22,6 +22,7 @@ TABLES = """
 SELECT table_name FROM information_schema.tables
  WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name <> 'alembic_version'
 """
+WAITS_FOR_TABLE = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tokens'::regclass"
 Rows = list[dict[str, Any]]
 
 
@@ -53,6 +54,23 @@ def test_there_is_a_dump_of_every_version_up_to_this_one() -> None:
     closed = {line.split()[1] for line in changelog.splitlines() if line.startswith("## ") and " - " in line}
     assert {file.stem for file in RELEASES} == closed
     assert mithril.__version__ in closed
+
+
+async def test_an_upgrade_waits_for_a_dump_and_keeps_no_request_waiting(released: str) -> None:
+    dump, request = await asyncpg.connect(released), await asyncpg.connect(released, command_timeout=60)
+    await dump.execute("BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE")
+    with pytest.raises(database.SchemaError, match="tables were in use"):
+        await database.migrate(released, patience_seconds=0)
+    migrating = asyncio.create_task(database.migrate(released))
+    while not await request.fetchval(WAITS_FOR_TABLE):
+        assert not migrating.done()
+    await request.fetch("SELECT FROM tokens LIMIT 1")  # it waits behind the migration, for a moment
+    assert not migrating.done()
+    await dump.execute("COMMIT")
+    await migrating
+    assert await database.schema_version(request) == database.SCHEMA_VERSION
+    await dump.close()
+    await request.close()
 
 
 async def test_an_upgrade_keeps_every_row_and_every_value(released: str) -> None:

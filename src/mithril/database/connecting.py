@@ -141,31 +141,35 @@ class Servers:
         statement_seconds: float | None = None,
         settings: Mapping[str, str] = MappingProxyType({}),
         prepares: bool = True,
+        reread: Callable[[], str] | None = None,
     ) -> None:
         """`statement_seconds`: the limit of each statement; None for a command, which may take its time.
 
         `settings`: of each session, unless the URL says otherwise. `prepares`: whether statements are prepared (see
-        `poolers`). Raises asyncpg's InterfaceError for a URL with a fault.
+        `poolers`). `reread`: says which URL to use now, when the password is refused. Raises asyncpg's InterfaceError
+        for a URL with a fault.
         """
         limits = {"idle_in_transaction_session_timeout": f"{COMMAND_SILENCE_SECONDS}s"}
         if statement_seconds is not None:
             limits = {"statement_timeout": f"{1_000 * (statement_seconds + 1):.0f}"}  # for one whose caller is gone
         self._own_settings = {**SETTINGS, **limits, **settings}
-        self._url = ""
-        self.change_url(url)
+        self.url = ""
         self.silent: dict[Host, Exception] = {}
+        self.change_url(url)
         self._statement_seconds = statement_seconds
         self._cached_statements = CACHED_STATEMENTS if prepares else 0
+        self._reread = reread or (lambda: self.url)
         self._clock_ahead: float | None = None  # of PostgreSQL, before this process's monotonic clock
         self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
 
     def change_url(self, url: str) -> bool:
         """Connect by another URL from now on; return whether it differs. Raises as the constructor."""
-        if url == self._url:
+        if url == self.url:
             return False
         # The one that worked last first, one that was left last.
         self.order, given = _parsed(url)
-        self._url, self._settings, self._given = url, self._own_settings | given, NAME | given
+        self.silent = {}
+        self.url, self._settings, self._given = url, self._own_settings | given, NAME | given
         self._needs_writes = "target_session_attrs=" not in url
         return True
 
@@ -247,7 +251,7 @@ class Servers:
         """Return a connection to this host. Raises TimeoutError, Unfit and asyncpg's errors."""
         try:
             async with asyncio.timeout(HOST_SECONDS):
-                connection = await self._connect(host)
+                connection = await self._authenticate(host)
                 try:
                     _reset_when_abandoned(connection)
                     await self.check(connection)
@@ -264,11 +268,24 @@ class Servers:
         self.order.sort(key=lambda each: each != host)
         return Opened(connection, host)
 
+    async def _authenticate(self, host: Host) -> Connection:
+        """Connect, and where the password is refused see whether there is another one by now."""
+        refused = self.url
+        try:
+            return await self._connect(host)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            url = self._reread()
+            if url == refused:
+                raise
+            if url != self.url:  # unless another attempt was faster
+                self.change_url(url)
+            return await self._connect(host)
+
     async def _connect(self, host: Host) -> Connection:
         """Connect with the settings of the session or, where they are refused, for good without them."""
         connect: Callable[..., Awaitable[Connection]] = partial(
             asyncpg.connect,
-            self._url,
+            self.url,
             host=host.name,
             port=host.port,
             command_timeout=self._statement_seconds,

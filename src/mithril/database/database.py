@@ -4,6 +4,7 @@ The SQL about clients, tokens and users is in the stores.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -28,6 +29,9 @@ SCHEMA_VERSION = "0005"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
+# What a migration gets when a table is in use: lock_not_available, deadlock_detected.
+IN_USE = ("55P03", "40P01")
+MIGRATION_PAUSE_SECONDS = 1.0
 
 Row = TypeVar("Row")
 
@@ -109,15 +113,19 @@ class Database:
         connect_seconds: float = CONNECT_SECONDS,
         lock_seconds: float = 0,
         prepares: bool = True,
+        reread: Callable[[], str] | None = None,
     ) -> None:
         """Connect to nothing yet: the pools open connections when they are first needed.
 
         `size`: of both pools together, at least 2. `wait_seconds`, `connect_seconds`: how long to wait for a connection
         in use, and for one that is being made. `lock_seconds`: how long a statement waits for a locked row; 0: as long
-        as it may take. `prepares`: whether statements are prepared (see `poolers`).
+        as it may take. `prepares`: whether statements are prepared (see `poolers`). `reread`: says which URL to use
+        now, when the password is refused.
         """
         settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
-        self._servers = Servers(url, statement_seconds=statement_seconds, settings=settings, prepares=prepares)
+        self._servers = Servers(
+            url, statement_seconds=statement_seconds, settings=settings, prepares=prepares, reread=reread
+        )
 
         def pool(size: int) -> Pool:
             return Pool(self._servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
@@ -375,10 +383,10 @@ def is_current(version: str | None) -> bool:
     return version is not None and version >= SCHEMA_VERSION
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
     """Bring the schema to the newest revision, if it is older. Several processes may call this at once.
 
-    Raises UNAVAILABLE_ERRORS when there is no connection, and SchemaError for what stops the migration.
+    Tables that something else uses, such as a dump, are waited for. Raises SchemaError when that takes too long.
     """
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
@@ -393,22 +401,33 @@ async def migrate(url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    opened = await connect(url)  # not by SQLAlchemy, which would wrap the errors
+    async def attempt() -> None:
+        opened = await connect(url)  # not by SQLAlchemy, which would wrap the errors
 
-    async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
-        return opened
+        async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
+            return opened
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(upgrade)
-    except DBAPIError as error:
-        reason = error.driver_exception  # an error of asyncpg, as from anything else that works on the database
-        if faults.reason(reason) is None:
-            raise SchemaError(f"the migration failed: {error.orig}") from error
-        raise reason from error
-    finally:
-        await engine.dispose()
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(upgrade)
+        except DBAPIError as error:  # of asyncpg, as from anything else that works on the database
+            raise error.driver_exception from error
+        finally:
+            await engine.dispose()
+
+    latest = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return await attempt()
+        except asyncpg.PostgresError as error:
+            if error.sqlstate not in IN_USE:
+                if faults.reason(error) is None:
+                    raise SchemaError(f"the migration failed: {error}") from error
+                raise
+            if time.monotonic() > latest:
+                raise SchemaError(f"tables were in use for {patience_seconds:.0f} s, by a dump perhaps") from error
+        await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
 
 
 async def find_one(
