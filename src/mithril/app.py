@@ -92,6 +92,7 @@ class Application:
             lock_seconds=settings.lock_timeout,
             prepares=settings.db_prepared_statements,
             reread=partial(_database_url, settings),
+            standbys_answer=settings.verify_from_standbys,
         )
         self.messenger = messenger.messenger(settings)
         resources = Resources(settings, self.database, self.messenger)

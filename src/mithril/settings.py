@@ -171,6 +171,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     db_prepared_statements: Annotated[
         bool, described("prepare statements; false: for a pooler that does not keep them")
     ] = True
+    verify_from_standbys: Annotated[
+        bool, described("let every host of the URL answer look-ups: each standby is synchronous, with remote_apply")
+    ] = False
     pool_timeout: Annotated[
         Seconds, described("seconds that a request waits for a database connection in use before 503")
     ] = 1.0

@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from support import factories
 from support.clusters import Cluster, folders, url_of
 from support.processes import run, serving
 from support.writing import connect_patiently, prove_nothing_is_lost, replicate_synchronously, report, writing
@@ -61,6 +62,50 @@ async def test_a_frozen_primary_is_replaced_and_wakes_up(pair: tuple[Cluster, Cl
         await prove_nothing_is_lost(stream, standby.url)
     assert resumed < 5
     report("a frozen primary replaced, and woken", stream, resumed_after=resumed)
+
+
+async def test_standbys_answer_verifications_while_no_server_takes_writes(pair: tuple[Cluster, Cluster]) -> None:
+    primary, standby = pair
+    both = url_of(standby, primary)  # look-ups ask the first host first
+    refused = await asyncio.to_thread(run, "serve", "--database-url", both, MITHRIL_VERIFY_FROM_STANDBYS="true")
+    assert refused.returncode == 1
+    assert "synchronous_commit is on, not remote_apply" in refused.stderr
+    db = await asyncpg.connect(primary.url)
+    await db.execute("ALTER DATABASE mithril SET synchronous_commit = 'remote_apply'")
+    await db.close()
+    db = await asyncpg.connect(primary.url)
+    owner = await factories.client(db)
+    tokens = [await factories.token(db, client=owner) for _ in range(2)]
+    with serving(*WORKERS, "--database-url", both, MITHRIL_VERIFY_FROM_STANDBYS="true") as process:
+        async with (
+            httpx.AsyncClient(base_url=process.internal) as internal,
+            writing(process.public, primary.url) as stream,
+        ):
+
+            async def status(token: str) -> int:
+                return (await internal.get(f"/admin/tokens/{token}/verify")).status_code
+
+            assert [await status(token) for token in tokens] == [200, 200]
+            on_standby = await asyncpg.connect(standby.url)
+            await on_standby.execute("SELECT pg_wal_replay_pause()")
+            revoked = await db.fetchval("SELECT id FROM tokens WHERE digest = sha256($1)", tokens[1].encode())
+            revoking = asyncio.create_task(internal.delete(f"/admin/tokens/{revoked}"))
+            await asyncio.sleep(0.3)
+            assert not revoking.done(), "it waits until every standby shows it"
+            await on_standby.execute("SELECT pg_wal_replay_resume()")
+            assert (await revoking).status_code == 204
+            assert await status(tokens[1]) == 404, "no stale answer"
+            await on_standby.close()
+            await db.close()
+            primary.kill()
+            await stream.refusals(8)
+            answers = [await status(token) for token in tokens * 50]
+            assert answers == [200, 404] * 50
+            await asyncio.to_thread(standby.promote)
+            resumed = await stream.more(200)
+            assert [await status(token) for token in tokens] == [200, 404]
+        await prove_nothing_is_lost(stream, standby.url)
+    report("the primary lost, verified from the standby", stream, resumed_after=resumed)
 
 
 async def test_the_password_is_changed(cluster: Cluster, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mithril import errors
 from mithril.database import connecting, database
 from mithril.database.connecting import Servers, Unreachable
 from mithril.database.fair_pool import Pool
@@ -151,11 +152,13 @@ async def test_connections_to_a_server_that_became_read_only_are_left(good: Prox
 async def test_a_server_with_an_older_timeline_was_replaced(good: Proxy) -> None:
     servers = Servers(good.url)
     connection = await servers.open_one()
-    assert servers._newest is not None
-    servers._newest = (servers._newest[0], "0000000F")
+    (cluster,) = servers._newest
+    servers._newest[cluster] = "0000000F"
     with pytest.raises(connecting.Unfit, match="it was replaced: its timeline is 00000001"):
         await servers.check(connection)
-    servers._newest = (servers._newest[0] + 1, "0000000F")
+    with pytest.raises(connecting.Unfit):
+        await servers.for_reading().check(connection)
+    servers._newest = {cluster + 1: "0000000F"}
     await servers.check(connection)  # another cluster
     await connection.close()
 
@@ -281,3 +284,22 @@ async def test_a_pooler_that_refuses_settings_is_used_without_them(
     lines = [record.getMessage() for record in caplog.records if "unsupported startup parameter" in record.getMessage()]
     said = "unsupported startup parameter: statement_timeout"
     assert lines == [f"{pooler.host} takes no settings of a session, set them on the role: {said}"]
+
+
+async def test_a_read_whose_connection_broke_is_repeated_once(postgres: str) -> None:
+    """A statement that ends its own session breaks off each time; one that finds no session breaks off once."""
+    async with database.Database(postgres, size=1, wait_seconds=60, statement_seconds=60) as opened:
+        pid = (await opened.fetch("SELECT pg_backend_pid()"))[0][0]
+        once = f"SELECT CASE WHEN pg_backend_pid() = {pid} THEN pg_terminate_backend({pid}, 1000) END"
+        assert len(await opened.fetch(once)) == 1
+        with pytest.raises(errors.ServiceUnavailable):
+            await opened.fetch("SELECT pg_terminate_backend(pg_backend_pid(), 1000)")
+        assert await opened.fetchrow("SELECT 1") is not None
+
+
+async def test_a_write_whose_connection_broke_is_not_repeated(database_url: str) -> None:
+    async with database.Database(database_url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+        pid = (await opened.fetch("SELECT pg_backend_pid()"))[0][0]
+        once = f"SELECT CASE WHEN pg_backend_pid() = {pid} THEN pg_terminate_backend({pid}, 1000) END WHERE in_time($1)"
+        with pytest.raises(errors.ServiceUnavailable):
+            await opened.write(once)

@@ -9,6 +9,7 @@ from mithril.audit.events import Actor
 from mithril.cli import session
 from mithril.cli.options import from_settings
 from mithril.connections import redirect_uris
+from mithril.database import standbys
 from mithril.database.database import Connection
 from mithril.settings import Option, Settings
 from mithril.web import requests
@@ -23,11 +24,14 @@ def serve(chosen: Settings) -> None:
     signals.handle(hangup)
     supervisor.check_exposure(chosen)
     with session.database_url(chosen) as url:
-        asyncio.run(session.connected(url, chosen, lambda connection: _add_demo(connection, chosen)))
+        asyncio.run(session.connected(url, chosen, lambda connection: _prepare(connection, url, chosen)))
         supervisor.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce, hangup=hangup)
 
 
-async def _add_demo(connection: Connection, chosen: Settings) -> None:
+async def _prepare(connection: Connection, url: str, chosen: Settings) -> None:
+    """Check what the settings promise of the database, and add the demo data."""
+    if chosen.verify_from_standbys:
+        await standbys.check(connection, url)
     if not chosen.demo:
         return
     from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- only a demo needs it

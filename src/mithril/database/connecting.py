@@ -5,6 +5,7 @@ last first, and each attempt has its own limit.
 """
 
 import asyncio
+import copy
 import inspect
 import logging
 import socket
@@ -72,7 +73,7 @@ class _Connection(asyncpg.Connection):
         return f"{prefix}_{uuid4().hex}"
 
 
-class Unreachable(ConnectionError):
+class Unreachable(OSError):
     """No host of the URL gave a connection. The message says why, host by host."""
 
 
@@ -160,7 +161,14 @@ class Servers:
         self._cached_statements = CACHED_STATEMENTS if prepares else 0
         self._reread = reread or (lambda: self.url)
         self._clock_ahead: float | None = None  # of PostgreSQL, before this process's monotonic clock
-        self._newest: tuple[int, str] | None = None  # the cluster that took writes last, and its timeline
+        self._newest: dict[int, str] = {}  # the newest timeline of a cluster that was seen to take writes
+        self._is_for_reading = False
+
+    def for_reading(self) -> "Servers":
+        """Return the same hosts for statements that each of them may answer, but for a primary that was replaced."""
+        servers = copy.copy(self)  # what is known of the timelines is shared
+        servers.order, servers.silent, servers._is_for_reading = [*self.order], {}, True  # noqa: SLF001 -- its own
+        return servers
 
     def change_url(self, url: str) -> bool:
         """Connect by another URL from now on; return whether it differs. Raises as the constructor."""
@@ -170,7 +178,6 @@ class Servers:
         self.order, given = _parsed(url)
         self.silent = {}
         self.url, self._settings, self._given = url, self._own_settings | given, NAME | given
-        self._needs_writes = "target_session_attrs=" not in url
         return True
 
     async def open(
@@ -203,17 +210,16 @@ class Servers:
 
     async def check(self, connection: Connection) -> None:
         """Raise Unfit when the server of a connection is not one to work with."""
-        if not self._needs_writes:
-            return
         state = await connection.fetchrow(STATE)
         assert state is not None, "one row"
-        if state["is_read_only"]:
+        if state["is_read_only"] and not self._is_for_reading and "target_session_attrs=" not in self.url:
             raise Unfit("it takes no writes")
         cluster, timeline = state["system_identifier"], state["timeline"]
-        if self._newest is not None and self._newest[0] == cluster and timeline < self._newest[1]:
-            raise Unfit(f"it was replaced: its timeline is {timeline}, the newest is {self._newest[1]}")
-        self._newest = (cluster, timeline)
-        self.note_clock(state["clock"])
+        if timeline is not None:
+            if timeline < (newest := self._newest.get(cluster, timeline)):
+                raise Unfit(f"it was replaced: its timeline is {timeline}, the newest is {newest}")
+            self._newest[cluster] = timeline
+            self.note_clock(state["clock"])
 
     def note_clock(self, clock: float) -> None:
         """Note what PostgreSQL's clock has just shown, in seconds since 1970."""
@@ -291,6 +297,7 @@ class Servers:
             command_timeout=self._statement_seconds,
             connection_class=_Connection,
             statement_cache_size=self._cached_statements,
+            target_session_attrs="any" if self._is_for_reading else None,
         )
         try:
             return await connect(server_settings=self._settings)

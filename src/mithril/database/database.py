@@ -29,6 +29,14 @@ SCHEMA_VERSION = "0005"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
+# A read after which its connection is of no use, and another one may be.
+BROKEN = (
+    ConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 # What a migration gets when a table is in use: lock_not_available, deadlock_detected.
 IN_USE = ("55P03", "40P01")
 MIGRATION_PAUSE_SECONDS = 1.0
@@ -114,27 +122,29 @@ class Database:
         lock_seconds: float = 0,
         prepares: bool = True,
         reread: Callable[[], str] | None = None,
+        standbys_answer: bool = False,
     ) -> None:
         """Connect to nothing yet: the pools open connections when they are first needed.
 
         `size`: of both pools together, at least 2. `wait_seconds`, `connect_seconds`: how long to wait for a connection
         in use, and for one that is being made. `lock_seconds`: how long a statement waits for a locked row; 0: as long
         as it may take. `prepares`: whether statements are prepared (see `poolers`). `reread`: says which URL to use
-        now, when the password is refused.
+        now, when the password is refused. `standbys_answer`: look-ups may go to any host (see `standbys`).
         """
         settings = {"lock_timeout": f"{lock_seconds * 1000:.0f}ms"}
         self._servers = Servers(
             url, statement_seconds=statement_seconds, settings=settings, prepares=prepares, reread=reread
         )
 
-        def pool(size: int) -> Pool:
-            return Pool(self._servers, size=size, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
+        self._readers = self._servers.for_reading() if standbys_answer else self._servers
+        pool = partial(Pool, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
 
         # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
         of_lookups = max(1, size // SHARE_OF_LOOKUPS)
-        self._pool, self._lookup_pool = pool(size - of_lookups), pool(of_lookups)
+        self._pool = pool(self._servers, size=size - of_lookups)
+        self._lookup_pool = pool(self._readers, size=of_lookups)
         self._settle_seconds = min(statement_seconds, operations.SETTLE_SECONDS)
-        self._lookups = Lookups(partial(self.connection, self._lookup_pool))
+        self._lookups = Lookups(partial(self._read, pool=self._lookup_pool))
         self._turns = Turns(most=max(1, (size - of_lookups) // 2), wait_seconds=wait_seconds)
 
     async def __aenter__(self) -> Self:
@@ -151,6 +161,7 @@ class Database:
     def change_url(self, url: str) -> None:
         """Connect by another URL from now on, and replace the open connections after their current use."""
         if self._servers.change_url(url):
+            self._readers.change_url(url)
             self._pool.expire()
             self._lookup_pool.expire()
 
@@ -216,55 +227,67 @@ class Database:
         it changes something. Raises ServiceUnavailable, when nothing is done; with `recall` OutcomeUnknown.
         """
         if recall is None:
-            return await self._in_time(self.fetchrow, statement, arguments)
-        operation_id = identifiers.time_ordered_uuid()
-        try:
-            return await self._in_time(self.fetchrow, statement, arguments, operation_id)
-        except errors.ServiceUnavailable as refusal:
-            return await self._settle(operation_id, refusal, *recall, operation_id)
+            rows = await self._write(statement, arguments)
+        else:
+            operation_id = identifiers.time_ordered_uuid()
+            try:
+                rows = await self._write(statement, arguments, operation_id)
+            except errors.ServiceUnavailable as refusal:
+                return await self._settle(operation_id, refusal, *recall, operation_id)
+        return rows[0] if rows else None
 
     async def write_all(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run a statement as `write` does, and return all its rows."""
-        return await self._in_time(self.fetch, statement, arguments)
+        """Run a statement as `write` does without `recall`, and return all its rows."""
+        return await self._write(statement, arguments)
 
-    async def _in_time(
-        self, run: Callable[..., Awaitable[Row]], statement: str, arguments: tuple[object, ...], *last: object
-    ) -> Row:
-        try:
-            return await run(statement, *arguments, self._servers.deadline(), *last)
-        except errors.ServiceUnavailable as refusal:
-            if not isinstance(refusal.__cause__, TooLate):
-                raise
-        # A caller who still waits is in time: the clock of the database was set.
-        clock = await self.fetchrow(CLOCK)
-        assert clock is not None, "one row"
-        self._servers.note_clock(clock[0])
-        return await run(statement, *arguments, self._servers.deadline(), *last)
+    async def _write(self, statement: str, arguments: tuple[object, ...], *last: object) -> list[asyncpg.Record]:
+        async def send(connection: Connection) -> list[asyncpg.Record]:
+            try:
+                return await connection.fetch(statement, *arguments, self._servers.deadline(), *last)
+            except TooLate:
+                # A caller who still waits is in time: the clock of the database was set.
+                self._servers.note_clock(await connection.fetchval(CLOCK))
+                return await connection.fetch(statement, *arguments, self._servers.deadline(), *last)
+
+        return await self._run(send, self._pool)
 
     async def fetchrow(self, statement: str, *arguments: object) -> asyncpg.Record | None:
-        """Return the first row of a statement, or None. Raises ServiceUnavailable when the database is unavailable."""
+        """Return the first row of a statement that only reads, or None. Raises ServiceUnavailable."""
+        rows = await self.fetch(statement, *arguments)
+        return rows[0] if rows else None
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Return all rows of a statement that only reads. Raises ServiceUnavailable."""
+        return await self._read(lambda connection: connection.fetch(statement, *arguments), self._pool)
+
+    async def _read(self, ask: Callable[[Connection], Awaitable[Row]], pool: Pool) -> Row:
+        """Do what only reads, and repeat it once when its connection breaks."""
         try:
-            lease = await self._pool.acquire()
+            return await self._run(ask, pool)
+        except errors.ServiceUnavailable as refusal:
+            if not isinstance(refusal.__cause__, BROKEN):
+                raise
+        return await self._run(ask, pool)
+
+    async def _run(self, ask: Callable[[Connection], Awaitable[Row]], pool: Pool) -> Row:
+        """Do what `connection` does for one statement, in a third of the time."""
+        try:
+            lease = await pool.acquire()
             try:
-                row = await lease.connection.fetchrow(statement, *arguments)
+                answer = await ask(lease.connection)
             except BaseException as error:
-                self._pool.take_back(lease, error)
+                pool.take_back(lease, error)
                 raise
         except faults.ERRORS as error:
             if (reason := faults.reason(error)) is None:
                 raise
             raise _unavailable(error, reason) from error
-        self._pool.release(lease)
-        return row
+        pool.release(lease)
+        return answer
 
     async def look_up(self, lookup: Lookup, *arguments: object) -> Found:
         """Return the row of a lookup as a dict of its columns, or None; see `Lookups`. Raises ServiceUnavailable."""
         return await self._lookups.find(lookup, arguments)
-
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Return all rows of a statement. Raises ServiceUnavailable when the database is unavailable."""
-        async with self.connection() as connection:
-            return await connection.fetch(statement, *arguments)
 
     async def fetch_page(
         self,

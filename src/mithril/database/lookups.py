@@ -2,14 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from mithril.database.connecting import Connection
 
 # A row by its columns, or None.
 Found: TypeAlias = dict[str, Any] | None
+Ask: TypeAlias = Callable[[Connection], Awaitable[list[Found]]]
 
 
 class Lookup:
@@ -45,9 +46,11 @@ class Lookups:
     Nothing is cached.
     """
 
-    def __init__(self, lend: Callable[[], AbstractAsyncContextManager[Connection]]) -> None:
-        """`lend`: lends a connection; its errors are those of the calls."""
-        self._lend = lend
+    def __init__(
+        self, read: Callable[[Callable[[Connection], Awaitable[list[Found]]]], Awaitable[list[Found]]]
+    ) -> None:
+        """`read`: does something with a connection, perhaps twice; its errors are those of the calls."""
+        self._read = read
         self._waiting: dict[Lookup, list[Asked]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -68,12 +71,9 @@ class Lookups:
         """Wait for a connection, and then answer all calls that wait by now."""
         asked = self._waiting[lookup]
         try:
-            async with self._lend() as connection:
-                del self._waiting[lookup]
-                rows = await _fetch(connection, lookup, asked)
+            rows = await self._read(partial(self._ask, lookup, asked))
         except BaseException as error:  # whatever it is, the callers are told
-            if self._waiting.get(lookup) is asked:
-                del self._waiting[lookup]
+            self._close(lookup, asked)
             for each in asked:
                 if not each.answer.done():
                     each.answer.set_exception(error)
@@ -83,6 +83,15 @@ class Lookups:
             for each, row in zip(asked, rows, strict=True):
                 if not each.answer.done():  # its caller may have gone
                     each.answer.set_result(row)
+
+    async def _ask(self, lookup: Lookup, asked: list[Asked], connection: Connection) -> list[Found]:
+        self._close(lookup, asked)
+        return await _fetch(connection, lookup, asked)
+
+    def _close(self, lookup: Lookup, asked: list[Asked]) -> None:
+        """Let the calls that come from now on share another statement."""
+        if self._waiting.get(lookup) is asked:
+            del self._waiting[lookup]
 
 
 async def _fetch(connection: Connection, lookup: Lookup, asked: list[Asked]) -> list[Found]:
