@@ -43,12 +43,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     is_administrative: bool = False
     token_details: str = "{}"
 
+    def lacking(self, scope: str) -> str | None:
+        """Return who lacks the scope: the token or, for a BROKER client, the broker; None where none does."""
+        if scope not in self.scopes:
+            return "the access token"
+        is_of_broker = self.broker_scopes is None or scope in self.broker_scopes
+        return None if is_of_broker else "the broker of the API-key"
+
     def require_scope(self, scope: str) -> None:
         """Raise ScopeMissing unless the token has the scope and, for a BROKER client, the broker has it too."""
-        if scope not in self.scopes:
-            raise errors.ScopeMissing(scope, lacking="the access token")
-        if self.broker_scopes is not None and scope not in self.broker_scopes:
-            raise errors.ScopeMissing(scope, lacking="the broker of the API-key")
+        if lacking := self.lacking(scope):
+            raise errors.ScopeMissing(scope, lacking=lacking)
 
     def require_sign_in(self, scope: str) -> None:
         """Raise ScopeMissing unless the token may come from a sign-in of the user, whatever its scope says.

@@ -34,12 +34,14 @@ from mithril.openapi import routes as openapi
 from mithril.otp import admin_routes as otp_admin
 from mithril.pages import routes as pages
 from mithril.scope_sets import admin_routes as scope_sets_admin
+from mithril.scope_sets import routes as scope_sets
 from mithril.settings import Settings, SettingsError, reread
 from mithril.sms import messenger
 from mithril.tokens import admin_routes as tokens_admin
 from mithril.user_roles import admin_routes as user_roles_admin
 from mithril.user_roles import routes as user_roles
 from mithril.users import admin_routes as users_admin
+from mithril.users import routes as users
 from mithril.web import edge, requests
 from mithril.web.edge import Edge
 from mithril.web.requests import Resources
@@ -52,6 +54,8 @@ PUBLIC: list[BaseRoute] = [
     *connections.ROUTES,
     *clients.ROUTES,
     *user_roles.ROUTES,
+    *users.ROUTES,
+    *scope_sets.ROUTES,
     *factor_routes.ROUTES,
     *oauth.ROUTES,
     *standard_oauth.ROUTES,

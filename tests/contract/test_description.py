@@ -35,8 +35,8 @@ pytestmark = pytest.mark.anyio
 DOCUMENT: dict[str, Any] = json.loads(document.render("").content)
 METHODS = ("get", "put", "post", "delete", "patch")
 PAGING = ("page", "page_number", "page_size")
-PAGED = ("listClients", "listClientConnections", "listConnectionHistory")
-ALL_SCOPES = "client:read connection:read connection:write connection:refresh_secret connection:delete"
+PAGED = ("listClients", "listClientConnections", "listConnectionHistory", "listRoles")
+ALL_SCOPES = "client:read connection:read connection:write connection:refresh_secret connection:delete role:read"
 NEW = {"redirect_uri": "https://new.example.com/callback"}
 
 
@@ -341,7 +341,7 @@ async def people(http: httpx.AsyncClient, db: Db) -> People:
     own = await factories.connection(db, client_id=broker.id)
     foreign = await factories.connection(db, client_id=admin.id)
     connection = await factories.connection(db, client_id=clinic.id, consumer_id=broker.id)
-    names = {"client_id": str(clinic.id), "connection_id": str(connection.id)}
+    names = {"client_id": str(clinic.id), "connection_id": str(connection.id), "id": str(uuid4())}
     return People(
         sender=Sender(http, names),
         owner=bearer(await factories.token(db, client=clinic, scope=ALL_SCOPES), api_key=own.secret),
@@ -362,7 +362,7 @@ async def test_the_described_scope_is_required(http: httpx.AsyncClient, db: Db, 
     assert await people.sender(name, bearer(await factories.token(db, client=caller, scope=scope))) != 403
 
 
-@pytest.mark.parametrize("name", ["listOwnRoles", "checkRedirectUri"])
+@pytest.mark.parametrize("name", ["listOwnRoles", "getOwnUser", "checkRedirectUri"])
 async def test_without_a_described_scope_none_is_required(db: Db, people: People, name: str) -> None:
     caller = bearer(await factories.token(db, client=await factories.client(db), scope=""))
     assert await people.sender(name, caller, json=NEW if name == "checkRedirectUri" else None) == 200
@@ -386,6 +386,7 @@ async def test_the_filters_of_the_lists_are_described(people: People) -> None:
     for name, filters in (
         ("listClients", {"id": client_id, "user_id": client_id, "name": "100%", "is_blocked": "false"}),
         ("listClientConnections", {"consumer_id": client_id, "redirect_uri": "HTTPS://"}),
+        ("listRoles", {"name": "100%"}),
     ):
         described_filters = {p["name"] for p in OPERATIONS[name]["parameters"] if "name" in p}
         assert described_filters == set(filters)
@@ -467,6 +468,8 @@ async def test_the_roles_of_a_caller_are_described(people: People, db: Db) -> No
         UUID(people.names["client_id"]),
     )
     assert await people.sender("listOwnRoles", people.owner) == 200
+    assert await people.sender("getRole", people.owner, names={"id": str(role_id)}) == 200
+    assert await people.sender("getRole", people.owner) == 404
 
 
 async def test_the_usual_answers_of_a_check_are_described(people: People) -> None:

@@ -23,13 +23,17 @@ class NamedScope(msgspec.Struct, frozen=True, kw_only=True):
 CLIENT_TYPES = AuditedTable("client_types", "client_type")
 ROLES = AuditedTable("roles", "role")
 COLUMNS = ", ".join(NamedScope.__struct_fields__)
-FILTERS = {"name": "name = {}", "scope": "string_to_array(scope, ' ') && {}::text[]"}
+FILTERS = {
+    "name": "name = {}",
+    "part_of_name": "strpos(lower(name), lower({})) > 0",
+    "scope": "string_to_array(scope, ' ') && {}::text[]",
+}
 
 
 async def list_named(
     database: Database, table: AuditedTable, filters: dict[str, Any], *, page: Page
 ) -> Listed[NamedScope]:
-    """List those that match, the oldest first; filters: a name, and scopes of which a row must have at least one."""
+    """List those that match, the oldest first; filters: FILTERS, of `scope` one is enough."""
     conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
     return await database.fetch_page(NamedScope, columns=COLUMNS, tables=table.name, conditions=conditions, page=page)
 
