@@ -45,6 +45,13 @@ async def expire(db: Db, value: str) -> None:
     await db.execute("UPDATE tokens SET expires_at = now() WHERE digest = $1", security.digest(value))
 
 
+async def approval_of(db: Db, world: World) -> UUID:
+    """Return the id of the one approval of the user for the clinic."""
+    statement = "SELECT id FROM apps WHERE user_id = $1 AND client_id = $2"
+    found: UUID = await db.fetchval(statement, world.user_id, world.clinic.id)
+    return found
+
+
 async def move(http: httpx.AsyncClient, world: World, access_token: str, address: str = NEW_ADDRESS) -> None:
     headers = bearer(access_token, api_key=world.key)
     response = await http.patch(world.link.path, json={"redirect_uri": address}, headers=headers)
@@ -140,6 +147,7 @@ async def test_an_authorization_issues_a_code_and_names_the_redirect_uri(
     assert body["data"]["user_id"] == str(world.user_id)
     assert began + 300 <= body["data"]["expires_at"] <= time.time() + 300
     assert list(body["data"]["details"].items()) == [
+        ("app_id", str(await approval_of(db, world))),
         ("client_id", str(world.clinic.id)),
         ("grant_type", "password"),
         ("redirect_uri", ADDRESS),
@@ -156,6 +164,39 @@ async def test_an_approval_grows_and_never_shrinks(http: httpx.AsyncClient, db: 
     events = await db.fetch("SELECT * FROM audit_events WHERE client_id = $1 ORDER BY id", world.clinic.id)
     assert [event["action"] for event in events] == ["approval.create", "approval.update"]
     assert {(event["actor_user_id"], event["actor_client_id"]) for event in events} == {(world.user_id, world.front.id)}
+
+
+async def test_an_approval_keeps_its_id_and_tokens_name_it(
+    http: httpx.AsyncClient, internal: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    other = await oauth_world.make(db)
+    await oauth_world.code_of(http, db, other)
+    session = await oauth_world.session_of(db, world)
+    codes = [(await authorize(http, world, session, scope=s)).json()["data"] for s in (ASKED, ASKED, "employee:read")]
+    approval_id = str(await approval_of(db, world))
+    assert [code["details"]["app_id"] for code in codes] == [approval_id] * 3
+    granted = (await exchange(http, world, codes[0]["value"])).json()["data"]
+    renewed = (await refresh(http, world, granted["details"]["refresh_token"])).json()["data"]
+    for token in (granted, renewed):
+        assert token["details"]["app_id"] == approval_id
+        shown = await internal.get(f"/admin/tokens/{token['value']}/verify", headers={"api-key": world.key})
+        assert shown.json()["data"]["details"]["app_id"] == approval_id
+        assert granted["details"]["refresh_token"] not in shown.text
+    assert "app_id" not in (await login(http, world)).json()["data"]["details"]
+
+
+async def test_the_tokens_of_an_approval_that_was_given_again_name_the_new_one(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    await oauth_world.code_of(http, db, world)
+    before = await approval_of(db, world)
+    await db.execute("DELETE FROM apps WHERE id = $1", before)
+    granted = (await exchange(http, world, await oauth_world.code_of(http, db, world))).json()["data"]
+    assert granted["details"]["app_id"] == str(await approval_of(db, world)) != str(before)
+    # A refresh token of an older version does not note it.
+    await db.execute("UPDATE tokens SET details = details - 'app_id' WHERE user_id = $1", world.user_id)
+    renewed = (await refresh(http, world, granted["details"]["refresh_token"])).json()["data"]
+    assert renewed["details"]["app_id"] == granted["details"]["app_id"]
 
 
 async def test_simultaneous_approvals_keep_all_scopes(http: httpx.AsyncClient, db: Db, world: World) -> None:
@@ -348,6 +389,7 @@ async def test_a_code_is_exchanged_for_an_access_and_a_refresh_token(
     assert began + 3600 <= data["expires_at"] <= time.time() + 3600
     details = data["details"]
     assert list(details.items()) == [
+        ("app_id", str(await approval_of(db, world))),
         ("grant_type", "authorization_code"),
         ("client_id", str(world.clinic.id)),
         ("scope", ASKED),
@@ -525,9 +567,11 @@ async def test_a_refresh_token_issues_an_access_token_and_stays_active(
     assert (first.status_code, second.status_code) == (201, 201)
     data = first.json()["data"]
     assert list(data["details"].items()) == [
+        ("app_id", str(await approval_of(db, world))),
         ("grant_type", "refresh_token"),
         ("client_id", str(world.clinic.id)),
         ("scope", ASKED),
+        ("refresh_token", refresh_token),
     ]
     assert data["name"] == "access_token"
     for value in (access_token, data["value"], second.json()["data"]["value"]):

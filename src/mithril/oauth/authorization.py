@@ -17,7 +17,7 @@ import msgspec
 
 from mithril import refusals
 from mithril.audit.events import Actor
-from mithril.database.database import Database
+from mithril.database.database import Database, PooledConnection
 from mithril.oauth import scopes, store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
@@ -120,29 +120,37 @@ async def approve(
     was deleted or got another redirect URI in the meantime.
     """
     client, connection, user_id = granted.redirect.client, granted.redirect.connection, granted.user.id
-    details = Details(
-        grant_type=GrantType.PASSWORD,
-        redirect_uri=connection.redirect_uri,
-        scope_request=granted.scope,
-        code_challenge=code_challenge,
-    )
-    code = NewToken(
-        kind=TokenKind.CODE,
-        user_id=user_id,
-        client_id=client.id,
-        connection_id=connection.id,
-        details=details,
-        seen=granted.seen,
-        is_bound_by_roles=True,
-    )
     async with database.transaction(user_id, client.id) as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await user_store.hold_user(transaction, user_id)
         if await store.hold_connection(transaction, connection.id) != connection:
             raise refusals.RedirectUriNotRegistered
-        before = await store.find_approval(transaction, user_id, client_id=client.id)
-        names, approved_before = granted.scope.split(), before.scope.split() if before else []
-        if before is None or not set(names) <= set(approved_before):
-            approved = scopes.joined(names, approved_before)
-            await store.approve(transaction, user_id, client_id=client.id, scope=approved, actor=actor)
+        approval_id = await _grow_approval(transaction, granted, actor=actor)
+        details = Details(
+            grant_type=GrantType.PASSWORD,
+            app_id=str(approval_id),
+            redirect_uri=connection.redirect_uri,
+            scope_request=granted.scope,
+            code_challenge=code_challenge,
+        )
+        code = NewToken(
+            kind=TokenKind.CODE,
+            user_id=user_id,
+            client_id=client.id,
+            connection_id=connection.id,
+            details=details,
+            seen=granted.seen,
+            is_bound_by_roles=True,
+        )
         return await tokens.issue(transaction, settings, code)
+
+
+async def _grow_approval(transaction: PooledConnection, granted: GrantableScope, *, actor: Actor) -> UUID:
+    """Let the user's approval for the client have this scope too, and return its id."""
+    client_id, user_id = granted.redirect.client.id, granted.user.id
+    before = await store.find_approval(transaction, user_id, client_id=client_id)
+    names, approved_before = granted.scope.split(), before.scope.split() if before else []
+    if before is not None and set(names) <= set(approved_before):
+        return before.id
+    approved = scopes.joined(names, approved_before)
+    return await store.approve(transaction, user_id, client_id=client_id, scope=approved, actor=actor)

@@ -12,7 +12,7 @@ from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_co
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.tokens.kinds import GrantType, TokenKind
 
 VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 
@@ -50,9 +50,9 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     follow = partial(
         code.followed_by, scope=code.details.scope_request or "", connection_id=connection.id if connection else None
     )
-    details = Details(grant_type=GrantType.CODE)
+    details = redemption.details(GrantType.CODE)
     refresh = await tokens.issue(transaction, settings, follow(TokenKind.REFRESH, details=details))
-    details = Details(grant_type=GrantType.CODE, redirect_uri=code.details.redirect_uri)
+    details = redemption.details(GrantType.CODE, redirect_uri=code.details.redirect_uri)
     access = await tokens.issue(transaction, settings, follow(TokenKind.ACCESS, details=details))
     return GrantedTokens(access, refresh)
 

@@ -142,7 +142,9 @@ async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> 
     async with throttling.limited(request, client_id=credentials.client_id):
         caller = await client_authentication.identify(database, credentials)
     granted = await token_endpoint.exchange(database, settings, caller=caller, request=wanted)
-    return envelope.answer(request, token_view.view(granted.access, refresh=granted.refresh), status=201)
+    # Where no new refresh token was issued, the one that was presented stays (rule TOK-21).
+    kept = granted.refresh.value if granted.refresh else wanted.presented
+    return envelope.answer(request, token_view.view(granted.access, refresh_token=kept), status=201)
 
 
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -9,7 +10,7 @@ from mithril import refusals
 from mithril.database.database import PooledConnection
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
-from mithril.tokens.kinds import GrantType, TokenKind
+from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, Token
 
 
@@ -32,6 +33,12 @@ class Redemption(msgspec.Struct, frozen=True, kw_only=True):
     connection: RegisteredConnection | None
     """The connection whose secret was shown; for a public client the one through which the token was issued."""
     token: Token
+    approval_id: UUID | None = None
+    """The approval that the token rests on, once it is known to exist."""
+
+    def details(self, grant_type: GrantType, *, redirect_uri: str | None = None) -> Details:
+        """Return the details of a token that is issued for this one."""
+        return Details(grant_type=grant_type, app_id=str(self.approval_id), redirect_uri=redirect_uri)
 
 
 def check_connection(redemption: Redemption) -> None:

@@ -23,7 +23,7 @@ from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_co
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import Details, GrantType, TokenKind
+from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.validation import scopes as syntax
 
 
@@ -56,7 +56,7 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     """
     token = redemption.token
     left = await _scope_left(transaction, redemption)
-    details = Details(grant_type=GrantType.REFRESH)
+    details = redemption.details(GrantType.REFRESH)
     access = await tokens.issue(transaction, settings, token.followed_by(TokenKind.ACCESS, scope=left, details=details))
     if not redemption.client.is_public:
         return GrantedTokens(access, None)

@@ -93,7 +93,7 @@ WITH old AS (
     SELECT id, scope FROM apps WHERE user_id = $1 AND client_id = $2
 ), approved AS (
     INSERT INTO apps AS a (user_id, client_id, scope) VALUES ($1, $2, $3)
-        ON CONFLICT (user_id, client_id) DO UPDATE SET scope = $3, updated_at = now() WHERE a.scope <> $3
+        ON CONFLICT (user_id, client_id) DO UPDATE SET scope = $3, updated_at = now()
     RETURNING a.id, a.scope
 )
 INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
@@ -101,6 +101,7 @@ SELECT CASE WHEN old.id IS NULL THEN 'approval.create' ELSE 'approval.update' EN
        CASE WHEN old.id IS NOT NULL THEN jsonb_build_object('scope', old.scope) END,
        jsonb_build_object('scope', approved.scope), $4, $5, $6, $7, $8
   FROM approved LEFT JOIN old USING (id)
+RETURNING subject_id
 """
 # Client and user first, in the order of a block or a deletion: else the two would wait for each other.
 FIND_APPROVAL = """
@@ -162,9 +163,10 @@ async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_
     return await find_one(transaction, Approval, FIND_APPROVAL, user_id, client_id)
 
 
-async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> None:
-    """Set the scope of the approval, with an audit row; write nothing where it is so already."""
-    await transaction.execute(APPROVE, user_id, client_id, scope, *actor.arguments)
+async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> UUID:
+    """Set the scope of the approval, with an audit row, and return its id."""
+    approval_id: UUID = await transaction.fetchval(APPROVE, user_id, client_id, scope, *actor.arguments)
+    return approval_id
 
 
 async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float) -> UUID:

@@ -12,12 +12,14 @@ Steps 3 to 6 run here, in one transaction. A grant fills in only its own part (`
 
 from collections.abc import Mapping
 
+import msgspec
+
 from mithril import refusals
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import client_authentication, code_grant, refresh_grant, store
 from mithril.oauth.client_authentication import AuthenticatedClient
 from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, TokenRequest
-from mithril.oauth.store import RegisteredClient
+from mithril.oauth.store import Approval, RegisteredClient
 from mithril.settings import Settings
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import GrantType
@@ -42,7 +44,8 @@ async def exchange(
     async with database.transaction(caller.client.id) as transaction:
         redemption = await _find(transaction, grant, caller=caller, request=request)
         grant.check(redemption)
-        await check_client_and_user(transaction, redemption.client, redemption.token)
+        approval = await check_client_and_user(transaction, redemption.client, redemption.token)
+        redemption = msgspec.structs.replace(redemption, approval_id=approval.id)
         if redemption.connection and redemption.connection.consumer_is_blocked:
             raise refusals.ConsumerBlocked
         if redemption.token.is_revoked:
@@ -75,8 +78,8 @@ async def _find(
     return Redemption(request=request, client=caller.client, connection=connection, token=token)
 
 
-async def check_client_and_user(transaction: PooledConnection, client: RegisteredClient, token: Token) -> None:
-    """Check that client and user are not blocked and the approval exists. Raises Unauthorized.
+async def check_client_and_user(transaction: PooledConnection, client: RegisteredClient, token: Token) -> Approval:
+    """Check that client and user are not blocked; return the approval, which must exist. Raises Unauthorized.
 
     The approval stays locked until the transaction ends. So the grants of one user and client, and whatever revokes
     them, come one after the other: else a token that one issues could escape the other, which does not see it yet.
@@ -87,5 +90,7 @@ async def check_client_and_user(transaction: PooledConnection, client: Registere
     if user is None:
         raise refusals.UserUnknown
     users.check_not_blocked(user)
-    if await store.find_approval(transaction, token.user_id, client_id=client.id) is None:
+    approval = await store.find_approval(transaction, token.user_id, client_id=client.id)
+    if approval is None:
         raise refusals.ApprovalRevoked
+    return approval

@@ -6,13 +6,13 @@ from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued
 
 # What a token says about itself, in the order of the contract; its other details are not shown.
-SHOWN = ("grant_type", "client_id", "scope", "refresh_token", "redirect_uri", "scope_request")
-SHOWN_OF_A_CODE = ("client_id", "grant_type", "redirect_uri", "scope_request")
+SHOWN = ("app_id", "grant_type", "client_id", "scope", "refresh_token", "redirect_uri", "scope_request")
+SHOWN_OF_A_CODE = ("app_id", "client_id", "grant_type", "redirect_uri", "scope_request")
 
 
-def view(issued: Issued, *, refresh: Issued | None = None) -> dict[str, object]:
-    """Return the token with its details, and the value of `refresh`. `expires_at` is Unix time."""
-    return brief_view(issued) | {"details": _details(issued, refresh)}
+def view(issued: Issued, *, refresh_token: str | None = None) -> dict[str, object]:
+    """Return the token with its details, and the value of the refresh token beside it. `expires_at` is Unix time."""
+    return brief_view(issued) | {"details": _details(issued, refresh_token)}
 
 
 def brief_view(issued: Issued) -> dict[str, object]:
@@ -26,11 +26,11 @@ def brief_view(issued: Issued) -> dict[str, object]:
     }
 
 
-def _details(issued: Issued, refresh: Issued | None) -> dict[str, object]:
+def _details(issued: Issued, refresh_token: str | None) -> dict[str, object]:
     said = msgspec.structs.asdict(issued.details) | {
         "client_id": issued.client_id,
         "scope": issued.scope,
-        "refresh_token": refresh.value if refresh else None,
+        "refresh_token": refresh_token,
     }
     order = SHOWN_OF_A_CODE if issued.name == TokenKind.CODE else SHOWN
     return {name: said[name] for name in order if said[name] is not None}

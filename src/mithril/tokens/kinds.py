@@ -58,6 +58,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a token says beyond its columns: JSON in the database, in these names."""
 
     grant_type: str | None = None
+    app_id: str | None = None  # of a code and what is issued for it: the approval that it rests on
     redirect_uri: str | None = None  # of a code and its access token: where the code went
     scope_request: str | None = None  # of a code or a two-factor token: the scope of what comes next
     code_challenge: str | None = None  # of a code: that of PKCE

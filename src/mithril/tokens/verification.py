@@ -119,6 +119,8 @@ def details_of(found: Presented) -> dict[str, object]:
     said["client_id"], said["scope"] = found.client_id, found.scope or ""
     if noted.redirect_uri is not None:
         said["redirect_uri"] = noted.redirect_uri
+    if noted.app_id is not None:
+        said["app_id"] = noted.app_id
     if found.access_type == "BROKER" and found.broker_scope is not None:
         said["broker_scope"] = found.broker_scope
     return said
