@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from mithril import errors, logs
 from mithril.approvals import admin_routes as approvals_admin
+from mithril.approvals import routes as approvals
 from mithril.cleanup import service as cleanup
 from mithril.clients import admin_routes as clients_admin
 from mithril.clients import routes as clients
@@ -56,6 +57,7 @@ PUBLIC: list[BaseRoute] = [
     *user_roles.ROUTES,
     *users.ROUTES,
     *scope_sets.ROUTES,
+    *approvals.ROUTES,
     *factor_routes.ROUTES,
     *oauth.ROUTES,
     *standard_oauth.ROUTES,

@@ -422,8 +422,8 @@ class PageError(MithrilError):
 _Found = TypeVar("_Found")
 
 
-def found(value: _Found | None) -> _Found:
-    """Return what a store has found. Raises NotFound for None."""
+def found(value: _Found | None, missing: type[NotFound] = NotFound) -> _Found:
+    """Return what a store has found. Raises NotFound, or the kind of it that is named, for None."""
     if value is None:
-        raise NotFound
+        raise missing
     return value

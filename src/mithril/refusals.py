@@ -14,6 +14,7 @@ from mithril.errors import (
     Conflict,
     Forbidden,
     MithrilError,
+    NotFound,
     OtpRefused,
     PageError,
     ProtocolError,
@@ -120,6 +121,7 @@ TokenExpired = _unauthorized("TokenExpired", "token_expired", "Token expired.")
 TokenUsed = _unauthorized("TokenUsed", "access_denied", "Token has already been used.")
 TokenOfAnotherClient = _unauthorized("TokenOfAnotherClient", "invalid_grant", "The token was issued to another client.")
 ApprovalRevoked = _unauthorized("ApprovalRevoked", "access_denied", "Resource owner revoked access for the client.")
+ApprovalNotFound = _named(NotFound, "ApprovalNotFound", "Approval not found")
 IssueDenied = _unauthorized("IssueDenied", "access_denied", "Access denied")
 
 # Scopes

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.anyio
 
 APPS = "/admin/apps"
 NO_HEADER = (401, {"type": "access_denied", "message": "Missing header x-consumer-id"})
+NO_APPROVAL = (404, {"type": "not_found", "message": "Approval not found"})
 FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
 
 
@@ -154,7 +155,7 @@ async def test_the_approval_of_another_user_is_404(admin: httpx.AsyncClient, db:
     before = await view_of(db, theirs)
     given = {} if body is None else {"json": body}
     for approval_id in (theirs, uuid4()):
-        assert error_of(await admin.request(method, one(approval_id), **given)) == NOT_FOUND
+        assert error_of(await admin.request(method, one(approval_id), **given)) == NO_APPROVAL
     status, error = error_of(await admin.request(method, one("x"), **given))
     assert (status, error["type"]) == (400, "request_malformed")
     assert await view_of(db, theirs) == before
@@ -262,7 +263,7 @@ async def test_deleting_an_approval_revokes_the_tokens_of_its_user_and_client(ad
     (event,) = await events(db, approval_id)
     assert (event["action"], event["client_id"], event["new"]) == ("approval.delete", msp.id, None)
     assert event["old"] == {"user_id": str(ACTOR_ID), "client_id": str(msp.id), "scope": "a:read"}
-    assert error_of(await admin.delete(one(approval_id))) == NOT_FOUND
+    assert error_of(await admin.delete(one(approval_id))) == NO_APPROVAL
 
 
 async def test_approvals_of_a_user_are_deleted_for_one_client_or_all(

@@ -35,8 +35,9 @@ pytestmark = pytest.mark.anyio
 DOCUMENT: dict[str, Any] = json.loads(document.render("").content)
 METHODS = ("get", "put", "post", "delete", "patch")
 PAGING = ("page", "page_number", "page_size")
-PAGED = ("listClients", "listClientConnections", "listConnectionHistory", "listRoles")
+PAGED = ("listClients", "listClientConnections", "listConnectionHistory", "listRoles", "listOwnApprovals")
 ALL_SCOPES = "client:read connection:read connection:write connection:refresh_secret connection:delete role:read"
+ALL_SCOPES += " app:read_pis app:delete_pis"
 NEW = {"redirect_uri": "https://new.example.com/callback"}
 
 
@@ -387,6 +388,7 @@ async def test_the_filters_of_the_lists_are_described(people: People) -> None:
         ("listClients", {"id": client_id, "user_id": client_id, "name": "100%", "is_blocked": "false"}),
         ("listClientConnections", {"consumer_id": client_id, "redirect_uri": "HTTPS://"}),
         ("listRoles", {"name": "100%"}),
+        ("listOwnApprovals", {"client_ids": f"client-{client_id}", "client_names": "client_name-100%"}),
     ):
         described_filters = {p["name"] for p in OPERATIONS[name]["parameters"] if "name" in p}
         assert described_filters == set(filters)
@@ -470,6 +472,19 @@ async def test_the_roles_of_a_caller_are_described(people: People, db: Db) -> No
     assert await people.sender("listOwnRoles", people.owner) == 200
     assert await people.sender("getRole", people.owner, names={"id": str(role_id)}) == 200
     assert await people.sender("getRole", people.owner) == 404
+
+
+async def test_the_approvals_of_a_caller_are_described(people: People, db: Db) -> None:
+    client_id = UUID(people.names["client_id"])
+    statement = "INSERT INTO apps (user_id, client_id, scope) SELECT user_id, id, 'a:b' FROM clients WHERE id = $1"
+    approval_id = await db.fetchval(f"{statement} RETURNING id", client_id)
+    named = {"id": str(approval_id)}
+    assert await people.sender("listOwnApprovals", people.owner) == 200
+    assert await people.sender("listOwnApprovals", people.owner, query="?client_ids=client-x") == 404
+    assert await people.sender("getOwnApproval", people.owner, names=named) == 200
+    assert await people.sender("getOwnApproval", people.admin, names=named) == 404
+    assert await people.sender("deleteOwnApproval", people.owner, names=named) == 204
+    assert await people.sender("deleteOwnApproval", people.admin, names=named) == 404
 
 
 async def test_the_usual_answers_of_a_check_are_described(people: People) -> None:

@@ -7,27 +7,13 @@ from starlette.responses import Response
 
 from mithril import errors, refusals
 from mithril.approvals import service, store
+from mithril.approvals.routes import client_names, clients
 from mithril.approvals.view import view
 from mithril.identifiers import parse_uuid
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
 from mithril.web.wrapped_bodies import Filters
 
-CLIENT, CLIENT_NAME = "client-", "client_name-"
-
-
-def _clients(text: str) -> list[str]:
-    """Return the items that name a client, in lower case. Raises NotFound for an id that is not a UUID."""
-    named = [item.lower() for item in query_parameters.words(text) if item.startswith(CLIENT)]
-    if not all(parse_uuid(item.removeprefix(CLIENT)) for item in named):
-        raise errors.NotFound(detail="client_ids contains an id that is not a UUID")
-    return named
-
-
-def _client_names(text: str) -> list[str]:
-    return [item for item in query_parameters.words(text) if item.startswith(CLIENT_NAME)]
-
-
-FILTERS = Filters(client_ids=_clients, client_names=_client_names)
+FILTERS = Filters(client_ids=clients, client_names=client_names)
 FILTERS_OF_A_USER = Filters(client_id=query_parameters.uuid)
 PATH, WRAPPER = "/admin/apps", "app"
 
@@ -36,11 +22,9 @@ async def list_(request: Request) -> Response:
     """List the user's approvals, or those for some clients."""
     user_id = _user(request)
     filters, page = FILTERS.read(request)
-    clients = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
+    named = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
     database = requests.resources(request).database
-    return envelope.answer_page(
-        request, await store.list_approvals(database, user_id, clients=clients, page=page), view
-    )
+    return envelope.answer_page(request, await store.list_approvals(database, user_id, clients=named, page=page), view)
 
 
 async def show(request: Request) -> Response:

@@ -5,7 +5,7 @@ A trigger revokes them. The user is locked first, then the approval: a grant loc
 
 from uuid import UUID
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.approvals import fields, store
 from mithril.approvals.store import Approval
 from mithril.audit import rows
@@ -20,8 +20,8 @@ from mithril.validation.fields import constraints
 
 
 async def get_approval(database: Database, approval_id: UUID, *, user_id: UUID) -> Approval:
-    """Return this approval of the user. Raises NotFound, also for another user's."""
-    return errors.found(await store.find_approval(database, approval_id, user_id=user_id))
+    """Return this approval of the user. Raises ApprovalNotFound, also for another user's."""
+    return errors.found(await store.find_approval(database, approval_id, user_id=user_id), refusals.ApprovalNotFound)
 
 
 async def add(database: Database, user_id: UUID, given: Document, *, actor: Actor) -> Approval:
@@ -40,11 +40,13 @@ async def add(database: Database, user_id: UUID, given: Document, *, actor: Acto
 async def change(database: Database, approval_id: UUID, given: Document, *, user_id: UUID, actor: Actor) -> Approval:
     """Change the given fields; return the state. Another client revokes the tokens of the previous one.
 
-    Raises ValidationFailed, also where the user has one for the client, NotFound, and Forbidden for another user.
+    Raises ValidationFailed, also where the user has one for the client, ApprovalNotFound, and Forbidden for another
+    user.
     """
     columns = fields.APPROVAL.changes(given)
     async with database.transaction(user_id) as transaction:
-        client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
+        held = await store.hold_approval(transaction, approval_id, user_id=user_id)
+        client_id = errors.found(held, refusals.ApprovalNotFound)
         _check_own(user_id, columns)
         with constraints(fields.CONSTRAINTS):
             await rows.update(transaction, APPROVAL_ROWS, columns, row_id=approval_id, actor=actor)
@@ -55,9 +57,10 @@ async def change(database: Database, approval_id: UUID, given: Document, *, user
 
 
 async def remove(database: Database, approval_id: UUID, *, user_id: UUID, actor: Actor) -> None:
-    """Delete the approval, and revoke the client's tokens for the user. Raises NotFound."""
+    """Delete the approval, and revoke the client's tokens for the user. Raises ApprovalNotFound."""
     async with database.transaction(user_id) as transaction:
-        client_id = errors.found(await store.hold_approval(transaction, approval_id, user_id=user_id))
+        held = await store.hold_approval(transaction, approval_id, user_id=user_id)
+        client_id = errors.found(held, refusals.ApprovalNotFound)
         await rows.delete(transaction, APPROVAL_ROWS, [Condition("t.id = {}", approval_id)], actor=actor)
         await token_store.expire_some(transaction, user_id, client_id=client_id)
 

@@ -14,3 +14,8 @@ def view(approval: Approval) -> dict[str, object]:
         "created_at": approval.inserted_at,
         "updated_at": approval.updated_at,
     }
+
+
+def own_view(approval: Approval) -> dict[str, object]:
+    """Return the fields that are published to the user, who is always the one who applied for it."""
+    return view(approval) | {"applicant_user_id": approval.user_id}
