@@ -298,6 +298,22 @@ async def test_a_session_with_an_administrative_client_loses_what_the_roles_lose
     assert (await verify(server, world, session)).status_code == 401
 
 
+async def test_what_a_refresh_token_made_by_hand_gives_loses_what_the_roles_lose(
+    http: httpx.AsyncClient, server: Server, db: Db, world: World
+) -> None:
+    stranger = await factories.user(db)
+    await db.execute(
+        "INSERT INTO apps (user_id, client_id, scope) VALUES ($1, $2, $3)", stranger, world.clinic.id, SCOPE
+    )
+    made = await factories.token(db, client=world.clinic, user_id=stranger, name="refresh_token", scope=SCOPE)
+    assert (await refresh(http, world, made)).status_code == 401
+    await oauth_world.give_role(db, stranger, world.clinic.id, scope=SCOPE)
+    access = (await refresh(http, world, made)).json()["data"]["value"]
+    assert await verified_scope(server, world, access) == SCOPE
+    await db.execute("DELETE FROM user_roles WHERE user_id = $1", stranger)
+    assert (await verify(server, world, access)).status_code == 401
+
+
 async def test_a_type_that_is_narrowed_while_a_password_is_checked_narrows_the_session(
     http: httpx.AsyncClient, internal: httpx.AsyncClient, server: Server, db: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:

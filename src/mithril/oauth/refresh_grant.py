@@ -57,7 +57,11 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     token = redemption.token
     left = await _scope_left(transaction, redemption)
     details = redemption.details(GrantType.REFRESH)
-    access = await tokens.issue(transaction, settings, token.followed_by(TokenKind.ACCESS, scope=left, details=details))
+    # The roles were asked, also for a token made by hand.
+    follower = msgspec.structs.replace(
+        token.followed_by(TokenKind.ACCESS, scope=left, details=details), is_bound_by_roles=True
+    )
+    access = await tokens.issue(transaction, settings, follower)
     if not redemption.client.is_public:
         return GrantedTokens(access, None)
     kept = msgspec.structs.replace(token.details, replaces=str(token.id))
