@@ -322,8 +322,8 @@ def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
         raise
     except (ValueError, OverflowError) as error:
         raise asyncpg.ClientConfigurationError("the URL is malformed") from error
-    hosts = [Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses]
-    return hosts, parameters.server_settings or {}
+    hosts = dict.fromkeys(Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses)
+    return [*hosts], parameters.server_settings or {}
 
 
 def reason_of(error: Exception) -> str:
