@@ -100,7 +100,7 @@ def world(mithril: Run) -> World:
 
 def is_good(url: str, token: str) -> bool:
     async def ask() -> bool:
-        async with Database(url, size=1, wait_seconds=60, statement_seconds=60) as database:
+        async with Database(url, size=2, wait_seconds=60, statement_seconds=60) as database:
             try:
                 await verification.verify(database, token=token, api_key=None, api_key_was_sent=False)
             except errors.MithrilError:
@@ -506,7 +506,7 @@ def test_following_the_audit_trail_shows_late_commits_too(url: str, monkeypatch:
 
     async def scenario() -> list[str]:
         late, early = [await asyncpg.connect(url) for _ in range(2)]
-        async with Database(url, size=1, wait_seconds=60, statement_seconds=60) as database, asyncio.timeout(60):
+        async with Database(url, size=2, wait_seconds=60, statement_seconds=60) as database, asyncio.timeout(60):
             await early.execute(add, "test.before")
             seen = {entry.id for entry in await list_last(database, {}, most=audit.LOOK_BACK)}
             following = audit.following(database, {"noun": "test"}, seen=seen)

@@ -132,16 +132,18 @@ async def test_beyond_capacity_the_answer_is_a_quick_503_except_for_probes(datab
     with running_server(database_url=url, max_requests=5) as server:
         db = await asyncpg.connect(url)
         owner = await factories.client(db)
-        connection = await factories.connection(db, client_id=owner.id)
+        consumers = [(await factories.client(db)).id for _ in range(5)]
+        # A connection each: of many who want one row, few would wait in the database.
+        paths = [(await factories.connection(db, client_id=owner.id, consumer_id=each)).path for each in consumers]
         headers = bearer(await factories.token(db, client=owner))
         async with httpx.AsyncClient(base_url=server.url) as http:
 
             async def write(number: int) -> httpx.Response:
                 body = {"redirect_uri": f"https://n{number}.example.com"}
-                return await http.patch(connection.path, json=body, headers=headers)
+                return await http.patch(paths[number % 5], json=body, headers=headers)
 
             async with db.transaction():
-                await db.execute("SELECT FROM connections WHERE id = $1 FOR UPDATE", connection.id)
+                await db.execute("SELECT FROM connections WHERE client_id = $1 FOR UPDATE", owner.id)
                 running = [asyncio.create_task(write(number)) for number in range(5)]
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
                 while await db.fetchval(waiting) < 5:  # noqa: ASYNC110 -- no event for it

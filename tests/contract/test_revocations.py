@@ -197,7 +197,7 @@ async def imported(db: Db, document: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def opened(server: Server) -> AsyncIterator[Database]:
-    async with Database(server.database_url, size=1, wait_seconds=60, statement_seconds=60) as database:
+    async with Database(server.database_url, size=2, wait_seconds=60, statement_seconds=60) as database:
         yield database
 
 
