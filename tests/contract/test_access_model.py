@@ -415,7 +415,7 @@ class Access(RuleBasedStateMachine):
 
         async def run() -> None:
             await self.db.execute("UPDATE revocations SET inserted_at = now() - interval '1 hour'")
-            async with Database(self.server.database_url, size=1, wait_seconds=60, statement_seconds=60) as database:
+            async with Database(self.server.database_url, size=2, wait_seconds=60, statement_seconds=60) as database:
                 await cleanup.clean_up(database, Settings())
 
         self.do(run())

@@ -214,7 +214,7 @@ async def test_an_approval_whose_answers_are_lost_gives_a_code(proxy: Proxy, htt
 
 async def test_a_nonce_whose_answer_is_lost_is_used_up(proxy: Proxy, db: Db) -> None:
     client = await factories.client(db)
-    async with Database(proxy.url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+    async with Database(proxy.url, size=2, wait_seconds=60, statement_seconds=60) as opened:
         nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
         proxy.lose(nonce.bytes, Loss.CUT)
         assert await store.consume_nonce(opened, nonce, client_id=client.id)
@@ -260,7 +260,7 @@ async def test_the_log_says_when_an_answer_was_lost_and_what_was_done(
 ) -> None:
     monkeypatch.setattr(database, "log", logged := CapturingLogger())
     client = await factories.client(db)
-    async with Database(proxy.url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+    async with Database(proxy.url, size=2, wait_seconds=60, statement_seconds=60) as opened:
         nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
         proxy.lose(nonce.bytes, Loss.CUT)
         await store.consume_nonce(opened, nonce, client_id=client.id)
@@ -282,7 +282,7 @@ async def test_where_nothing_can_be_found_out_the_caller_is_told_so(
     operation_id = assert_unknown(await http.patch(connection.path, json={"redirect_uri": uri}, headers=headers))
     isolating.open.set()
     (failure,) = (call.kwargs for call in logged.calls if call.method_name == "error")
-    assert failure["detail"].startswith(f"operation {operation_id}: database: ")
+    assert failure["detail"].startswith(f"operation {operation_id}: the database cannot be reached: ")
     assert [call.args for call in logged.calls if call.method_name == "error"] == [("outcome_unknown",)]
     history = await http.get(f"{connection.path}/history", headers=headers)
     (event,) = history.json()["data"]

@@ -288,7 +288,7 @@ async def test_a_pooler_that_refuses_settings_is_used_without_them(
 
 async def test_a_read_whose_connection_broke_is_repeated_once(postgres: str) -> None:
     """A statement that ends its own session breaks off each time; one that finds no session breaks off once."""
-    async with database.Database(postgres, size=1, wait_seconds=60, statement_seconds=60) as opened:
+    async with database.Database(postgres, size=2, wait_seconds=60, statement_seconds=60) as opened:
         pid = (await opened.fetch("SELECT pg_backend_pid()"))[0][0]
         once = f"SELECT CASE WHEN pg_backend_pid() = {pid} THEN pg_terminate_backend({pid}, 1000) END"
         assert len(await opened.fetch(once)) == 1
@@ -298,7 +298,7 @@ async def test_a_read_whose_connection_broke_is_repeated_once(postgres: str) -> 
 
 
 async def test_a_write_whose_connection_broke_is_not_repeated(database_url: str) -> None:
-    async with database.Database(database_url, size=1, wait_seconds=60, statement_seconds=60) as opened:
+    async with database.Database(database_url, size=2, wait_seconds=60, statement_seconds=60) as opened:
         pid = (await opened.fetch("SELECT pg_backend_pid()"))[0][0]
         once = f"SELECT CASE WHEN pg_backend_pid() = {pid} THEN pg_terminate_backend({pid}, 1000) END WHERE in_time($1)"
         with pytest.raises(errors.ServiceUnavailable):

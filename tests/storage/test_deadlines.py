@@ -60,7 +60,7 @@ async def test_a_write_that_comes_late_is_refused_before_it_changes_anything(dat
 
 
 async def test_a_clock_of_the_database_that_was_set_refuses_no_write(database_url: str) -> None:
-    async with Database(database_url, size=1, wait_seconds=60, statement_seconds=60) as database:
+    async with Database(database_url, size=2, wait_seconds=60, statement_seconds=60) as database:
         await database.fetch("SELECT 1")
         assert database._servers._clock_ahead is not None
         database._servers._clock_ahead -= 3600  # so the clock of the database was set forward meanwhile
@@ -69,7 +69,7 @@ async def test_a_clock_of_the_database_that_was_set_refuses_no_write(database_ur
 
 
 async def test_a_write_is_given_as_long_as_its_caller_waits(database_url: str) -> None:
-    async with Database(database_url, size=1, wait_seconds=60, statement_seconds=60) as database:
+    async with Database(database_url, size=2, wait_seconds=60, statement_seconds=60) as database:
         await database.fetch("SELECT 1")
         deadline = database._servers.deadline()
         assert deadline is not None

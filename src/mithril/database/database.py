@@ -445,7 +445,7 @@ async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
             return await attempt()
         except asyncpg.PostgresError as error:
             if error.sqlstate not in IN_USE:
-                if faults.reason(error) is None:
+                if faults.reason(error) in (None, faults.SCHEMA):
                     raise SchemaError(f"the migration failed: {error}") from error
                 raise
             if time.monotonic() > latest:
