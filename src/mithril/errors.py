@@ -82,6 +82,7 @@ class MithrilError(Exception):
         """`message` replaces the one of the class; `detail` goes to the log only."""
         super().__init__(message or self.message or self.type)
         self.message = message or self.message
+        self.oauth_description = self.message or ""
         self.detail = detail
 
     @property
@@ -294,7 +295,7 @@ class Unprocessable(MithrilError):
 
     status = 422
     type = "request_malformed"
-    invalid = ({"entry_type": "request", "rules": [{"rule": "json"}]},)
+    invalid: Sequence[Any] = ({"entry_type": "request", "rules": [{"rule": "json"}]},)
 
 
 class TooManyMessages(MithrilError):

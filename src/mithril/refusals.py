@@ -5,6 +5,8 @@ never by its words: several share their words, because a caller may not learn wh
 What a class adds to the answer is in `errors`. Messages and types are those of ESOZ (docs/contract).
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,12 +15,14 @@ from mithril.errors import (
     AuthorizationError,
     Conflict,
     Forbidden,
+    Invalid,
     MithrilError,
     NotFound,
     OtpRefused,
     PageError,
     ProtocolError,
     RequestMalformed,
+    Rule,
     ServiceUnavailable,
     Unauthorized,
     Unprocessable,
@@ -128,7 +132,34 @@ IssueDenied = _unauthorized("IssueDenied", "access_denied", "Access denied")
 ScopeWidened = _unauthorized(
     "ScopeWidened", "invalid_scope", "The scope is wider than what was granted.", oauth="invalid_scope"
 )
-ScopeRefused = _named(Unprocessable, "ScopeRefused", oauth_error="invalid_scope")
+# Why a name is refused; where there are several reasons, the first (rule AUT-20).
+SCOPE_REASONS = {
+    "unknown": "no client type and no role has the scope",
+    "client_type": "the type of the client does not have the scope",
+    "role": "no role of the user has the scope",
+    "broker": "the broker scope of the consumer does not have the scope",
+}
+MOST_NAMED, LONGEST_NAMED = 5, 100  # scopes in a redirect and in the log, and characters of each
+
+
+class ScopeRefused(Unprocessable):
+    """A scope is not granted."""
+
+    oauth_error = "invalid_scope"
+
+    def __init__(self, refused: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`refused`: each name that is refused, with one of SCOPE_REASONS; none where it is refused as a whole."""
+        named = [f"{name[:LONGEST_NAMED]} ({reason})" for name, reason in list(refused.items())[:MOST_NAMED]]
+        more = f" and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        super().__init__(detail=", ".join(named) + more)
+        self.refused = refused
+        if refused:
+            self.oauth_description = f"{self.message} Refused: {self.detail}."
+            params = [{"scope": name, "reason": reason} for name, reason in refused.items()]
+            rules = [Rule("scope", SCOPE_REASONS[each["reason"]], each) for each in params]
+            self.invalid = [Invalid("$.scope", rules)]
+
+
 ScopeEmpty = _named(
     ScopeRefused, "ScopeEmpty", "Requested scope is empty. Scope not passed or user has no roles or global roles."
 )
@@ -137,6 +168,7 @@ ScopeNotOfClientType = _named(ScopeRefused, "ScopeNotOfClientType", "Scope is no
 ScopeNotOfRoles = _named(
     ScopeRefused, "ScopeNotOfRoles", "User requested scope that is not allowed by role based access policies."
 )
+ScopeNotOfBroker = _named(ScopeRefused, "ScopeNotOfBroker", "Scope is not allowed by broker.")
 
 # The authorization request of a browser: sent to the client, or shown as a page
 ResponseTypeUnsupported = _named(

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CLINIC = "1380df72-275a-11e7-93ae-92361f002671"
-OWNER, PASSWORD = "owner@clinic.example", "Demo-Password-1"
+OWNER, DOCTOR, PASSWORD = "owner@clinic.example", "doctor@clinic.example", "Demo-Password-1"
 WIDTHS = [360, 1280]
 AT_BOTH_WIDTHS = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 ENTRANCES = ["/sign-in", "/oauth2/authorize"]
@@ -348,6 +348,26 @@ async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
 
 
 @AT_BOTH_WIDTHS
+@pytest.mark.parametrize("language", ["uk", "en"])
+async def test_what_a_role_does_not_include_is_explained_with_a_way_back_by_keyboard(
+    page: Page, server: Server, callback: Callback, tmp_path: Path, language: str
+) -> None:
+    words, scope = texts.words(language), "legal_entity:read connection:write connection:refresh_secret"
+    await sign_in(page, address(server, callback, "/sign-in", scope=scope, lang=language), email=DOCTOR)
+    await expect(page.get_by_role("heading", level=1)).to_have_text(words["role_title"])
+    await expect(page.get_by_role("alert")).to_contain_text(words["role_lead"])
+    lacking = [text.split()[-1] for text in await page.get_by_role("listitem").all_inner_texts()]
+    assert lacking == ["connection:write", "connection:refresh_secret"]
+    await look(page, tmp_path, f"role-{language}")
+    assert not callback.seen
+    await page.get_by_role("link", name=words["role_back"]).focus()
+    await send(page)
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    (answer,) = callback.answers
+    assert (answer["error"], answer["state"]) == (["invalid_scope"], ["st&te=1"])
+
+
+@AT_BOTH_WIDTHS
 async def test_long_names_fit_into_the_page(page: Page, server: Server, callback: Callback, tmp_path: Path) -> None:
     connection = await asyncpg.connect(server.database_url)
     name = await connection.fetchval("SELECT name FROM clients WHERE id = $1", CLINIC)
@@ -413,9 +433,9 @@ async def test_a_double_click_on_the_second_factor_leads_to_the_consent_form(
     await connection.close()
 
 
-async def sign_in(page: Page, url: str) -> None:
+async def sign_in(page: Page, url: str, *, email: str = OWNER) -> None:
     await page.goto(url)
-    await page.locator("#email").fill(OWNER)
+    await page.locator("#email").fill(email)
     await page.locator("#password").fill(PASSWORD)
     await send(page)
 

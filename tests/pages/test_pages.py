@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
 import httpx
@@ -342,14 +342,66 @@ async def test_a_repeated_parameter_is_returned_as_an_error_without_a_repeated_s
     assert "state" not in sent_back(await http.get(f"/sign-in?{case.changed()}&state=x"), case)
 
 
-async def test_a_scope_outside_the_roles_is_returned_as_an_error_after_sign_in(
+async def test_a_scope_outside_the_roles_is_returned_as_an_error_by_the_standard_endpoint(
     http: httpx.AsyncClient, case: Case
 ) -> None:
     http.cookies.clear()
-    url = f"/sign-in?{case.changed(scope='declaration:read')}"
+    url = f"/oauth2/authorize?{case.changed(scope='declaration:read')}"
     answer = sent_back(await sign_in(http, url, email=case.email), case)
     assert answer["error"] == "invalid_scope"
+    assert answer["error_description"].endswith(" Refused: declaration:read (role).")
     assert "mithril-visit" not in http.cookies
+
+
+@pytest.mark.parametrize("language", ["en", "uk"])
+async def test_a_scope_outside_the_roles_is_explained_by_the_esoz_endpoint(
+    http: httpx.AsyncClient, case: Case, language: str
+) -> None:
+    http.cookies.clear()
+    url = f"/sign-in?{case.changed(scope='legal_entity:read declaration:read', lang=language)}"
+    page = await sign_in(http, url, email=case.email)
+    words = texts.words(language)
+    assert (page.status_code, page.headers["content-language"]) == (403, language)
+    assert "form-action 'none'" in page.headers["content-security-policy"]
+    assert all(words[name] in page.text for name in ("role_title", "role_lead", "role_remedy", "role_back"))
+    assert f"{texts.scope_words('declaration:read', language)} <small>declaration:read</small>" in page.text
+    assert "<small>legal_entity:read</small>" not in page.text
+    assert "<form" not in page.text
+    assert "mithril-visit" not in http.cookies
+    back, again = (html.unescape(link) for link in re.findall(r'<a href="([^"]+)"(?: class="button")?>', page.text))
+    assert back.startswith(case.redirect_uri + "&")
+    answer = dict(parse_qsl(back.removeprefix(case.redirect_uri + "&"), strict_parsing=True))
+    assert (answer["error"], answer["state"]) == ("invalid_scope", "a b+ü&=%")
+    assert answer["error_description"].endswith(" Refused: declaration:read (role).")
+    assert words["sign_in_title"] in (await http.get(again)).text
+
+
+async def test_a_role_that_is_lost_while_consent_is_asked_is_explained(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
+    http.cookies.clear()
+    url = f"/sign-in?{case.changed()}"
+    await consent_page(http, url, case)
+    await db.execute("DELETE FROM user_roles WHERE user_id = $1", case.user_id)
+    page = await http.get(url)
+    assert (page.status_code, texts.words("en")["role_title"] in page.text) == (403, True)
+    assert texts.words("en")["sign_in_title"] in (await http.get(url)).text
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+async def test_what_the_type_or_the_broker_does_not_have_redirects_at_once_and_is_named(
+    http: httpx.AsyncClient, db: Db, entrance: str
+) -> None:
+    case = await make_case(db)
+    narrow = "UPDATE clients SET priv_settings = $2 WHERE id = $1"
+    await db.execute(narrow, case.client_id, '{"access_type": "BROKER", "broker_scope": "legal_entity:read"}')
+    scope = "legal_entity:read employee:read app:delete"
+    answer = sent_back(await http.get(f"{entrance}?{case.changed(scope=scope)}"), case)
+    assert answer["error"] == "invalid_scope"
+    refused = "Refused: employee:read (broker), app:delete (unknown)."
+    assert answer["error_description"] == f"Scope is not allowed by client type. {refused}"
+    answer = sent_back(await http.get(f"{entrance}?{case.changed()}"), case)
+    assert answer["error_description"] == "Scope is not allowed by broker. Refused: employee:read (broker)."
 
 
 @pytest.mark.parametrize("scope", [None, "", " ", "  "])

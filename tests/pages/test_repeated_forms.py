@@ -170,11 +170,20 @@ async def test_after_another_account_was_chosen_the_form_gives_nothing(browser: 
 
 
 async def test_a_refused_consent_is_refused_again(browser: httpx.AsyncClient, db: Db, case: Case) -> None:
-    url = f"/sign-in?{case.changed()}"
+    url = f"/oauth2/authorize?{case.changed()}"
     page = await consent_page(browser, url, case)
     await db.execute("DELETE FROM user_roles WHERE user_id = $1", case.user_id)
     errors = [sent_back(await decide(browser, url, page, "allow"), case)["error"] for _ in range(2)]
     assert errors == ["invalid_scope"] * 2
+
+
+async def test_a_refused_consent_is_explained_again(browser: httpx.AsyncClient, db: Db, case: Case) -> None:
+    url = f"/sign-in?{case.changed()}"
+    page = await consent_page(browser, url, case)
+    await db.execute("DELETE FROM user_roles WHERE user_id = $1", case.user_id)
+    for _ in range(2):
+        explained = await decide(browser, url, page, "allow")
+        assert (explained.status_code, "Your role is not enough" in explained.text) == (403, True)
 
 
 # The forms before it

@@ -49,7 +49,7 @@ class KnownUser(msgspec.Struct, frozen=True):
 
 
 class GrantableScope(msgspec.Struct, frozen=True):
-    """A scope that the client's type and the user's roles allow."""
+    """A scope that the client's type, the user's roles and the broker of the connection allow."""
 
     redirect: RegisteredRedirect
     user: KnownUser
@@ -98,7 +98,7 @@ async def bound_scope(
 ) -> GrantableScope:
     """Check the scope that is asked for; a trusted client that names none gets all that the roles allow.
 
-    Raises ScopeRefused (rules AUT-9 to AUT-11).
+    Raises ScopeRefused (rules AUT-9 to AUT-11, AUT-20).
     """
     client = redirect.client
     seen = client.seen(await user_store.find_last_revocation(database, user.id))
@@ -106,8 +106,8 @@ async def bound_scope(
     wanted = scopes.checked(scope or "") or (allowed if may_omit_scope(settings, client) else "")
     if not wanted:
         raise refusals.ScopeEmpty
-    scopes.check_client_type(client, wanted)
-    scopes.check_roles(allowed, wanted)
+    broker_scopes = [redirect.connection.broker_scope]
+    await scopes.check(database, wanted, scopes.bounds(client, roles=allowed, broker_scopes=broker_scopes))
     return GrantableScope(redirect, user, wanted, seen)
 
 

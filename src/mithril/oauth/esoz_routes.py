@@ -76,7 +76,7 @@ async def log_in(request: Request, fields: Document) -> Response:
         network_address=requests.network_address(request),
         grant_type=grant_type,
     )
-    login.check_scope(client, scope, grant_type=grant_type)
+    await login.check_scope(database, client, scope, grant_type=grant_type)
     begun = await login.begin(
         database, settings, user=user, client=client, scope=scope, grant_type=grant_type, messenger=messenger
     )

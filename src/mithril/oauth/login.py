@@ -20,6 +20,7 @@ from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection, Source
 from mithril.oauth import bearers, scopes, second_factor, store
+from mithril.oauth.scopes import Reason
 from mithril.oauth.store import RegisteredClient
 from mithril.otp import store as factors
 from mithril.settings import Settings
@@ -84,9 +85,9 @@ async def identify(
     return user
 
 
-def check_scope(client: RegisteredClient, scope: str, *, grant_type: GrantType) -> None:
+async def check_scope(source: Source, client: RegisteredClient, scope: str, *, grant_type: GrantType) -> None:
     """Check the scope (rules SGN-11, SGN-12). Raises Unprocessable, Unauthorized."""
-    scopes.check_client_type(client, scope)
+    await scopes.check(source, scope, scopes.bounds(client))
     if grant_type is GrantType.CHANGE_PASSWORD and scope.split() != [CHANGE_PASSWORD_SCOPE]:
         raise refusals.PasswordScopeWrong
 
@@ -106,7 +107,7 @@ async def bounded(source: Source, settings: Settings, client: RegisteredClient, 
     allowed = await scopes.role_scope(source, session.user_id, client_id=client.id)
     left = syntax.narrowed(session.scope or "", allowed)
     if not left:
-        raise refusals.ScopeNotOfRoles(detail="no scope is left")
+        raise refusals.ScopeNotOfRoles(dict.fromkeys((session.scope or "").split(), Reason.ROLE))
     return msgspec.structs.replace(session, scope=left, seen=seen, is_bound_by_roles=True)
 
 
@@ -187,7 +188,7 @@ async def open_session(transaction: PooledConnection, settings: Settings, token:
         if client is None:
             raise refusals.ClientBlocked
         if not token.details.scope_request:  # a token made by hand
-            scopes.check_client_type(client, SESSION_SCOPE)
+            await scopes.check(transaction, SESSION_SCOPE, scopes.bounds(client))
         session = await bounded(transaction, settings, client, session)
     issued = await tokens.issue(transaction, settings, session)
     await tokens.revoke_older_sessions(transaction, issued)

@@ -19,6 +19,7 @@ class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     is_blocked: bool
     settings: str
+    access_type: str | None
     type_name: str
     type_scope: str
     last_revocation: int
@@ -48,6 +49,8 @@ class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
     consumer_id: UUID
     redirect_uri: str
     consumer_is_blocked: bool
+    broker_scope: str | None
+    """What the consumer may use, as a broker, of the tokens of a BROKER client."""
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,14 +63,16 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 APPROVAL_ROWS = rows.AuditedTable("apps", "approval", client="w.client_id")
 FIND_CLIENT = Lookup(
     """
-SELECT c.id, c.name, c.is_blocked, c.settings, ct.name AS type_name, ct.scope AS type_scope, c.last_revocation,
-       ct.last_revocation AS type_revocation, ct.last_role_revocation AS role_revocation
+SELECT c.id, c.name, c.is_blocked, c.settings, c.priv_settings ->> 'access_type' AS access_type,
+       ct.name AS type_name, ct.scope AS type_scope, c.last_revocation, ct.last_revocation AS type_revocation,
+       ct.last_role_revocation AS role_revocation
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
 """,
     "uuid",
 )
 CONNECTION = """
-SELECT k.id, k.client_id, k.consumer_id, k.redirect_uri, consumer.is_blocked AS consumer_is_blocked
+SELECT k.id, k.client_id, k.consumer_id, k.redirect_uri, consumer.is_blocked AS consumer_is_blocked,
+       consumer.priv_settings ->> 'broker_scope' AS broker_scope
   FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id WHERE"""
 HOLD_CONNECTION = f"{CONNECTION} k.id = $1 FOR KEY SHARE OF k"
 FIND_CONNECTION_BY_REDIRECT_URI = f"""
@@ -86,6 +91,11 @@ SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
  WHERE ur.user_id = $1 AND ur.client_id = $2
  UNION ALL
 SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = $1
+"""
+UNKNOWN_SCOPES = """
+SELECT unnest($1::text[]) AS name
+EXCEPT SELECT unnest(scope_names(scope)) FROM client_types
+EXCEPT SELECT unnest(scope_names(scope)) FROM roles
 """
 # What was approved before stays approved; the new scopes come first (rule AUT-13).
 APPROVE = f"""
@@ -156,6 +166,11 @@ async def find_connection_by_secret(database: Database, client_id: UUID, secret:
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
     """Return the scopes of a user's roles in a client, then of their global roles; one text for each role."""
     return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
+
+
+async def list_unknown_scopes(source: Source, names: list[str]) -> list[str]:
+    """Return those of the names that no client type and no role has."""
+    return [row["name"] for row in await source.fetch(UNKNOWN_SCOPES, names)]
 
 
 async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_id: UUID) -> Approval | None:

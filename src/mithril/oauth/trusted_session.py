@@ -34,7 +34,7 @@ async def begin(
     """
     client = await login.check_client(database, client_id)
     scope = scopes.checked(scope)
-    scopes.check_client_type(client, scope)
+    await scopes.check(database, scope, scopes.bounds(client))
     session = NewToken(
         kind=TokenKind.ACCESS,
         user_id=user_id,

@@ -7,6 +7,7 @@
                └─ a login session ────────► the consent form, with the scopes that are new
 
     POST, sign-in form ──► password (and second factor) ──► a login session: a cookie for some minutes, for one client
+               ├─ /sign-in, not of a role ► a page that explains it, with a link to the redirect URI
                ├─ something new is asked ─► 303 to the consent form
                └─ all was allowed before ─► 303 to the redirect URI: code, state; no login session is begun
     POST, consent form ──► the login session is used up ──► 303 to the redirect URI: code, state, or error=access_denied

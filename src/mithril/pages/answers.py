@@ -5,7 +5,8 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import errors
+from mithril import errors, refusals
+from mithril.oauth.scopes import Reason
 from mithril.pages import cookies, rendering
 from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.web import requests
@@ -23,8 +24,18 @@ def send_back(
 ) -> Response:
     """Redirect to the client with an error (RFC 6749 section 4.1.2.1)."""
     request.scope["refusal"] = refusal.name
-    answer = {"error": refusal.oauth_error, "error_description": refusal.message or ""}
-    return _to_client(request, asked, answer, keeps_session=keeps_session)
+    return _to_client(request, asked, _error(refusal), keeps_session=keeps_session)
+
+
+def explain_roles(
+    request: Request, asked: AuthorizationRequest, refusal: refusals.ScopeRefused, *, keeps_session: bool
+) -> Response:
+    """Say which scopes the roles of the user lack, with a link that leads to the client with the error."""
+    request.scope["refusal"] = refusal.name
+    lacking = [name for name, reason in refusal.refused.items() if reason == Reason.ROLE]
+    values = {"scopes": rendering.in_words(request, lacking), "back": _location(request, asked, _error(refusal))}
+    response = rendering.explanation(request, asked, "role.html", status=403, **values)
+    return response if keeps_session else _without_session(request, response)
 
 
 def next_step(request: Request) -> Response:
@@ -40,18 +51,25 @@ def _to_client(
     `keeps_session`: for a form that has used the login session up, so that it may come again; else the cookie is
     removed, since another user may sit there at the next request.
     """
+    response = Response(status_code=SEE_OTHER, headers={"location": _location(request, asked, answer)})
+    return response if keeps_session else _without_session(request, response)
+
+
+def _without_session(request: Request, response: Response) -> Response:
+    cookies.forget(request, response, cookies.LOGIN_SESSION)
+    return response
+
+
+def _error(refusal: errors.MithrilError) -> dict[str, str]:
+    return {"error": refusal.oauth_error, "error_description": refusal.oauth_description}
+
+
+def _location(request: Request, asked: AuthorizationRequest, answer: dict[str, str]) -> str:
+    """Return the registered redirect URI, letter by letter, with the answer in its query."""
     if asked.state is not None:
         answer["state"] = asked.state
     if asked.entrance.is_standard:
         answer["iss"] = requests.origin(request.scope)  # RFC 9207 section 2
-    location = _with_parameters(asked.redirect.connection.redirect_uri, answer)
-    response = Response(status_code=SEE_OTHER, headers={"location": location})
-    if not keeps_session:
-        cookies.forget(request, response, cookies.LOGIN_SESSION)
-    return response
-
-
-def _with_parameters(redirect_uri: str, parameters: dict[str, str]) -> str:
-    """Return the registered redirect URI, letter by letter, with more in its query."""
+    redirect_uri = asked.redirect.connection.redirect_uri
     separator = "?" if "?" not in redirect_uri else "" if redirect_uri.endswith(("?", "&")) else "&"
-    return redirect_uri + separator + "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    return redirect_uri + separator + "&".join(f"{name}={quote(value, safe='')}" for name, value in answer.items())

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from mithril import errors, refusals
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import authorization, scopes
 from mithril.oauth.authorization import RegisteredRedirect
@@ -83,7 +84,7 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     return AuthorizationRequest(entrance, fields, redirect)
 
 
-def check(settings: Settings, asked: AuthorizationRequest) -> None:
+async def check(database: Database, settings: Settings, asked: AuthorizationRequest) -> None:
     """Check everything else, before a user enters a password in vain. Raises AuthorizationError, ScopeRefused."""
     if asked.fields.repeated:
         raise errors.AuthorizationError("A parameter is sent more than once.")
@@ -96,7 +97,8 @@ def check(settings: Settings, asked: AuthorizationRequest) -> None:
     wanted = scopes.checked(asked.scope)
     if not wanted:
         raise refusals.ScopeMalformed
-    scopes.check_client_type(asked.redirect.client, wanted)
+    client, broker_scopes = asked.redirect.client, [asked.redirect.connection.broker_scope]
+    await scopes.check(database, wanted, scopes.bounds(client, broker_scopes=broker_scopes))
 
 
 def _required(fields: Parameters, name: str) -> str:

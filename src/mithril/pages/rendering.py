@@ -3,6 +3,7 @@
 What is on which page is in `templates`, the words in `texts`, and the look in `style.css`.
 """
 
+from collections.abc import Iterable
 from importlib import resources as package_files
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -42,16 +43,18 @@ def form_page(
     `bound_to`: what its form token is bound to.
     """
     secret = cookies.browser_secret(request)
-    target = urlsplit(asked.redirect.connection.redirect_uri)
-    values |= {
-        "form_token": cookies.form_token(secret, bound_to=bound_to),
-        "client": asked.redirect.client.name,
-        "host": target.netloc,
-    }
-    values["action"] = url(request)
+    values |= _request_values(request, asked) | {"form_token": cookies.form_token(secret, bound_to=bound_to)}
     response = _page(request, template, values, status=status, policy=POLICY)
     cookies.keep(request, response, cookies.FORM, secret)
     return response
+
+
+def explanation(
+    request: Request, asked: AuthorizationRequest, template: str, *, status: int, **values: object
+) -> Response:
+    """Return a page without a form, about a request whose client and redirect URI are right."""
+    values |= _request_values(request, asked)
+    return _page(request, template, values, status=status, policy=POLICY + NO_FORMS)
 
 
 def refusal(scope: Scope, error: errors.MithrilError) -> Response:
@@ -59,6 +62,18 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
     known = error.page if isinstance(error, errors.PageError | errors.OutcomeUnknown) else str(error.status)
     values = {"known": known, "status": error.status, "facts": getattr(error, "values", {})}
     return _page(Request(scope), "error.html", values, status=error.status, policy=POLICY + NO_FORMS)
+
+
+def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, str | None]]:
+    """Return each scope by its name and, where there are any, in words."""
+    chosen = language(request)
+    return [{"name": scope, "words": texts.scope_words(scope, chosen)} for scope in scopes]
+
+
+def _request_values(request: Request, asked: AuthorizationRequest) -> dict[str, object]:
+    """Return what each page says about the request; `action` is its URL."""
+    host = urlsplit(asked.redirect.connection.redirect_uri).netloc
+    return {"client": asked.redirect.client.name, "host": host, "action": url(request)}
 
 
 def language(request: Request) -> str:

@@ -17,7 +17,6 @@ from mithril.pages import (
     forms,
     login_sessions,
     rendering,
-    texts,
 )
 from mithril.pages.authorization_request import AuthorizationRequest, Entrance
 from mithril.pages.consent import Consent
@@ -44,10 +43,14 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
         fields = await forms.read(request) if method == "POST" else NO_PARAMETERS
         asked = await authorization_request.read(request, entrance)
         try:
-            authorization_request.check(requests.resources(request).settings, asked)
+            settings, database, _ = requests.resources(request)
+            await authorization_request.check(database, settings, asked)
             return await handler(request, asked, fields)
         except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
-            return answers.send_back(request, asked, refusal, keeps_session="decision" in fields.values)
+            keeps_session = "decision" in fields.values
+            if isinstance(refusal, refusals.ScopeNotOfRoles) and not entrance.is_standard:
+                return answers.explain_roles(request, asked, refusal, keeps_session=keeps_session)
+            return answers.send_back(request, asked, refusal, keeps_session=keeps_session)
 
     return routing.route(entrance.path, shown, method)
 
@@ -232,8 +235,8 @@ async def _consent_form(
         "problem": problem,
         "email": session.user.email,
         "scope": wanted.granted.scope,
-        "new": [_described(request, name) for name in wanted.new],
-        "old": [_described(request, name) for name in wanted.old],
+        "new": rendering.in_words(request, wanted.new),
+        "old": rendering.in_words(request, wanted.old),
         "consumer": await consent.consumer_name(database, asked),
     }
     return rendering.form_page(request, asked, "consent.html", bound_to=session.form_binding, status=status, **values)
@@ -242,10 +245,6 @@ async def _consent_form(
 def _form_binding(asked: AuthorizationRequest, session: LoginSession | None) -> str:
     """Return what the token of a form is bound to: its login session or, of the sign-in form, the client."""
     return session.form_binding if session else str(asked.redirect.client.id)
-
-
-def _described(request: Request, scope: str) -> dict[str, str | None]:
-    return {"name": scope, "words": texts.scope_words(scope, rendering.language(request))}
 
 
 ROUTES = [
