@@ -55,12 +55,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         if lacking := self.lacking(scope):
             raise errors.ScopeMissing(scope, lacking=lacking)
 
-    def require_sign_in(self, scope: str) -> None:
-        """Raise ScopeMissing unless the token may come from a sign-in of the user, whatever its scope says.
+    @property
+    def is_of_sign_in(self) -> bool:
+        """Whether the token may come from a sign-in: one that was issued for a code or a refresh is a program's."""
+        return Details.decoded(self.token_details).grant_type not in GRANTS_TO_PROGRAMS
 
-        A token that was issued for a code or a refresh is held by a program, which must not approve itself.
-        """
-        if Details.decoded(self.token_details).grant_type in GRANTS_TO_PROGRAMS:
+    def require_sign_in(self, scope: str) -> None:
+        """Raise ScopeMissing for the token of a program, whatever its scope says: it must not approve itself."""
+        if not self.is_of_sign_in:
             raise errors.ScopeMissing(scope, lacking="a token of a program")
 
     def require_client(self, client_id: str) -> None:

@@ -30,6 +30,7 @@ from mithril.identifiers import is_loopback
 from mithril.oauth import admin_routes as oauth_admin
 from mithril.oauth import esoz_routes as oauth
 from mithril.oauth import factor_routes
+from mithril.oauth import scope_routes as scopes
 from mithril.oauth import standard_routes as standard_oauth
 from mithril.openapi import routes as openapi
 from mithril.otp import admin_routes as otp_admin
@@ -58,6 +59,7 @@ PUBLIC: list[BaseRoute] = [
     *users.ROUTES,
     *scope_sets.ROUTES,
     *approvals.ROUTES,
+    *scopes.ROUTES,
     *factor_routes.ROUTES,
     *oauth.ROUTES,
     *standard_oauth.ROUTES,

@@ -474,6 +474,19 @@ async def test_the_roles_of_a_caller_are_described(people: People, db: Db) -> No
     assert await people.sender("getRole", people.owner) == 404
 
 
+async def test_the_usual_answers_of_a_check_of_scopes_are_described(people: People) -> None:
+    send, name, as_json = people.sender, "checkScopes", {"Content-Type": "application/json"}
+    own = {"client_id": people.names["client_id"], "scope": "connection:write no:such"}
+    assert await send(name, people.owner, json=own) == 200
+    assert await send(name, {}, json=own) == 401
+    assert await send(name, people.owner, json=own | {"client_id": str(uuid4())}) == 403
+    assert await send(name, people.owner, json=own | {"scope": " "}) == 422
+    assert await send(name, people.owner, json=own | {"scope": 'a"', "more": 1}) == 422
+    assert await send(name, people.owner, as_json, content=b"{") == 400
+    assert await send(name, people.owner, as_json, content=b" " * 70_000) == 413
+    assert await send(name, people.owner) == 415
+
+
 async def test_the_approvals_of_a_caller_are_described(people: People, db: Db) -> None:
     client_id = UUID(people.names["client_id"])
     statement = "INSERT INTO apps (user_id, client_id, scope) SELECT user_id, id, 'a:b' FROM clients WHERE id = $1"

@@ -19,6 +19,7 @@ from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.oauth import scopes, store
+from mithril.oauth.scopes import Reason
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
@@ -58,7 +59,7 @@ class GrantableScope(msgspec.Struct, frozen=True):
     """What was seen before the roles were read: what is lost later narrows the code too."""
 
 
-async def identify_client(database: Database, client_id: UUID) -> KnownClient:
+async def identify_client(database: Database, client_id: UUID | None) -> KnownClient:
     """Find the client that asks. Raises ClientUnknown, ClientBlocked (rules AUT-5, AUT-6)."""
     client = await store.find_client(database, client_id)
     if client is None:
@@ -109,6 +110,22 @@ async def bound_scope(
     broker_scopes = [redirect.connection.broker_scope]
     await scopes.check(database, wanted, scopes.bounds(client, roles=allowed, broker_scopes=broker_scopes))
     return GrantableScope(redirect, user, wanted, seen)
+
+
+async def judge_scope(
+    database: Database, known: KnownClient, *, user: KnownUser, scope: str, consumer_id: UUID | None
+) -> dict[str, Reason | None]:
+    """Say of each name why `bound_scope` would refuse it, or None where it would grant it (rule AUT-21).
+
+    It counts what would be granted for one of the client's redirect URIs, or for that of one consumer. Raises
+    ScopeMalformed, ScopeEmpty.
+    """
+    client, wanted = known.client, scopes.checked(scope)
+    if not wanted:
+        raise refusals.ScopeEmpty
+    roles = await scopes.role_scope(database, user.id, client_id=client.id)
+    broker_scopes = await store.list_broker_scopes(database, client.id, consumer_id=consumer_id)
+    return await scopes.judge(database, wanted, scopes.bounds(client, roles=roles, broker_scopes=broker_scopes))
 
 
 async def approve(

@@ -92,6 +92,15 @@ SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
  UNION ALL
 SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = $1
 """
+# Of several connections with one redirect URI the oldest counts, as above.
+BROKER_SCOPES = """
+SELECT k.broker_scope FROM (
+    SELECT DISTINCT ON (k.redirect_uri) k.consumer_id, consumer.is_blocked,
+           consumer.priv_settings ->> 'broker_scope' AS broker_scope
+      FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id
+     WHERE k.client_id = $1 ORDER BY k.redirect_uri, k.inserted_at, k.id
+) k WHERE NOT k.is_blocked AND ($2::uuid IS NULL OR k.consumer_id = $2)
+"""
 UNKNOWN_SCOPES = """
 SELECT unnest($1::text[]) AS name
 EXCEPT SELECT unnest(scope_names(scope)) FROM client_types
@@ -166,6 +175,11 @@ async def find_connection_by_secret(database: Database, client_id: UUID, secret:
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:
     """Return the scopes of a user's roles in a client, then of their global roles; one text for each role."""
     return [row["scope"] for row in await source.fetch(ROLE_SCOPES, user_id, client_id)]
+
+
+async def list_broker_scopes(source: Source, client_id: UUID, *, consumer_id: UUID | None) -> list[str | None]:
+    """Return the broker scopes of the consumers through whose connections the client can get a code, or of one."""
+    return [row["broker_scope"] for row in await source.fetch(BROKER_SCOPES, client_id, consumer_id)]
 
 
 async def list_unknown_scopes(source: Source, names: list[str]) -> list[str]:
