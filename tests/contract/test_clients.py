@@ -506,21 +506,23 @@ async def test_clients_with_the_same_insertion_time_are_ordered_by_id(
     assert await walked(nhs, page_size=2, user_id=person) == sorted(made)
 
 
-async def test_counting_stops_at_its_limit_and_paging_shows_it(
+async def test_counting_stops_at_its_limit_and_paging_leads_on_to_the_end(
     db: Db, nhs: httpx.AsyncClient, person: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = await several(db, person)
+    made = await several(db, person, 7)
     monkeypatch.setattr(database, "COUNT_LIMIT", 4)
-    query = {"user_id": str(person), "page_size": "2"}
-    response = await nhs.get(LIST, params=query)
-    assert response.json()["paging"] == {
-        "page_number": 1,
-        "page_size": 2,
-        "total_entries": 4,
-        "total_pages": 2,
-        "total_is_at_least": True,
-    }
-    assert await walked(nhs, page_size=2, user_id=person) == made
+    totals: list[tuple[int, int]] = []
+    seen: list[str] = []
+    while not totals or len(totals) < totals[-1][1]:
+        query = {"user_id": str(person), "page_size": "2", "page": str(len(totals) + 1)}
+        body = (await nhs.get(LIST, params=query)).json()
+        assert set(body["paging"]) == {"page_number", "page_size", "total_entries", "total_pages"}
+        totals.append((body["paging"]["total_entries"], body["paging"]["total_pages"]))
+        seen += [row["id"] for row in body["data"]]
+    assert totals == [(4, 2), (5, 3), (7, 4), (7, 4)]
+    assert seen == made
+    past = (await nhs.get(LIST, params={"user_id": str(person), "page_size": "2", "page": "9"})).json()
+    assert (past["data"], past["paging"]["total_entries"]) == ([], 4)
 
 
 async def test_below_the_counting_limit_the_total_is_exact(

@@ -208,7 +208,7 @@ def test_the_limits_of_pages_are_those_of_the_code() -> None:
         query_parameters.DEFAULT_SIZE,
     ]
     assert paging["page_size"]["maximum"] == query_parameters.LARGEST_SIZE
-    assert paging["total_entries"]["maximum"] == database.COUNT_LIMIT
+    assert list(paging) == ["page_number", "page_size", "total_entries", "total_pages"]
     for name in PAGING:
         assert query_parameters.positive(str(parameters[name]["schema"]["maximum"]))
         with pytest.raises(query_parameters.InvalidValue):
@@ -219,6 +219,26 @@ def test_every_paged_list_takes_the_parameters_of_pages() -> None:
     for name, operation in OPERATIONS.items():
         parameters = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
         assert (parameters & set(PAGING) == set(PAGING)) == (name in PAGED), name
+
+
+def test_urgent_and_paging_are_only_where_they_are_published() -> None:
+    urgent = {"logIn": ["next_step"], "initFactor": ["next_step"], "authorizeApproval": ["redirect_uri"]}
+    for name, operation in OPERATIONS.items():
+        answered = [found for status, response in responses(operation) if status < 300 for found in envelopes(response)]
+        for properties in answered:
+            found = resolved(properties["urgent"])["properties"] if "urgent" in properties else {}
+            assert list(found) == urgent.get(name, []), name
+            assert ("paging" in properties) == (name in PAGED), name
+            assert set(properties) <= {"meta", "data", "urgent", "paging"}, name
+
+
+def envelopes(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the properties of an answer in the envelope; the schema must allow no others."""
+    for media in response.get("content", {}).values():
+        schema = resolved(media.get("schema", {}))
+        if "meta" in schema.get("properties", {}):
+            assert schema["additionalProperties"] is False
+            yield schema["properties"]
 
 
 # Examples

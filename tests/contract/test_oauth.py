@@ -78,6 +78,22 @@ async def test_login_approval_exchange_call_refresh_and_logout(http: httpx.Async
     assert refusal(ended) == (401, "token_expired", "Token expired.")
 
 
+async def test_the_answers_of_the_flow_have_no_other_parts_than_the_published_ones(
+    http: httpx.AsyncClient, world: World
+) -> None:
+    """A client in a typed language reads each part of an answer as one type: an unexpected one breaks it."""
+    answers = [await login(http, world)]
+    answers.append(await authorize(http, world, answers[0].json()["data"]["value"]))
+    answers.append(await exchange(http, world, answers[1].json()["data"]["value"]))
+    answers.append(await refresh(http, world, answers[2].json()["data"]["details"]["refresh_token"]))
+    headers = bearer(answers[3].json()["data"]["value"], api_key=world.key)
+    answers += [await http.get(path, headers=headers) for path in ("/oauth/user", "/api/user/roles")]
+    answers.append(await http.post("/auth/logout", headers=headers))
+    parts = [set(answer.json()) - {"meta"} for answer in answers]
+    assert parts == [{"data", "urgent"}, {"data", "urgent"}, *[{"data"}] * 4, set()]
+    assert [list(answer.json()["urgent"]) for answer in answers[:2]] == [["next_step"], ["redirect_uri"]]
+
+
 def test_the_flow_works_with_the_demo_data(postgres: str) -> None:
     clinic, key = {"client_id": "1380df72-275a-11e7-93ae-92361f002671"}, "uXhEczJ56adsfh3Ri9SUkc4en"
     person = {"email": "owner@clinic.example", "password": "Demo-Password-1"}

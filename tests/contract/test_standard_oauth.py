@@ -886,7 +886,8 @@ async def test_revoking_an_access_token_revokes_only_that_token(
     issued = await tokens(http, server, app)
     response = await http.post(REVOKE, data={"token": issued["access_token"]}, auth=app.basic)
 
-    assert (response.status_code, response.content) == (200, b"")
+    assert (response.status_code, response.content) == (200, b"{}")
+    assert response.headers["content-type"].startswith("application/json")
     assert response.headers["cache-control"] == "no-store"
     assert not await is_accepted(http, app, issued["access_token"])
     assert (await refresh(http, app, issued["refresh_token"])).status_code == 200
@@ -933,7 +934,7 @@ async def test_revoking_an_unknown_or_expired_token_succeeds(
     value = (await tokens(http, server, app))["refresh_token"]
     for token in ("nobody-has-this-token", value, value):
         response = await http.post(REVOKE, data={"token": token}, auth=app.basic)
-        assert (response.status_code, response.content) == (200, b"")
+        assert (response.status_code, response.content) == (200, b"{}")
 
 
 async def test_revoking_a_code_does_nothing(http: httpx.AsyncClient, server: Server, app: Party) -> None:

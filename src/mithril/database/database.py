@@ -47,7 +47,7 @@ Connection: TypeAlias = _Connection
 PooledConnection: TypeAlias = Connection
 
 CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
-# A list counts at most so many rows (see `Listed.is_bounded`), so that ten million cost no more than ten thousand.
+# A list counts at most so many rows, and one beyond its page, so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
 LAST_OFFSET = 2**62
 
@@ -307,13 +307,15 @@ class Database:
             selected = f"SELECT {columns} {matching} ORDER BY {order} LIMIT {page.size} OFFSET {page.offset}"
             rows = await connection.fetch(selected, *values)
             seen = page.offset + len(rows)
+            # One more than this page shows: it must not look like the last one where there is another.
+            most = max(COUNT_LIMIT, seen + 1 if rows else 0)
             # A last page, or an empty first page, shows the total without counting.
             if 0 < len(rows) < page.size or seen == 0:
                 total = seen
             else:
-                counted = f"SELECT count(*) FROM (SELECT {matching} LIMIT {COUNT_LIMIT}) AS counted"
+                counted = f"SELECT count(*) FROM (SELECT {matching} LIMIT {most}) AS counted"
                 total = await connection.fetchval(counted, *values)
-        is_bounded = total == COUNT_LIMIT
+        is_bounded = total == most
         return Listed([kind(**row) for row in rows], page, max(total, seen) if rows else total, is_bounded)
 
     async def is_current(self) -> bool:

@@ -71,9 +71,12 @@ def token_request(form: Parameters) -> TokenRequest:
 
 
 async def revoke(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
-    """Revoke a token (RFC 7009). `token_type_hint` is ignored: every token is found by its value."""
+    """Revoke a token (RFC 7009). `token_type_hint` is ignored: every token is found by its value.
+
+    The RFC says nothing of the body, and there are libraries that want JSON.
+    """
     await revocation.revoke(requests.resources(request).database, caller=caller, token=forms.required(form, "token"))
-    return Response(headers={"cache-control": "no-store", "pragma": "no-cache"})
+    return protocol_errors.answer({})
 
 
 async def introspect(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:

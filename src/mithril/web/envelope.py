@@ -17,19 +17,14 @@ JSON = "application/json; charset=utf-8"
 
 
 def answer_page(request: Request, listed: Listed[Any], view: Callable[[Any], Mapping[str, object]]) -> Response:
-    """Answer with one page of a list (rules CNV-26, CNV-28). `view` turns a row into its JSON object.
-
-    Where counting stopped early, `paging` has `total_is_at_least`, and `total_entries` is a lower bound.
-    """
+    """Answer with one page of a list (rules CNV-26, CNV-28). `view` turns a row into its JSON object."""
     pages = -(-listed.total_entries // listed.page.size)
-    paging: dict[str, object] = {
+    paging = {
         "page_number": listed.page.number,
         "page_size": listed.page.size,
         "total_entries": listed.total_entries,
         "total_pages": max(pages, 1),
     }
-    if listed.is_bounded:
-        paging["total_is_at_least"] = True
     data = [view(row) for row in listed.rows]
     content = {"meta": _meta(request.scope, HTTPStatus.OK, "list"), "data": data, "paging": paging}
     return Response(msgspec.json.encode(content), HTTPStatus.OK, None, JSON)
