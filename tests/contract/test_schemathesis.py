@@ -19,6 +19,7 @@ from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.openapi import document as openapi_document
 from mithril.snapshots import service as snapshots
+from support import factories
 from support.described import operations
 from support.servers import Server, fresh_database, running_server
 
@@ -33,6 +34,8 @@ OWNER = [
     "-H",
     "API-key: uXhEczJ56adsfh3Ri9SUkc4en",
 ]
+# The history of a connection can be read after it was deleted, which a chain of requests takes for an error.
+WITHOUT_HISTORY = ["--exclude-operation-id", "listConnectionHistory"]
 UPDATE = ["--include-operation-id", "updateClientConnection"]
 STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would revoke the token, and every later request would be 401
 
@@ -101,8 +104,19 @@ def statuses(answers: Answers) -> set[int]:
 
 
 def below_api() -> set[Operation]:
-    paths = openapi_document.load()["paths"].items()
-    return {(method.upper(), path) for path, item in paths if path.startswith("/api/") for method in item}
+    """Return all that the owner of a clinic may do there; approvals are for patients."""
+    paths = [(path, item) for path, item in openapi_document.load()["paths"].items() if path.startswith("/api/")]
+    return {(method.upper(), path) for path, item in paths if not path.startswith("/api/pis/") for method in item}
+
+
+async def add_patient(url: str) -> str:
+    """Add a patient with some approvals; return a token that reads and deletes them."""
+    db = await database.connect(url)
+    patient = await factories.client(db, client_type="PIS")
+    await db.execute("INSERT INTO apps (user_id, client_id, scope) SELECT $1, id, 'a:b' FROM clients", patient.user_id)
+    token = await factories.token(db, client=patient, scope="app:read_pis app:delete_pis user:read role:read")
+    await db.close()
+    return token
 
 
 @pytest.mark.slow
@@ -116,6 +130,16 @@ def test_nothing_is_found_as_an_owner_and_every_operation_was_called(demo: Serve
     seen = answers(demo, tmp_path, *OWNER, *STAYING_IN, "--max-examples", "5")
     assert {200, 401, 403, 404, 405, 415, 422} <= statuses(seen)
     assert below_api() <= {operation for operation, status in seen if status == 200}
+
+
+@pytest.mark.slow
+def test_nothing_is_found_as_a_patient_who_reads_roles_too(demo: Server, tmp_path: Path) -> None:
+    caller = ["-H", f"Authorization: Bearer {asyncio.run(add_patient(demo.database_url))}"]
+    paths = ["--include-path-regex", "^/(api/pis|api/scopes|oauth/user$|admin/roles)"]
+    seen = answers(demo, tmp_path, *caller, *paths, "--max-examples", "10")
+    reading = {("GET", path) for path in ("/api/pis/apps", "/oauth/user", "/admin/roles")}
+    assert reading <= {operation for operation, status in seen if status == 200}
+    assert {401, 404, 405, 422} <= statuses(seen)
 
 
 @pytest.mark.slow
@@ -139,7 +163,7 @@ def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
     """Values of one answer go into the next request; each is sent again without, and with wrong, credentials."""
     checks = "ignored_auth,use_after_free,ensure_resource_availability,not_a_server_error,response_schema_conformance"
     options = ["--phases", "stateful", "--checks", checks, "--max-examples", "15"]
-    seen = answers(demo, tmp_path, *caller, *STAYING_IN, *options)
+    seen = answers(demo, tmp_path, *caller, *STAYING_IN, *WITHOUT_HISTORY, *options)
     print(f"chains: {sum(seen.values())} answers, {Counter(status for _, status in seen.elements())}")  # noqa: T201
     assert {200, 401} <= statuses(seen)
 
