@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from mithril.pages import texts
+from mithril.snapshots import service as snapshots
 from support.cases import (
     Case,
     sign_in,
@@ -102,8 +103,21 @@ def test_both_languages_have_the_same_texts() -> None:
 
 
 def test_every_known_scope_has_a_description_in_both_languages() -> None:
-    for scope, words in texts._load("scopes.json").items():
+    areas = texts._load("scopes.json").values()
+    assert all(not area["uk"].isascii() and area["en"].isascii() for area in areas)
+    described = [each for area in areas for each in area["scopes"].items()]
+    assert len({scope for scope, _ in described}) == len(described)
+    for scope, words in described:
         assert re.fullmatch(r"[a-z0-9_]+:[a-z_]+", scope)
         assert words.keys() == texts.LANGUAGES.keys()
         assert not words["uk"].isascii()
         assert words["en"].isascii()
+
+
+def test_every_scope_of_the_demo_has_words_of_its_own() -> None:
+    demo = snapshots.demo()
+    scopes = {scope for row in (*demo.client_types, *demo.roles) for scope in row["scope"].split()}
+    for language in texts.LANGUAGES:
+        words = [texts.scope_words(scope, language) for scope in scopes]
+        assert None not in words
+        assert len(set(words)) == len(words)

@@ -96,19 +96,39 @@ async def test_the_user_denies_and_the_client_gets_access_denied(http: httpx.Asy
 # Consent
 
 
-async def test_only_new_scopes_are_shown_and_approved_ones_are_counted(
+async def test_new_scopes_are_shown_first_and_those_allowed_before_are_folded(
     http: httpx.AsyncClient, db: Db, case: Case
 ) -> None:
     await approve(db, case, "legal_entity:read declaration:read")
     url = f"/sign-in?{case.changed()}"
     page = await consent_page(http, url, case)
-    assert re.findall("<small>(.*)</small>", page.text) == ["employee:read"]
-    assert str(texts.scope_words("legal_entity:read", "en")) not in page.text
-    assert "which you have given before: 1<" in page.text
+    new, _, before = page.text.partition("<details>")
+    assert re.findall("<small>(.*)</small>", new) == ["employee:read"]
+    assert "which you have given before: 1<" in before
+    assert re.findall("<small>(.*)</small>", before) == ["legal_entity:read"]
+    assert str(texts.scope_words("legal_entity:read", "en")) in html.unescape(before)
     assert "code" in sent_back(await decide(http, url, page, "allow"), case)
     assert (await db.fetchval("SELECT scope FROM apps WHERE user_id = $1", case.user_id)).split() == [
         *("legal_entity:read", "employee:read", "declaration:read")
     ]
+
+
+async def test_many_scopes_are_listed_by_area_with_their_names_folded(
+    http: httpx.AsyncClient, db: Db, case: Case
+) -> None:
+    known = "division:read employee:read person:read client:read legal_entity:read"
+    scope = f"{known} {' '.join(f'unknown:{letter}' for letter in 'abcdef')}"
+    await db.execute("UPDATE roles SET scope = $1", scope)
+    await db.execute("UPDATE client_types SET scope = $1", scope)
+    page = await consent_page(http, f"/sign-in?{case.changed(scope=scope)}", case)
+    shown, _, folded = page.text.partition("<details>")
+    assert re.findall("<h2>(.*)</h2>", shown) == [
+        *("The institution", "Employees", "Patients", "Connections and access", "Other")
+    ]
+    words = [str(texts.scope_words(name, "en")) for name in known.split()]
+    assert all(each in html.unescape(shown) for each in words)
+    assert re.findall("<li><code>(.*)</code></li>", shown) == [f"unknown:{letter}" for letter in "abcdef"]
+    assert f"<code>{scope}</code>" in folded
 
 
 async def test_without_new_scopes_the_code_is_issued_right_after_sign_in(

@@ -64,10 +64,15 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
     return _page(Request(scope), "error.html", values, status=error.status, policy=POLICY + NO_FORMS)
 
 
-def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, str | None]]:
-    """Return each scope by its name and, where there are any, in words."""
-    chosen = language(request)
-    return [{"name": scope, "words": texts.scope_words(scope, chosen)} for scope in scopes]
+def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, object]]:
+    """Return each scope by its name, its area and, where there are any, in words."""
+    chosen, described = language(request), []
+    for scope in scopes:
+        place, area = texts.scope_area(scope, chosen)
+        described.append(
+            {"name": scope, "words": texts.scope_words(scope, chosen), "place": place, "area": area},
+        )
+    return described
 
 
 def _request_values(request: Request, asked: AuthorizationRequest) -> dict[str, object]:

@@ -35,8 +35,25 @@ def words(language: str) -> dict[str, str]:
 
 def scope_words(scope: str, language: str) -> str | None:
     """Return what a scope allows, in words; None for a scope that has no words."""
-    known = _load("scopes.json").get(scope)
-    return None if known is None else str(known[language])
+    _, found = _scopes().get(scope, (None, None))
+    return None if found is None else found[language]
+
+
+def scope_area(scope: str, language: str) -> tuple[int, str]:
+    """Return the area of a scope, its place among the areas and its title, for lists of many scopes."""
+    areas = list(_load("scopes.json").values())
+    place, _ = _scopes().get(scope, (len(areas), None))
+    return place, (areas[place][language] if place < len(areas) else words(language)["other_scopes"])
+
+
+@cache
+def _scopes() -> dict[str, tuple[int, dict[str, str]]]:
+    """Return the place of the area, and the words, of each scope that has some."""
+    return {
+        scope: (place, words)
+        for place, area in enumerate(_load("scopes.json").values())
+        for scope, words in area["scopes"].items()
+    }
 
 
 @cache
