@@ -226,6 +226,27 @@ async def test_signing_in_and_consent_work_by_keyboard(
     assert answer.get("iss") == ([server.url] if entrance == "/oauth2/authorize" else None)
 
 
+@AT_BOTH_WIDTHS
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+async def test_an_owner_can_allow_all_scopes_of_the_role_at_once(
+    page: Page, server: Server, callback: Callback, tmp_path: Path, language: str
+) -> None:
+    (owner,) = (role for role in snapshots.demo().roles if role["name"] == "OWNER")
+    scopes = owner["scope"].split()
+    await sign_in(page, address(server, callback, "/sign-in", scope=" ".join(scopes), lang=language))
+    await expect(page.get_by_role("button", name=texts.words(language)["allow"])).to_be_visible()
+    await look(page, tmp_path, "many-scopes")
+    for folded in await page.locator("summary").all():
+        await folded.click()
+    await look(page, tmp_path, "many-scopes-unfolded")
+    assert set(await page.locator("li").all_text_contents()) >= {
+        texts.scope_words(name, language) for name in scopes if name not in ("legal_entity:read", "client:read")
+    }
+    await page.get_by_role("button", name=texts.words(language)["allow"]).click()
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    assert len(callback.answers[0]["code"]) == 1
+
+
 async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server, callback: Callback) -> None:
     await page.goto(address(server, callback, "/sign-in", lang="en"))
     await expect(page.get_by_label("E-mail")).to_be_focused()

@@ -17,6 +17,7 @@ from mithril import security
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database.database import Connection
+from mithril.snapshots import demo
 from mithril.snapshots import service as snapshots
 from mithril.snapshots.sections import SECTIONS, Section
 from mithril.snapshots.service import Counts, Report, SnapshotError
@@ -35,6 +36,12 @@ TABLES = (
     *("client_types", "roles", "users", "password_hstr", "clients", "connections", "user_roles"),
     *("global_user_roles", "apps", "authentication_factors", "tokens", "audit_events"),
 )
+KINDS = ("client_types", "roles")
+STAFF = """
+OWNER ADMIN HR RECEPTIONIST DOCTOR SPECIALIST ASSISTANT LABORANT MED_ADMIN MED_COORDINATOR REORGANIZATION_OWNER
+PHARMACY_OWNER PHARMACIST CABINET
+"""
+SYSTEM = "4261eacf-8008-4e62-899f-de1e2f7065f0"  # every database of the original has this user
 SECRET, TOKEN, PASSWORD = "first-secret-0123456789", "first-token-0123456789", "First-Password-1"
 
 
@@ -98,6 +105,20 @@ async def bring(db: Connection, content: Any, **options: Any) -> Report:
 async def imported(db: Connection, snapshot: Any, *, policy: Policy = Policy(), **options: Any) -> Report:  # noqa: B008
     actor = Actor(request_id="a test")
     return await snapshots.import_snapshot(db, snapshot, actor=actor, policy=policy, **options)
+
+
+async def started(db: Connection) -> Report:
+    """Do what each start with --demo does."""
+    return await demo.start(db, actor=Actor(request_id="a test"), policy=Policy())
+
+
+def without_chance(exported: bytes) -> dict[str, list[dict[str, Any]]]:
+    """Return an export without the ids that were drawn, in an order that does not depend on them."""
+    rows = {
+        kind: [{k: v for k, v in row.items() if k != "id"} for row in found]
+        for kind, found in json.loads(exported).items()
+    }
+    return {kind: sorted(found, key=str) for kind, found in rows.items()}
 
 
 async def refusal(db: Connection, content: Any) -> str:
@@ -610,7 +631,7 @@ async def test_a_violation_found_by_the_database_names_the_row(db: Connection) -
 
 async def test_the_demo_data_is_added_and_then_not_changed(db: Connection) -> None:
     report = await imported(db, snapshots.demo(), only_missing=True)
-    assert report.kinds["tokens"] == Counts(added=6)
+    assert report.kinds["tokens"] == Counts(added=len(snapshots.demo().tokens))
     await db.execute("UPDATE connections SET redirect_uri = 'https://example3.com' WHERE id = $1", CONNECTION)
     await db.execute("UPDATE users SET password_hash = 'x', email = 'moved@clinic.example' WHERE id = $1", OWNER)
     before = await everything(db)
@@ -630,7 +651,7 @@ async def test_missing_demo_data_is_added(db: Connection) -> None:
     await imported(db, snapshots.demo(), only_missing=True)
     await db.execute("DELETE FROM connections WHERE id = $1", CONNECTION)
     report = await imported(db, snapshots.demo(), only_missing=True)
-    assert report.kinds["connections"] == Counts(added=1, unchanged=2)
+    assert report.kinds["connections"] == Counts(added=1, unchanged=len(snapshots.demo().connections) - 1)
 
 
 async def test_scopes_of_an_import_are_folded(db: Connection) -> None:
@@ -650,12 +671,96 @@ async def test_a_malformed_scope_is_not_imported(db: Connection, section: str) -
     assert (await refusal(db, wrong)).startswith(f"$.{section}[0].scope: string does not match pattern")
 
 
-async def test_an_expired_demo_token_is_active_again(db: Connection) -> None:
-    await imported(db, snapshots.demo(), only_missing=True)
-    await db.execute("UPDATE tokens SET expires_at = now()")
-    report = await imported(db, snapshots.demo(), only_missing=True)
-    assert report.kinds["tokens"] == Counts(changed=5, unchanged=1)  # one is meant to be expired
-    assert await db.fetchval("SELECT count(*) FROM tokens WHERE expires_at > now() + interval '1 year'") == 5
+async def test_the_demo_does_not_age(db: Connection) -> None:
+    """After a start no password and no token of its users is too old, whatever has ended it."""
+    await started(db)
+    await db.execute("UPDATE users SET password_set_at = now() - interval '91 days'")
+    await db.execute("UPDATE tokens SET expires_at = now() WHERE client_id <> $1", CLINIC)
+    await db.execute("DELETE FROM tokens WHERE client_id = $1 AND user_id <> $2", CLINIC, OWNER)
+    await db.execute("UPDATE clients SET is_blocked = NOT is_blocked WHERE id = $1", CLINIC)  # revokes its tokens
+    await db.execute("UPDATE clients SET is_blocked = NOT is_blocked WHERE id = $1", CLINIC)
+    await db.execute(
+        "INSERT INTO users (email, password_set_at) VALUES ('old@other.example', now() - interval '1 year')"
+    )
+    await started(db)
+    aged = "SELECT email FROM users WHERE password_set_at < now() - interval '1 day' AND id <> $1"
+    assert [row["email"] for row in await db.fetch(aged, SYSTEM)] == ["old@other.example"]
+    good = "SELECT count(*) FROM tokens t WHERE expires_at > now() + interval '9 years' AND token_scope(t) = scope"
+    assert await db.fetchval(good) == len(snapshots.demo().tokens) - 1  # one is meant to be expired
+
+
+async def test_a_start_keeps_what_was_done_with_the_demo(db: Connection) -> None:
+    await started(db)
+    await db.execute("UPDATE connections SET redirect_uri = 'https://example3.com' WHERE id = $1", CONNECTION)
+    await db.execute("UPDATE users SET password_hash = 'x' WHERE id = $1", OWNER)
+    trail = await audited(db)
+    await started(db)
+    assert await db.fetchval("SELECT redirect_uri FROM connections WHERE id = $1", CONNECTION) == "https://example3.com"
+    assert await db.fetchval("SELECT password_hash FROM users WHERE id = $1", OWNER) == "x"
+    assert await audited(db) == trail
+
+
+async def test_the_users_of_the_demo_share_one_hash_and_can_sign_in(db: Connection) -> None:
+    await started(db)
+    (kept,) = await db.fetch("SELECT DISTINCT password_hash FROM users WHERE password_hash IS NOT NULL")
+    assert security.is_password("Demo-Password-1", kept[0])
+    await bring(db, {"users": [{"email": f"{n}@other.example", "password": PASSWORD} for n in range(2)]})
+    others = "SELECT DISTINCT password_hash FROM users WHERE email LIKE '%@other.example'"
+    assert len(await db.fetch(others)) == 2  # an import shares none
+
+
+async def test_a_reset_brings_the_demo_back_to_its_first_state(db: Connection) -> None:
+    await started(db)
+    first = await snapshots.export_snapshot(db)
+    await bring(db, data() | {"users": [{"id": str(uuid4()), "email": "added@other.example"}]})
+    await db.execute("UPDATE clients SET is_blocked = true, settings = '{\"a\": 1}' WHERE id = $1", CLINIC)
+    await db.execute("UPDATE client_types SET scope = 'a' WHERE name = 'PHARMACY'")
+    await db.execute("DELETE FROM users WHERE email = 'doctor@clinic.example'")
+    await db.execute("INSERT INTO attempts (key, count) VALUES ('a', 9)")
+    trail = await db.fetchval("SELECT count(*) FROM audit_events")
+    removed = await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert removed == demo.Added(users=1, clients=0)
+    assert without_chance(await snapshots.export_snapshot(db)) == without_chance(first)
+    good = "SELECT count(*) FROM tokens t WHERE expires_at > now() AND token_scope(t) = scope"
+    assert await db.fetchval(good) == len(snapshots.demo().tokens) - 1
+    assert await db.fetchval("SELECT count(*) FROM attempts") == 0
+    deleted = await db.fetch("SELECT old ->> 'email' AS email FROM audit_events WHERE action = 'user.delete'")
+    assert "added@other.example" in {row["email"] for row in deleted}
+    assert await db.fetchval("SELECT count(*) FROM audit_events") > trail
+
+
+async def test_a_database_without_the_demo_is_not_reset(db: Connection) -> None:
+    await bring(db, {"users": [{"id": SYSTEM, "email": "a@b.example"}], "roles": data()["roles"]})
+    before = await everything(db)
+    with pytest.raises(SnapshotError, match="no demo data"):
+        await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert await everything(db) == before
+
+
+async def test_nothing_of_a_failed_reset_is_done(db: Connection) -> None:
+    await started(db)
+    await db.execute("ALTER TABLE roles ADD CONSTRAINT none CHECK (name <> 'OWNER') NOT VALID")
+    before = await everything(db)
+    with pytest.raises(SnapshotError):
+        await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert await everything(db) == before
+
+
+def test_every_role_of_the_demo_has_users_who_may_have_all_of_its_scopes() -> None:
+    """So that a program can ask for all scopes of a role at once, as programs do."""
+    found = snapshots.demo()
+    scopes = {kind: {row["name"]: set(row["scope"].split()) for row in getattr(found, kind)} for kind in KINDS}
+    types = {client["id"]: client["client_type"] for client in found.clients}
+    holders: dict[str, set[str]] = {}
+    for given in (*found.user_roles, *found.global_user_roles):
+        holders.setdefault(given["role"], set()).add(given["user_id"])
+        if "client_id" in given:
+            assert scopes["roles"][given["role"]] <= scopes["client_types"][types[given["client_id"]]], given
+    assert all(len(holders[role]) > 1 for role in STAFF.split())
+    (mis,) = (client for client in found.clients if client["id"] == MIS)
+    broker = set(mis["priv_settings"]["broker_scope"].split())
+    brokered = {types[row["client_id"]] for row in found.connections if row["client_id"] != row["consumer_id"]}
+    assert all(scopes["client_types"][kind] <= broker for kind in brokered)
 
 
 async def test_demo_rows_that_conflict_with_others_are_skipped(db: Connection) -> None:
@@ -671,11 +776,9 @@ async def test_demo_rows_that_conflict_with_others_are_skipped(db: Connection) -
 
 async def test_two_servers_may_start_with_the_demo_at_once(db: Connection, database_url: str) -> None:
     other = await asyncpg.connect(database_url)
-    reports = await asyncio.gather(
-        *(imported(connection, snapshots.demo(), only_missing=True) for connection in (db, other))
-    )
+    reports = await asyncio.gather(*(started(connection) for connection in (db, other)))
     await other.close()
-    assert sorted(report.kinds["users"].added for report in reports) == [0, 7]
+    assert sorted(report.kinds["users"].added for report in reports) == [0, len(snapshots.demo().users)]
 
 
 async def test_the_demo_data_passes_the_strict_import(db: Connection) -> None:
@@ -695,7 +798,7 @@ async def test_an_export_into_an_empty_database_is_the_same_export(db: Connectio
     await db.execute("TRUNCATE users, client_types, roles CASCADE")
     report = await bring(db, exported)
     assert await snapshots.export_snapshot(db) == exported
-    assert len(report.without_secret) == 3
+    assert len(report.without_secret) == len(snapshots.demo().connections)
 
 
 async def test_an_export_over_the_data_it_came_from_changes_nothing(db: Connection) -> None:

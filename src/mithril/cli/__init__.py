@@ -3,6 +3,7 @@ and an exit status (see `output`).
 
     serve                      the server
     data                       `migrate`, `import`, `export`, `sweep`
+    demo                       the demo data
     audit                      who changed what
     answers                    what needs no database: settings, check-redirect-uri, version, --version
     clients, connections ...   a group of commands a noun, with the words of the API
@@ -16,7 +17,7 @@ import sys
 import typer
 
 from mithril import errors, settings, streams
-from mithril.cli import answers, audit, clients, connections, data, output, scopes, serve, session, tokens, users
+from mithril.cli import answers, audit, clients, connections, data, demo, output, scopes, serve, session, tokens, users
 from mithril.database import database, faults
 from mithril.database.embedded import EmbeddedError
 from mithril.settings import SettingsError
@@ -37,6 +38,7 @@ app.command("serve", rich_help_panel=SERVER)(serve.serve)
 app.command("migrate", rich_help_panel=DATA)(data.migrate)
 app.command("import", rich_help_panel=DATA)(data.import_)
 app.command("export", rich_help_panel=DATA)(data.export)
+app.add_typer(demo.app, rich_help_panel=DATA)
 session.command(app, "sweep", rich_help_panel=DATA)(data.sweep)
 session.command(app, "audit", rich_help_panel=ADMINISTRATION)(audit.audit)
 for group in (clients.app, connections.app, users.app, tokens.app, scopes.roles, scopes.client_types):

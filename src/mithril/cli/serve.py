@@ -34,15 +34,9 @@ async def _prepare(connection: Connection, url: str, chosen: Settings) -> None:
         await standbys.check(connection, url)
     if not chosen.demo:
         return
-    from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- only a demo needs it
+    from mithril.snapshots import demo  # noqa: PLC0415 -- only a demo needs it
 
-    await snapshots.import_snapshot(
-        connection,
-        snapshots.demo(),
-        actor=Actor(request_id="mithril serve --demo"),
-        policy=redirect_uris.Policy.of(chosen),
-        only_missing=True,
-    )
+    await demo.start(connection, actor=Actor(request_id="mithril serve --demo"), policy=redirect_uris.Policy.of(chosen))
 
 
 def _announce(chosen: Settings) -> None:

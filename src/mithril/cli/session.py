@@ -46,7 +46,7 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
                 given["page"] = Page(given.pop("page_number"), given.pop("page_size"))
 
             async def execute(opened: Database) -> Output | None:
-                values: dict[type, Any] = {Database: opened, Settings: chosen, Actor: _actor(title)}
+                values: dict[type, Any] = {Database: opened, Settings: chosen, Actor: actor(title)}
                 return await work(**given, **{key: values[kind] for key, kind in provided.items()})
 
             if result := with_database(chosen, execute):
@@ -121,7 +121,7 @@ async def _bring_up_to_date(url: str, chosen: Settings) -> None:
     await database.migrate(url)
 
 
-def _actor(title: str) -> Actor:
+def actor(title: str) -> Actor:
     """Return the actor for the audit trail: this command, and the account of the system that ran it."""
     return Actor(request_id=f"mithril {title}, by {_account()}")
 

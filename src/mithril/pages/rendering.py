@@ -66,12 +66,11 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
 
 def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, object]]:
     """Return each scope by its name, its area and, where there are any, in words."""
-    chosen, described = language(request), []
+    chosen = language(request)
+    described: list[dict[str, object]] = []
     for scope in scopes:
         place, area = texts.scope_area(scope, chosen)
-        described.append(
-            {"name": scope, "words": texts.scope_words(scope, chosen), "place": place, "area": area},
-        )
+        described.append({"name": scope, "words": texts.scope_words(scope, chosen), "place": place, "area": area})
     return described
 
 

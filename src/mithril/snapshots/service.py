@@ -6,7 +6,7 @@ stay as they are.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib import resources
@@ -35,6 +35,7 @@ __all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"
 
 # Gets the progress of an import: the section, how many of its rows are done, and how many there are.
 Listener = Callable[[str, int, int], None]
+Hashing = Callable[[str], Awaitable[str]]
 HASHES_AT_A_TIME = 4  # each takes 64 MiB and tens of milliseconds
 
 
@@ -70,15 +71,17 @@ async def import_snapshot(
     policy: redirect_uris.Policy,
     only_missing: bool = False,
     listener: Listener = lambda *_: None,
+    hashed: Hashing = passwords.hashed,
 ) -> Report:
     """Bring the database to what `snapshot` says, in one transaction; a second time changes nothing.
 
     `only_missing`: add what is not there and leave the rest alone, also rows that cannot be added because of what
-    has become of others. Raises SnapshotError, which names the key; then nothing has changed.
+    has become of others. `hashed`: how a password is hashed. Raises SnapshotError, which names the key; then nothing
+    has changed.
     """
     async with connection.transaction(isolation="read_committed"):
         now = await store.begin(connection)
-        running = _Import(connection, actor, now, policy, only_missing, Report())
+        running = _Import(connection, actor, now, policy, only_missing, hashed, Report())
         for section in SECTIONS:
             if given := getattr(snapshot, section.name):
                 await running.bring(section, given, listener)
@@ -96,7 +99,7 @@ async def export_snapshot(connection: Connection) -> bytes:
 
 
 def demo() -> Snapshot:
-    """Return the data of `mithril serve --demo`."""
+    """Return the data of `mithril serve --demo`, as it is at first."""
     return read(resources.files("mithril.snapshots").joinpath("demo.json").read_bytes())
 
 
@@ -117,6 +120,7 @@ class _Import(msgspec.Struct):
     now: datetime
     policy: redirect_uris.Policy
     only_missing: bool
+    hashed: Hashing
     report: Report
 
     async def bring(self, section: Section, given: Sequence[Row], listener: Listener) -> None:
@@ -124,7 +128,7 @@ class _Import(msgspec.Struct):
         ids = await store.list_ids(self.connection, section.reference) if section.reference else {}
         entries = [self._entry(section, row, f"$.{section.name}[{place}]", ids) for place, row in enumerate(given)]
         await self._find_existing(section, entries)
-        wanted = [entry for entry in entries if not self.only_missing or self._is_missing(entry)]
+        wanted = [entry for entry in entries if not self.only_missing or entry.existing is None]
         hashing = asyncio.Semaphore(HASHES_AT_A_TIME)
         await asyncio.gather(*(self._complete(entry, hashing) for entry in wanted))
         outcomes = []
@@ -166,11 +170,6 @@ class _Import(msgspec.Struct):
             if first is not entry:
                 self._refuse(entry.at, f"the same {section.table.words} as {first.at}")
 
-    def _is_missing(self, entry: _Entry) -> bool:
-        """Return whether there is no such row. An expired token is missing: the demo must work after a logout, too."""
-        is_renewed = entry.row.get("expires_in", 0) > 0
-        return entry.existing is None or (is_renewed and entry.existing["expires_at"] <= self.now)
-
     async def _complete(self, entry: _Entry, hashing: asyncio.Semaphore) -> None:
         """Add the columns that depend on what is there already."""
         row, existing, columns = entry.row, entry.existing, entry.columns
@@ -179,7 +178,7 @@ class _Import(msgspec.Struct):
             async with hashing:
                 if await asyncio.to_thread(security.is_password, row["password"], kept):
                     return
-                columns["password_hash"] = await passwords.hashed(row["password"])
+                columns["password_hash"] = await self.hashed(row["password"])
             columns["password_set_at"] = self.now
         if "redirect_uri" in row:
             problems = redirect_uris.problems(row["redirect_uri"], self.policy)

@@ -46,6 +46,30 @@ async def remember_password(connection: Connection, user_id: UUID, password_hash
     await connection.execute(insert, user_id, password_hash)
 
 
+async def renew(connection: Connection, user_ids: Sequence[UUID], *, forgotten: Sequence[bytes]) -> None:
+    """Let the passwords of these users be of today, and delete the tokens with these digests."""
+    await connection.execute("UPDATE users SET password_set_at = now() WHERE id = ANY ($1)", user_ids)
+    await connection.execute("DELETE FROM tokens WHERE digest = ANY ($1)", forgotten)
+
+
+async def has_users(connection: Connection, user_ids: Sequence[UUID]) -> bool:
+    """Return whether any of these users is there."""
+    found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM users WHERE id = ANY ($1))", user_ids)
+    return found
+
+
+async def count_others(connection: Connection, table: str, ids: Sequence[UUID]) -> int:
+    """Count the rows of the table that have none of these ids."""
+    found: int = await connection.fetchval(f"SELECT count(*) FROM {table} WHERE id <> ALL ($1)", ids)
+    return found
+
+
+async def forget_the_rest(connection: Connection) -> None:
+    """Delete what no section of a file has: refused attempts, one-time passwords, and revocations of deleted tokens."""
+    for table in ("attempts", "otp", "revocations"):
+        await connection.execute(f"DELETE FROM {table}")
+
+
 async def export(connection: Connection, section: Section) -> list[str]:
     """Return each row as one line of JSON, oldest first."""
     noun = section.reference
