@@ -150,6 +150,7 @@ def test_every_command_has_help_and_every_group_command_has_json() -> None:
                 "revoke",
                 "deactivate-tokens",
                 "refresh-secret",
+                "reset",
             }
             assert is_destructive == ("--yes" in options), name
 

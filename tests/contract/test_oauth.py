@@ -18,7 +18,7 @@ from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.database.database import Database
 from mithril.oauth import nonce
-from mithril.snapshots import service as snapshots
+from mithril.snapshots import demo
 from support import factories, oauth_world
 from support.factories import Db, bearer
 from support.oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
@@ -128,7 +128,7 @@ def test_the_flow_works_with_the_demo_data(postgres: str) -> None:
 async def import_demo(url: str) -> None:
     db = await asyncpg.connect(url)
     policy = redirect_uris.Policy(allow_loopback=True)
-    await snapshots.import_snapshot(db, snapshots.demo(), actor=Actor(request_id="demo"), policy=policy)
+    await demo.start(db, actor=Actor(request_id="demo"), policy=policy)
     await db.close()
 
 

@@ -18,7 +18,7 @@ from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.openapi import document as openapi_document
-from mithril.snapshots import service as snapshots
+from mithril.snapshots import demo as demo_data
 from support import factories
 from support.described import operations
 from support.servers import Server, fresh_database, running_server
@@ -68,7 +68,7 @@ def demo(postgres: str) -> Iterator[Server]:
 async def import_demo(url: str) -> None:
     connection = await database.connect(url)
     policy = Policy(allow_loopback=True)
-    await snapshots.import_snapshot(connection, snapshots.demo(), actor=Actor(request_id="test"), policy=policy)
+    await demo_data.start(connection, actor=Actor(request_id="test"), policy=policy)
     await connection.close()
 
 

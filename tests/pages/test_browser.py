@@ -24,6 +24,7 @@ from mithril.audit.events import Actor
 from mithril.connections import redirect_uris
 from mithril.pages import texts
 from mithril.settings import Settings
+from mithril.snapshots import demo
 from mithril.snapshots import service as snapshots
 from support.servers import Server, fresh_database, running_server
 
@@ -108,7 +109,7 @@ def server(postgres: str) -> Iterator[Server]:
 async def add_demo(url: str) -> None:
     connection = await asyncpg.connect(url)
     policy = redirect_uris.Policy.of(Settings(demo=True))
-    await snapshots.import_snapshot(connection, snapshots.demo(), actor=Actor(request_id="tests"), policy=policy)
+    await demo.start(connection, actor=Actor(request_id="tests"), policy=policy)
     await connection.close()
 
 
