@@ -56,6 +56,9 @@ async def reset(connection: Connection, *, actor: Actor, policy: redirect_uris.P
     demo data; then nothing has changed.
     """
     everything = [Condition("{}::boolean", True)]
+    snapshot, hashed = service.demo(), _hashing_once()
+    # Now, while no row is locked.
+    await asyncio.gather(*(hashed(user["password"]) for user in snapshot.users if "password" in user))
     async with connection.transaction(isolation="read_committed"):
         await store.begin(connection)
         added = await count_added(connection)
@@ -63,7 +66,7 @@ async def reset(connection: Connection, *, actor: Actor, policy: redirect_uris.P
             await rows.delete(connection, section.table, everything, actor=actor)
         # No token is left that a revocation concerns; to new client types, which begin without a number, they would.
         await store.forget_the_rest(connection)
-        await service.import_snapshot(connection, service.demo(), actor=actor, policy=policy, hashed=_hashing_once())
+        await service.import_snapshot(connection, snapshot, actor=actor, policy=policy, hashed=hashed)
     return added
 
 
