@@ -306,6 +306,12 @@ async def until_swept(db: Db, *, left: int) -> None:
         await asyncio.sleep(0.02)
 
 
+FAIL = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a mistake'; END $$;
+CREATE TRIGGER fail BEFORE DELETE ON tokens EXECUTE FUNCTION fail()
+"""
+
+
 async def test_the_server_cleans_up_regularly_and_again_after_a_failure(
     sweeping_server: Server, swept: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,12 +320,12 @@ async def test_the_server_cleans_up_regularly_and_again_after_a_failure(
     await token(swept, client, over_for=31 * DAY)
     await until_swept(swept, left=0)
     monkeypatch.setattr(service, "log", failures)
-    await swept.execute("ALTER TABLE tokens RENAME TO tokens_away")
-    while not any(call.method_name == "warning" for call in failures.calls):  # noqa: ASYNC110 -- a log
+    await swept.execute(FAIL)
+    while not any(call.method_name == "exception" for call in failures.calls):  # noqa: ASYNC110 -- a log
         await asyncio.sleep(0.02)
     async with httpx.AsyncClient(base_url=sweeping_server.url) as http:
         assert (await http.get("/readyz")).status_code == 200
-    await swept.execute("ALTER TABLE tokens_away RENAME TO tokens")
+    await swept.execute("DROP FUNCTION fail CASCADE")
     await token(swept, client, over_for=31 * DAY)
     await until_swept(swept, left=0)
 
