@@ -96,6 +96,8 @@ def pgbench_script(operation: str, size: Size) -> str:
         7: ":found_broker_id",
         8: "'4f0c6a3b9d2e4f0c6a3b9d2e'",
         9: "'127.0.0.1'",
+        10: "(extract(epoch FROM clock_timestamp()) + 3)::double precision",
+        11: "gen_random_uuid()",
     }
     chosen = (
         f"\\set k random(1, {TARGETS})\n"
