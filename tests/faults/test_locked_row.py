@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 ROUNDS = 4
 SECONDS = 1.5  # of each state in each round, in turn: so a busy machine slows both
 CALLERS = 24
-PAUSE_SECONDS = 0.02  # of a measured caller after each answer, so that the processors are not the limit
+PAUSE_SECONDS = 0.05  # of a measured caller after each answer, so that the processors are not the limit
 # 0.9 and more on a quiet machine; without connections of their own it is 0.05.
 LEAST_SHARE = 0.6
 
