@@ -4,7 +4,8 @@ Otherwise the callers who wait for one locked row would hold every connection, a
 """
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from mithril import errors
@@ -19,50 +20,29 @@ class Turns:
         # A row is known as long as a caller is at it.
         self._rows: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 
-    def take(self, rows: tuple[Hashable, ...]) -> "Turn":
-        """Return a context that waits for a turn at each of these rows, and keeps it until the block ends."""
-        return Turn(self, rows)
+    @asynccontextmanager
+    async def take(self, rows: tuple[Hashable, ...]) -> AsyncIterator[None]:
+        """Wait for a turn at each of these rows, and keep it until the block ends. Raises ServiceUnavailable."""
+        taken: list[asyncio.Semaphore] = []
+        try:
+            # In one order, whatever the order of the rows: else two callers could wait for each other.
+            for row in sorted(rows, key=hash):
+                turn = self._rows.get(row)
+                if turn is None:
+                    turn = self._rows[row] = asyncio.Semaphore(self._most)
+                if turn.locked():
+                    await self._wait(turn)
+                else:
+                    await turn.acquire()
+                taken.append(turn)
+            yield
+        finally:
+            for turn in taken:
+                turn.release()
 
-    async def begin(self, row: Hashable) -> asyncio.Semaphore:
-        """Wait for a turn at one row. Raises ServiceUnavailable."""
-        turn = self._rows.get(row)
-        if turn is None:
-            turn = self._rows[row] = asyncio.Semaphore(self._most)
-        if not turn.locked():
-            await turn.acquire()
-            return turn
+    async def _wait(self, turn: asyncio.Semaphore) -> None:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await turn.acquire()
         except TimeoutError:
             raise errors.ServiceUnavailable(detail="many requests wait for the same row") from None
-        return turn
-
-
-class Turn:
-    """The turn of one caller at some rows."""
-
-    __slots__ = ("_rows", "_taken", "_turns")
-
-    def __init__(self, turns: Turns, rows: tuple[Hashable, ...]) -> None:
-        """`rows`: in any order."""
-        self._turns, self._taken = turns, list[asyncio.Semaphore]()
-        # All callers in one order: else two could wait for each other.
-        self._rows = rows if len(rows) < 2 else sorted(rows, key=hash)  # noqa: PLR2004 -- one row needs no order
-
-    async def __aenter__(self) -> None:
-        """Wait. Raises ServiceUnavailable when it takes too long."""
-        try:
-            for row in self._rows:
-                self._taken.append(await self._turns.begin(row))
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        """Let the next one pass."""
-        self._leave()
-
-    def _leave(self) -> None:
-        for turn in self._taken:
-            turn.release()
