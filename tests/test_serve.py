@@ -76,7 +76,7 @@ def test_a_closed_terminal_stops_the_server_cleanly(demo_home: Path) -> None:
     assert not running_postgres(demo_home)
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_on_sighup_secrets_are_read_again_and_sigusr1_does_nothing(
     database_url: str, tmp_path: Path, workers: str
 ) -> None:
@@ -286,7 +286,7 @@ def test_a_running_request_is_finished_before_the_server_stops(database_url: str
         assert process.popen.returncode == 0
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_answered_change_survives_a_kill_with_its_audit_row(database_url: str, workers: str) -> None:
     async def stream(process: Process) -> tuple[Any, dict[str, str]]:
         """Change one connection after another until the server stops, and return the acknowledged changes."""
