@@ -74,6 +74,13 @@ class Machine:
         """Let all go on."""
         self._signal(signal.SIGCONT)
 
+    def crash(self, program: str) -> None:
+        """Kill one of the programs that run on it, with all its processes."""
+        for pid in self._pids():
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program:
+                    os.kill(pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """Kill all that runs on it."""
         while self._pids():

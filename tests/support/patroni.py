@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -21,8 +22,10 @@ OWN_IP = "10.0.0.10"  # of the test and of the service
 IPS = {"db1": "10.0.0.1", "db2": "10.0.0.2", "db3": "10.0.0.3"}
 PASSWORD = quote("change this one")  # of the superuser, in patroni.yml
 ETCD_PORT = 2379
+# Before it, a primary that was cut off takes the lock from its successor when it is back.
+KEEPS_LOCK = (3, 0, 3)
 PATIENCE_SECONDS = 180
-FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # A busy machine answers late; etcd's own limits are for an idle one.
 PATIENT_ETCD = ("--heartbeat-interval", "250", "--election-timeout", "2500")
 
@@ -43,6 +46,13 @@ class Patroni:
         """Return the URL of one host, for the superuser."""
         return f"postgresql://postgres:{PASSWORD}@{IPS[name]}/{database}?sslmode=disable"
 
+    def needs(self, version: tuple[int, ...]) -> None:
+        """Skip the test with an older Patroni."""
+        said = subprocess.run([program("patroni"), "--version"], capture_output=True, text=True, check=True).stdout
+        found = tuple(map(int, re.findall(r"\d+", said)))
+        if found < version:
+            pytest.skip(f"Patroni {found} is older than {version}")
+
     def start_node(self, name: str) -> None:
         """Start etcd and Patroni on one machine."""
         machine = self.machines[name]
@@ -61,12 +71,23 @@ class Patroni:
 
     async def successor(self, old: str) -> str:
         """Return the name of the node that has replaced this primary, by what Patroni says."""
+        return await self._any_primary(IPS.keys() - {old})
+
+    async def _any_primary(self, names: Iterable[str] = tuple(IPS)) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                for name in IPS.keys() - {old}:
+                for name in names:
                     if await is_primary(name):
                         return name
                 await asyncio.sleep(0.1)
+
+    async def goes_on_without(self, standby: str) -> None:
+        """Wait until commits wait for this standby no more."""
+        db = await asyncpg.connect(self.url_of(await self._any_primary(), "postgres"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while standby in await db.fetchval("SHOW synchronous_standby_names"):  # noqa: ASYNC110 -- no event for it
+                await asyncio.sleep(0.1)
+        await db.close()
 
     async def _is_whole(self, name: str) -> bool:
         with suppress(*FAULTS):
