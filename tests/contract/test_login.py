@@ -114,6 +114,8 @@ async def test_a_login_to_an_administrative_client_gives_no_more_than_the_roles_
     scope = "app:authorize connection:write"
     alone = await login(http, world, client_id=str(client.id), scope=scope)
     assert refusal(alone) == (422, "request_malformed", NOT_OF_ROLES)
+    named = [rule["params"] for rule in alone.json()["error"]["invalid"][0]["rules"]]
+    assert named == [{"scope": name, "reason": "role"} for name in scope.split()]
     assert await db.fetchval("SELECT count(*) FROM tokens WHERE client_id = $1", client.id) == 0
 
     await oauth_world.give_role(db, world.user_id, client.id, scope="connection:write")

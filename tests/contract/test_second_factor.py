@@ -812,6 +812,8 @@ async def test_a_second_factor_opens_no_more_of_an_administrative_client_than_th
     await db.execute("DELETE FROM roles WHERE id = $1", role)
     late = await authorize(http, token, sms.code_for(who.phone))
     assert late.json()["error"]["message"] == NOT_OF_ROLES
+    named = [rule["params"] for rule in late.json()["error"]["invalid"][0]["rules"]]
+    assert named == [{"scope": "app:authorize", "reason": "role"}]
     assert (await log_in(http, who, scope=scope)).json()["error"]["message"] == NOT_OF_ROLES
 
 
