@@ -170,7 +170,7 @@ def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
 
 @pytest.mark.slow
 def test_nothing_is_found_on_the_internal_listener_and_every_operation_was_called(demo: Server, tmp_path: Path) -> None:
-    seen = internal_answers(demo, tmp_path, *BEHIND_THE_KEY, "--max-examples", "3")
+    seen = internal_answers(demo, tmp_path, *BEHIND_THE_KEY, "--max-examples", "6")
     assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 415, 422} <= statuses(seen)
     # schemathesis omits the operation from which it read the description.
     described = {(method, path) for method, path, _ in operations() if path != "/openapi.json"}

@@ -321,6 +321,13 @@ async def test_forward_auth_answers_every_method(server: Server, db: Db, parties
             assert (await asking.request(method, poor, headers=bearer(value))).status_code == 403
 
 
+async def test_forward_auth_answers_for_a_path_with_a_line_break(server: Server, db: Db, parties: Parties) -> None:
+    value = await factories.token(db, client=parties.tool, scope=SCOPE)
+    async with httpx.AsyncClient(base_url=server.internal_url) as asking:
+        assert (await asking.get("/admin/forward-auth/a%0Ab", headers=bearer(value))).status_code == 200
+        assert (await asking.get("/admin/forward-auth/a%0Ab")).status_code == 401
+
+
 @pytest.mark.parametrize("method", ["FOO", "UPDATE", "VERSION-CONTROL", "CONNECT"])
 async def test_forward_auth_passes_no_request_of_a_method_that_the_parser_does_not_know(
     server: Server, db: Db, parties: Parties, method: str

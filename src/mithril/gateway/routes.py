@@ -169,5 +169,5 @@ ROUTES = [
     routing.route("/admin/api_key/{api_key}/verify", verify_key),
     # A proxy may ask with the method of its caller, and RFC 9110 lets there be any.
     Route(FORWARD_AUTH, endpoint=routing.Endpoint(forward_auth, takes_query=True)),
-    Route(FORWARD_AUTH + "/{path:path}", endpoint=routing.Endpoint(forward_auth, takes_query=True)),
+    Route(FORWARD_AUTH + "/{path:remainder}", endpoint=routing.Endpoint(forward_auth, takes_query=True)),
 ]

@@ -6,6 +6,7 @@ the `?` may come from text that a gateway inserted into a path, which is then an
 
 from collections.abc import Awaitable, Callable
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +15,15 @@ from starlette.types import Receive, Scope, Send
 from mithril.web import query_parameters
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Remainder(PathConvertor):
+    """What is left of a path, also where it has line breaks, at which Starlette's `path` ends."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("remainder", Remainder())
 
 
 class Endpoint:
