@@ -424,7 +424,7 @@ class Access(RuleBasedStateMachine):
 
     def ask(self, numbers: tuple[int, int, int, int], *, is_odd: bool) -> None:
         token, key, link, _ = numbers
-        asked = self.token(token)
+        asked = self.token(token, is_good=is_odd)
         if asked:
             through = asked.link if asked.link and not is_odd else one(self.links, link)
             shown = one([None, *self.links], key) if is_odd else self.right_key(asked.link)
