@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -496,6 +496,7 @@ def compare(server: Server, *, examples: int, steps: int) -> dict[str, int]:
         deadline=None,
         database=None,
         derandomize=True,
+        phases=[Phase.generate],  # looking for a shorter example takes longer than a test may
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(Access, settings=chosen)
