@@ -45,7 +45,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_every_route_is_described_and_every_described_operation_has_a_route() -> None:
     routes = {
-        (method, route.path.replace(":path}", "}"))
+        (method, route.path_format)
         for route in app.INTERNAL
         if isinstance(route, Route)
         for method in ({name.upper() for name in described.METHODS} if route.methods is None else route.methods)

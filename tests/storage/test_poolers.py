@@ -22,7 +22,12 @@ from support.servers import Server, execute, running_server
 pytestmark = pytest.mark.anyio
 
 # pgbouncer refuses what it does not know, unless it is told to ignore it.
-IGNORED = "lock_timeout"
+IGNORED = ",".join(
+    [
+        *("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout"),
+        *("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"),
+    ]
+)
 WRITERS, WRITES = 4, 10
 REFUSED = "mithril: " + poolers.REFUSED + "\n"
 
@@ -194,7 +199,9 @@ async def test_the_configuration_of_the_documentation_serves(pgbouncer: Pgbounce
 async def test_a_schema_is_migrated_through_a_pooler(pgbouncer: Pgbouncer, unmigrated: str) -> None:
     """In one transaction, and with statements of names that no other process has left in the session."""
     none = {"max_prepared_statements": "0"} if pgbouncer.version >= KEEPS_STATEMENTS else {}
-    with pgbouncer.pooling(unmigrated, pool_mode="transaction", default_pool_size="1", **none) as url:
+    with pgbouncer.pooling(
+        unmigrated, pool_mode="transaction", ignore_startup_parameters=IGNORED, default_pool_size="1", **none
+    ) as url:
         for _ in range(2):
             migrated = await asyncio.to_thread(run, "migrate", "--database-url", url)
             assert (migrated.returncode, migrated.stderr) == (0, "")
@@ -216,7 +223,7 @@ async def test_a_server_and_a_command_say_in_one_line_why_they_do_not_start(forg
 
 @pytest.mark.slow
 async def test_without_transactions_migrate_says_why_not(pgbouncer: Pgbouncer, unmigrated: str) -> None:
-    with pgbouncer.pooling(unmigrated, pool_mode="statement") as url:
+    with pgbouncer.pooling(unmigrated, pool_mode="statement", ignore_startup_parameters=IGNORED) as url:
         refused = await asyncio.to_thread(run, "migrate", "--database-url", url)
     assert refused.returncode == 1
     assert "transaction blocks not allowed" in refused.stderr
