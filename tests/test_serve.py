@@ -4,12 +4,15 @@ import asyncio
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -286,7 +289,38 @@ def test_a_running_request_is_finished_before_the_server_stops(database_url: str
         assert process.popen.returncode == 0
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_connection_that_the_kernel_has_accepted_is_served_before_the_server_stops(
+    database_url: str, workers: str
+) -> None:
+    """Its caller may have sent a change, and a front does not know whether it may send it again."""
+    with serving("--workers", workers, "--database-url", database_url) as process, ExitStack() as end:
+        serving_pids = workers_of(process) or [process.popen.pid]
+        for pid in serving_pids:
+            os.kill(pid, signal.SIGSTOP)
+        place = urlsplit(process.public)
+        callers = [socket.create_connection((place.hostname, place.port), timeout=60) for _ in range(20)]
+        for caller in callers:
+            end.enter_context(caller)
+            caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        process.popen.send_signal(signal.SIGTERM)
+        for pid in serving_pids:
+            while not is_pending(pid, signal.SIGTERM):  # until pytest's own limit
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGCONT)
+        for caller in callers:
+            assert caller.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        process.end()
+        assert process.popen.returncode == 0
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Return whether a stopped process has not got a signal yet."""
+    (mask,) = re.findall(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) & 1 << (number - 1))
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_every_answered_change_survives_a_kill_with_its_audit_row(database_url: str, workers: str) -> None:
     async def stream(process: Process) -> tuple[Any, dict[str, str]]:
         """Change one connection after another until the server stops, and return the acknowledged changes."""

@@ -3,6 +3,7 @@
 The routes are listed in `app`; the database is chosen in `cli`.
 """
 
+import asyncio
 import functools
 import http.client
 import os
@@ -10,7 +11,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -143,7 +145,40 @@ def configuration(settings: Settings) -> uvicorn.Config:
     )
 
 
-class Single(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's server; but when it stops, it also serves the connections that the kernel has already accepted.
+
+    To close a listener resets them, though their requests may have been sent, so that no front may send them again.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting connections, and finish those that are there."""
+        listeners = sockets or []
+        taken = [connection for listener in listeners for connection in _accepted(listener, self.config.backlog)]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        for connection in taken:
+            with suppress(OSError):  # its caller has gone
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what serves one connection, as `startup` makes it."""
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _accepted(listener: socket.socket, most: int) -> Iterator[socket.socket]:
+    """Take at most so many connections that wait in the kernel. Another worker may take some of them."""
+    listener.setblocking(False)
+    with suppress(OSError):
+        for _ in range(most):
+            yield listener.accept()[0]
+
+
+class Single(Server):
     """A server without workers, which reads its settings again in place."""
 
     def __init__(self, settings: Settings, hangup: Hangup) -> None:
@@ -172,6 +207,13 @@ class Worker(Process):
         self.heard_at: float | None = None
         self.is_serving = False
         self.ends_at = 0.0
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """The server, which is made in the new process."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
 
     def start(self) -> None:
         """Start the process. SIGHUP, which a closing terminal sends to all, is for the supervisor alone."""
