@@ -298,6 +298,8 @@ def test_a_connection_that_the_kernel_has_accepted_is_served_before_the_server_s
         serving_pids = workers_of(process) or [process.popen.pid]
         for pid in serving_pids:
             os.kill(pid, signal.SIGSTOP)
+            while not is_stopped(pid):  # before it is, another signal would come first
+                time.sleep(0.01)
         place = urlsplit(process.public)
         callers = [socket.create_connection((place.hostname, place.port), timeout=60) for _ in range(20)]
         for caller in callers:
@@ -312,6 +314,11 @@ def test_a_connection_that_the_kernel_has_accepted_is_served_before_the_server_s
             assert caller.recv(65_536).startswith(b"HTTP/1.1 200 ")
         process.end()
         assert process.popen.returncode == 0
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process has stopped for SIGSTOP."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def is_pending(pid: int, number: signal.Signals) -> bool:
