@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mithril import errors, refusals
-from mithril.approvals import service, store
-from mithril.approvals.routes import client_names, clients
+from mithril.approvals import service
+from mithril.approvals.routes import answer_list, client_names, clients
 from mithril.approvals.view import view
 from mithril.identifiers import parse_uuid
 from mithril.web import admin, envelope, query_parameters, requests, routing, wrapped_bodies
@@ -20,11 +20,7 @@ PATH, WRAPPER = "/admin/apps", "app"
 
 async def list_(request: Request) -> Response:
     """List the user's approvals, or those for some clients."""
-    user_id = _user(request)
-    filters, page = FILTERS.read(request)
-    named = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
-    database = requests.resources(request).database
-    return envelope.answer_page(request, await store.list_approvals(database, user_id, clients=named, page=page), view)
+    return await answer_list(request, FILTERS, user_id=_user(request), view=view)
 
 
 async def show(request: Request) -> Response:

@@ -1,5 +1,6 @@
 """What users have approved, for themselves: the methods that ESOZ publishes for patients (rules AUT-18, AUT-19)."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 from mithril import access, errors, refusals
 from mithril.access import Caller, protected
 from mithril.approvals import service, store
+from mithril.approvals.store import Approval
 from mithril.approvals.view import own_view
 from mithril.identifiers import parse_uuid
 from mithril.validation.bodies import Document
@@ -21,10 +23,10 @@ ONE = PATH + "/{id}"
 
 def clients(text: str) -> list[str]:
     """Return the items that name a client, in lower case. Raises NotFound for an id that is not a UUID."""
-    named = [item.lower() for item in query_parameters.words(text) if item.startswith(CLIENT)]
-    if not all(parse_uuid(item.removeprefix(CLIENT)) for item in named):
+    items = [item.lower() for item in query_parameters.words(text) if item.startswith(CLIENT)]
+    if not all(parse_uuid(item.removeprefix(CLIENT)) for item in items):
         raise errors.NotFound(detail="client_ids contains an id that is not a UUID")
-    return named
+    return items
 
 
 def client_names(text: str) -> list[str]:
@@ -35,13 +37,19 @@ def client_names(text: str) -> list[str]:
 FILTERS = Query(client_ids=clients, client_names=client_names)
 
 
-async def list_own(request: Request, caller: Caller, _: Document) -> Response:
-    """List the caller's approvals, or those for some clients."""
-    filters, page = FILTERS.read(request)
+async def answer_list(
+    request: Request, known: Query, *, user_id: UUID, view: Callable[[Approval], dict[str, object]]
+) -> Response:
+    """Answer with the approvals of a user, or with those for the clients that the filters name."""
+    filters, page = known.read(request)
     named = [*filters.get("client_ids", ()), *filters.get("client_names", ())]
     database = requests.resources(request).database
-    found = await store.list_approvals(database, caller.user_id, clients=named, page=page)
-    return envelope.answer_page(request, found, own_view)
+    return envelope.answer_page(request, await store.list_approvals(database, user_id, clients=named, page=page), view)
+
+
+async def list_own(request: Request, caller: Caller, _: Document) -> Response:
+    """List the caller's approvals, or those for some clients."""
+    return await answer_list(request, FILTERS, user_id=caller.user_id, view=own_view)
 
 
 async def show_own(request: Request, caller: Caller, _: Document) -> Response:

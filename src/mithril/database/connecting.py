@@ -48,9 +48,10 @@ REFUSED_SETTINGS = (
     asyncpg.CantChangeRuntimeParamError,
 )
 
+CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
 # A primary that was replaced may wake up, and take writes until it is stopped; its timeline is older.
-STATE = """
-SELECT extract(epoch FROM clock_timestamp())::double precision AS clock,
+STATE = f"""
+SELECT {CLOCK} AS clock,
        current_setting('transaction_read_only')::boolean AS is_read_only, system_identifier,
        CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
   FROM pg_control_system()
@@ -150,8 +151,9 @@ class Servers:
         `poolers`). `reread`: says which URL to use now, when the password is refused. Raises asyncpg's InterfaceError
         for a URL with a fault.
         """
-        limits = {"idle_in_transaction_session_timeout": f"{COMMAND_SILENCE_SECONDS}s"}
-        if statement_seconds is not None:
+        if statement_seconds is None:
+            limits = {"idle_in_transaction_session_timeout": f"{COMMAND_SILENCE_SECONDS}s"}
+        else:
             limits = {"statement_timeout": f"{1_000 * (statement_seconds + 1):.0f}"}  # for one whose caller is gone
         self._own_settings = {**SETTINGS, **limits, **settings}
         self.url = ""
@@ -219,9 +221,13 @@ class Servers:
             if timeline < (newest := self._newest.get(cluster, timeline)):
                 raise Unfit(f"it was replaced: its timeline is {timeline}, the newest is {newest}")
             self._newest[cluster] = timeline
-            self.note_clock(state["clock"])
+            self._note_clock(state["clock"])
 
-    def note_clock(self, clock: float) -> None:
+    async def read_clock(self, connection: Connection) -> None:
+        """Read PostgreSQL's clock again, which `deadline` goes by."""
+        self._note_clock(await connection.fetchval(f"SELECT {CLOCK}"))
+
+    def _note_clock(self, clock: float) -> None:
         """Note what PostgreSQL's clock has just shown, in seconds since 1970."""
         self._clock_ahead = clock - time.monotonic()
 

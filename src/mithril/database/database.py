@@ -29,8 +29,8 @@ SCHEMA_VERSION = "0005"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
-# A read after which its connection is of no use, and another one may be.
-BROKEN = (
+# What ends the connection of a read, so that it is worth repeating on another one.
+LOST_CONNECTIONS = (
     ConnectionError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
@@ -46,7 +46,6 @@ Row = TypeVar("Row")
 Connection: TypeAlias = _Connection
 PooledConnection: TypeAlias = Connection
 
-CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 # A list counts at most so many rows, and one beyond its page, so that ten million cost no more than ten thousand.
 COUNT_LIMIT = 10_000
 LAST_OFFSET = 2**62
@@ -135,7 +134,6 @@ class Database:
         self._servers = Servers(
             url, statement_seconds=statement_seconds, settings=settings, prepares=prepares, reread=reread
         )
-
         self._readers = self._servers.for_reading() if standbys_answer else self._servers
         pool = partial(Pool, wait_seconds=wait_seconds, connect_seconds=connect_seconds)
 
@@ -246,7 +244,7 @@ class Database:
                 return await connection.fetch(statement, *arguments, self._servers.deadline(), *last)
             except TooLate:
                 # A caller who still waits is in time: the clock of the database was set.
-                self._servers.note_clock(await connection.fetchval(CLOCK))
+                await self._servers.read_clock(connection)
                 return await connection.fetch(statement, *arguments, self._servers.deadline(), *last)
 
         return await self._run(send, self._pool)
@@ -265,7 +263,7 @@ class Database:
         try:
             return await self._run(ask, pool)
         except errors.ServiceUnavailable as refusal:
-            if not isinstance(refusal.__cause__, BROKEN):
+            if not isinstance(refusal.__cause__, LOST_CONNECTIONS):
                 raise
         return await self._run(ask, pool)
 
@@ -353,7 +351,7 @@ class Database:
         while True:
             with suppress(errors.ServiceUnavailable, asyncpg.PostgresError, TimeoutError):
                 async with asyncio.timeout(self._settle_seconds / operations.ATTEMPTS):
-                    return await self.fetchrow(statement, *arguments)
+                    return await self._run(lambda lent: lent.fetchrow(statement, *arguments), self._pool)
             await asyncio.sleep(operations.PAUSE_SECONDS)
 
 

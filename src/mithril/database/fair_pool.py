@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from mithril.database import faults
 from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, Unreachable, reason_of
 
 # How often an unused connection is checked, and how long its server may take to answer.
@@ -18,9 +19,6 @@ CHECK_SECONDS = 1.0
 CHECK_LIMIT_SECONDS = 2.0
 # How long a statement that was given up may take to be canceled.
 CLOSE_SECONDS = 1.0
-
-# After these a connection may be in the middle of something, or have lost its server.
-BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
 
 log = logging.getLogger("mithril")
 
@@ -123,9 +121,9 @@ class Pool:
         connection = lease.connection
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             self._leave(lease.host, error)
-        if isinstance(error, BROKEN):
+        if isinstance(error, faults.BROKEN):
             self._doubt.set()
-        is_whole = isinstance(error, Exception) and not isinstance(error, BROKEN)
+        is_whole = isinstance(error, Exception) and not isinstance(error, faults.BROKEN)
         if is_whole and (connection.is_closed() or not connection.is_in_transaction()):
             self.release(lease)
         else:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import asyncpg
 
+# After these a connection may be in the middle of something, or have lost its server.
+BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
 ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 UNREACHABLE = "the database cannot be reached"

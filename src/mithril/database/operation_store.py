@@ -17,15 +17,10 @@ from uuid import UUID
 
 import asyncpg
 
+from mithril.database import faults
+
 # What leaves open whether the statement that was sent last is done. PostgreSQL's other errors say that it is not.
-LOST_ANSWERS = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-)
+LOST_ANSWERS = (*faults.BROKEN, asyncpg.OperatorInterventionError)
 # For how long it is tried to find out, in so many attempts; a statement may be given less.
 SETTLE_SECONDS, ATTEMPTS, PAUSE_SECONDS = 5.0, 3, 0.1
 
