@@ -1,22 +1,17 @@
 """What the demo data is for: programs and users of each kind can do with it what the documentation shows."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from mithril.audit.events import Actor
-from mithril.connections.redirect_uris import Policy
-from mithril.snapshots import demo
 from mithril.snapshots import service as snapshots
 from support import repository
 from support.factories import bearer
 from support.processes import DEMO_CLIENT, DEMO_CONNECTION, DEMO_HEADERS, run
-from support.servers import Server, fresh_database, running_server
+from support.servers import Server, demo_server
 
 FRONT = "e2e1d2c8-9bac-43c6-adef-83239940b30a"
 CONNECTION = f"/api/clients/{DEMO_CLIENT}/connections/{DEMO_CONNECTION}"
@@ -47,16 +42,8 @@ CLIENTS = {
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
     """A server with demo data."""
-    with fresh_database(postgres) as url:
-        asyncio.run(started(url))
-        with running_server(database_url=url, demo=True) as running:
-            yield running
-
-
-async def started(url: str) -> None:
-    db = await asyncpg.connect(url)
-    await demo.start(db, actor=Actor(request_id="a test"), policy=Policy(allow_loopback=True))
-    await db.close()
+    with demo_server(postgres) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -89,21 +76,19 @@ def test_users_of_the_demo_give_a_client_all_scopes_of_their_role(
 
 
 def test_a_reset_beside_a_running_server_is_seen_by_the_next_request(postgres: str) -> None:
-    with fresh_database(postgres) as url:
-        asyncio.run(started(url))
-        with running_server(database_url=url, demo=True) as running, httpx.Client(base_url=running.url) as http:
-            moved = http.patch(CONNECTION, json={"redirect_uri": "https://example3.com"}, headers=DEMO_HEADERS)
-            assert moved.status_code == 200
-            assert http.post("/auth/logout", headers=DEMO_HEADERS).status_code == 200
-            assert http.get(CONNECTION, headers=DEMO_HEADERS).status_code == 401
-            refused = run("demo", "reset", "--database-url", url)
-            assert (refused.returncode, refused.stdout) == (1, "")
-            assert "also 0 users and 0 clients that are not of the demo" in refused.stderr
-            assert http.get(CONNECTION, headers=DEMO_HEADERS).status_code == 401
-            done = run("demo", "reset", "--yes", "--json", "--database-url", url)
-            assert json.loads(done.stdout) == {"users": 0, "clients": 0}, done.stderr
-            again = http.get(CONNECTION, headers=DEMO_HEADERS)
-            assert (again.status_code, again.json()["data"]["redirect_uri"]) == (200, "https://example2.com")
+    with demo_server(postgres) as running, httpx.Client(base_url=running.url) as http:
+        moved = http.patch(CONNECTION, json={"redirect_uri": "https://example3.com"}, headers=DEMO_HEADERS)
+        assert moved.status_code == 200
+        assert http.post("/auth/logout", headers=DEMO_HEADERS).status_code == 200
+        assert http.get(CONNECTION, headers=DEMO_HEADERS).status_code == 401
+        refused = run("demo", "reset", "--database-url", running.database_url)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "also 0 users and 0 clients that are not of the demo" in refused.stderr
+        assert http.get(CONNECTION, headers=DEMO_HEADERS).status_code == 401
+        done = run("demo", "reset", "--yes", "--json", "--database-url", running.database_url)
+        assert json.loads(done.stdout) == {"users": 0, "clients": 0}, done.stderr
+        again = http.get(CONNECTION, headers=DEMO_HEADERS)
+        assert (again.status_code, again.json()["data"]["redirect_uri"]) == (200, "https://example2.com")
 
 
 def test_a_database_without_the_demo_is_not_reset(database_url: str) -> None:

@@ -14,15 +14,12 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from mithril import security
-from mithril.audit.events import Actor
-from mithril.connections import redirect_uris
 from mithril.database.database import Database
 from mithril.oauth import nonce
-from mithril.snapshots import demo
 from support import factories, oauth_world
 from support.factories import Db, bearer
 from support.oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
-from support.servers import Server, fresh_database, running_server
+from support.servers import Server, demo_server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
 
@@ -101,35 +98,26 @@ def test_the_flow_works_with_the_demo_data(postgres: str) -> None:
     proof = clinic | {"client_secret": "ZlFOaHBTR0d3Q0hQcDEraHVYdXBVZz09"}
     at = {"redirect_uri": "https://example2.com"}
     connection = f"/api/clients/{clinic['client_id']}/connections/e5372365-d47a-467f-81d0-f35117864352"
-    with fresh_database(postgres) as url:
-        asyncio.run(import_demo(url))
-        with running_server(database_url=url, demo=True) as running, httpx.Client(base_url=running.url) as http:
+    with demo_server(postgres) as running, httpx.Client(base_url=running.url) as http:
 
-            def call(path: str, wrapper: str, fields: dict[str, str], **headers: str) -> Any:
-                response = http.post(path, json={wrapper: fields}, headers=headers)
-                assert response.status_code == 201, response.text
-                return response.json()["data"]
+        def call(path: str, wrapper: str, fields: dict[str, str], **headers: str) -> Any:
+            response = http.post(path, json={wrapper: fields}, headers=headers)
+            assert response.status_code == 201, response.text
+            return response.json()["data"]
 
-            session = call("/auth/login", "token", {"grant_type": "password"} | person | front)["value"]
-            app = clinic | at | {"scope": "connection:write legal_entity:read"}
-            code = call("/oauth/apps/authorize", "app", app, **bearer(session))["value"]
-            granted = call("/oauth/tokens", "token", {"grant_type": "authorization_code", "code": code} | proof | at)
-            moved = http.patch(
-                connection, json={"redirect_uri": NEW_ADDRESS}, headers=bearer(granted["value"], api_key=key)
-            )
-            assert (moved.status_code, moved.json()["data"]["redirect_uri"]) == (200, NEW_ADDRESS)
-            renewal = {"grant_type": "refresh_token", "refresh_token": granted["details"]["refresh_token"]}
-            renewed = call("/oauth/tokens", "token", renewal | proof)["value"]
-            assert http.post("/auth/logout", headers=bearer(renewed)).status_code == 200
-            assert http.get(connection, headers=bearer(renewed, api_key=key)).status_code == 401
-            assert http.post("/oauth/tokens", json={"token": renewal | proof}).status_code == 401
-
-
-async def import_demo(url: str) -> None:
-    db = await asyncpg.connect(url)
-    policy = redirect_uris.Policy(allow_loopback=True)
-    await demo.start(db, actor=Actor(request_id="demo"), policy=policy)
-    await db.close()
+        session = call("/auth/login", "token", {"grant_type": "password"} | person | front)["value"]
+        app = clinic | at | {"scope": "connection:write legal_entity:read"}
+        code = call("/oauth/apps/authorize", "app", app, **bearer(session))["value"]
+        granted = call("/oauth/tokens", "token", {"grant_type": "authorization_code", "code": code} | proof | at)
+        moved = http.patch(
+            connection, json={"redirect_uri": NEW_ADDRESS}, headers=bearer(granted["value"], api_key=key)
+        )
+        assert (moved.status_code, moved.json()["data"]["redirect_uri"]) == (200, NEW_ADDRESS)
+        renewal = {"grant_type": "refresh_token", "refresh_token": granted["details"]["refresh_token"]}
+        renewed = call("/oauth/tokens", "token", renewal | proof)["value"]
+        assert http.post("/auth/logout", headers=bearer(renewed)).status_code == 200
+        assert http.get(connection, headers=bearer(renewed, api_key=key)).status_code == 401
+        assert http.post("/oauth/tokens", json={"token": renewal | proof}).status_code == 401
 
 
 async def test_no_issued_value_is_in_the_database_as_text(http: httpx.AsyncClient, db: Db, world: World) -> None:

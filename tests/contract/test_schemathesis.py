@@ -14,14 +14,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from mithril.audit.events import Actor
-from mithril.connections.redirect_uris import Policy
 from mithril.database import database
 from mithril.openapi import document as openapi_document
-from mithril.snapshots import demo as demo_data
 from support import factories
 from support.described import operations
-from support.servers import Server, fresh_database, running_server
+from support.servers import Server, demo_server
 
 Operation: TypeAlias = tuple[str, str]
 Answer: TypeAlias = tuple[Operation, int]
@@ -59,17 +56,8 @@ checks.allow_header_conformance.enabled = false
 @pytest.fixture
 def demo(postgres: str) -> Iterator[Server]:
     """A new server as `mithril serve --demo` starts it, for each test, because connections are deleted."""
-    with fresh_database(postgres) as url:
-        asyncio.run(import_demo(url))
-        with running_server(database_url=url, demo=True, internal_key=INTERNAL_KEY) as running:
-            yield running
-
-
-async def import_demo(url: str) -> None:
-    connection = await database.connect(url)
-    policy = Policy(allow_loopback=True)
-    await demo_data.start(connection, actor=Actor(request_id="test"), policy=policy)
-    await connection.close()
+    with demo_server(postgres, internal_key=INTERNAL_KEY) as running:
+        yield running
 
 
 def answers(server: Server, folder: Path, *options: str) -> Answers:

@@ -1,11 +1,13 @@
 """PostgreSQL servers that a test may break."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from support.clusters import Cluster, running
+from support.clusters import Cluster, folders, running, url_of
 from support.processes import run
+from support.writing import replicate_synchronously
 
 
 @pytest.fixture
@@ -21,3 +23,22 @@ def cluster(empty_cluster: Cluster) -> Cluster:
     migrated = run("migrate", "--database-url", empty_cluster.url)
     assert migrated.returncode == 0, migrated.stderr
     return empty_cluster
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Cluster, Cluster]]:
+    """A primary with the schema, and its synchronous standby."""
+    with folders() as folder:
+        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
+        primary.initialise()
+        primary.start()
+        try:
+            standby.copy_of(primary)
+            standby.start()
+            asyncio.run(replicate_synchronously(primary))
+            migrated = run("migrate", "--database-url", url_of(primary, standby))
+            assert migrated.returncode == 0, migrated.stderr
+            yield primary, standby
+        finally:
+            primary.stop("immediate")
+            standby.stop("immediate")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -12,33 +11,14 @@ import httpx
 import pytest
 
 from support import factories
-from support.clusters import Cluster, folders, url_of
+from support.clusters import Cluster, url_of
 from support.processes import run, serving
-from support.writing import connect_patiently, prove_nothing_is_lost, replicate_synchronously, report, writing
+from support.writing import connect_patiently, prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(300)]
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'"
 WORKERS = ("--workers", "2")
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Cluster, Cluster]]:
-    """A primary with the schema, and its synchronous standby."""
-    with folders() as folder:
-        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
-        primary.initialise()
-        primary.start()
-        try:
-            standby.copy_of(primary)
-            standby.start()
-            asyncio.run(replicate_synchronously(primary))
-            migrated = run("migrate", "--database-url", url_of(primary, standby))
-            assert migrated.returncode == 0, migrated.stderr
-            yield primary, standby
-        finally:
-            primary.stop("immediate")
-            standby.stop("immediate")
 
 
 async def test_a_frozen_primary_is_replaced_and_wakes_up(pair: tuple[Cluster, Cluster]) -> None:

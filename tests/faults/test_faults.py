@@ -15,11 +15,11 @@ import httpx
 import pytest
 
 from mithril.database.database import Connection
-from support.clusters import Cluster, children, folders, running, workers_of
+from support.clusters import Cluster, children, folders, running, url_of, workers_of
 from support.disks import fill, small_disk
 from support.processes import Process, run, serving
 from support.proxies import Loss, losing
-from support.writing import prove_nothing_is_lost, replicate_synchronously, report, writing
+from support.writing import prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 
@@ -265,53 +265,30 @@ async def test_the_disk_of_postgresql_is_full() -> None:
     report("the disk full", stream, resumed_after=resumed)
 
 
-async def test_a_standby_is_promoted() -> None:
+async def test_a_standby_is_promoted(pair: tuple[Cluster, Cluster]) -> None:
     """The primary is lost. With synchronous replication it acknowledged only what the standby has."""
-    with folders() as folder:
-        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
-        primary.initialise()
-        primary.start()
-        try:
-            standby.copy_of(primary)
-            standby.start()
-            await replicate_synchronously(primary)
-            both = f"postgresql://postgres@/mithril?port=5432&host={primary.folder},{standby.folder}"
-            migrate(both)
-            with serving(*WORKERS, "--database-url", both) as process:
-                async with writing(process.public, primary.url) as stream:
-                    primary.kill()
-                    await stream.refusals()
-                    await in_thread(standby.promote)
-                    resumed = await stream.more(200)
-                await prove_nothing_is_lost(stream, standby.url)
-        finally:
-            primary.stop("immediate")
-            standby.stop("immediate")
+    primary, standby = pair
+    with serving(*WORKERS, "--database-url", url_of(primary, standby)) as process:
+        async with writing(process.public, primary.url) as stream:
+            primary.kill()
+            await stream.refusals()
+            await in_thread(standby.promote)
+            resumed = await stream.more(200)
+        await prove_nothing_is_lost(stream, standby.url)
     assert resumed < SECONDS
     report("a standby promoted", stream, resumed_after=resumed)
 
 
-async def test_the_synchronous_standby_is_away_for_a_while() -> None:
+async def test_the_synchronous_standby_is_away_for_a_while(pair: tuple[Cluster, Cluster]) -> None:
     """Every write is done, on the primary alone: no answer may say that it is safe, or that it is not done."""
-    with folders() as folder:
-        primary, standby = Cluster(folder / "one"), Cluster(folder / "two", hot_standby="on")
-        primary.initialise()
-        primary.start()
-        try:
-            standby.copy_of(primary)
-            standby.start()
-            await replicate_synchronously(primary)
-            migrate(primary.url)
-            with served(primary, MITHRIL_STATEMENT_TIMEOUT="2") as process:
-                async with writing(process.public, primary.url) as stream:
-                    await in_thread(lambda: standby.stop("immediate"))
-                    await stream.until(lambda: len(stream.unknown) >= 2 * len(stream.connections))
-                    await in_thread(standby.start)
-                    resumed = await stream.more(200)
-                await prove_nothing_is_lost(stream, primary.url)
-        finally:
-            primary.stop("immediate")
-            standby.stop("immediate")
+    primary, standby = pair
+    with served(primary, MITHRIL_STATEMENT_TIMEOUT="2") as process:
+        async with writing(process.public, primary.url) as stream:
+            await in_thread(lambda: standby.stop("immediate"))
+            await stream.until(lambda: len(stream.unknown) >= 2 * len(stream.connections))
+            await in_thread(standby.start)
+            resumed = await stream.more(200)
+        await prove_nothing_is_lost(stream, primary.url)
     assert not stream.refused
     assert resumed < SECONDS
     report("the synchronous standby away", stream, resumed_after=resumed)

@@ -20,13 +20,9 @@ import pytest
 from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
 from mithril import security
-from mithril.audit.events import Actor
-from mithril.connections import redirect_uris
 from mithril.pages import texts
-from mithril.settings import Settings
-from mithril.snapshots import demo
 from mithril.snapshots import service as snapshots
-from support.servers import Server, fresh_database, running_server
+from support.servers import Server, demo_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -100,17 +96,8 @@ def certificate(folder: Path) -> ssl.SSLContext:
 @pytest.fixture(scope="module")
 def server(postgres: str) -> Iterator[Server]:
     """A server with demo data."""
-    with fresh_database(postgres) as url:
-        asyncio.run(add_demo(url))
-        with running_server(database_url=url, demo=True) as running:
-            yield running
-
-
-async def add_demo(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    policy = redirect_uris.Policy.of(Settings(demo=True))
-    await demo.start(connection, actor=Actor(request_id="tests"), policy=policy)
-    await connection.close()
+    with demo_server(postgres) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

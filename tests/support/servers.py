@@ -11,8 +11,11 @@ import asyncpg
 import msgspec
 import uvicorn
 
+from mithril.audit.events import Actor
+from mithril.connections.redirect_uris import Policy
 from mithril.server import supervisor
 from mithril.settings import Settings
+from mithril.snapshots import demo
 
 TEMPLATE = "mithril_template"
 # A busy machine takes long for everything, and most tests ask about something else.
@@ -57,6 +60,21 @@ def running_server(**changes: object) -> Iterator[Server]:
     finally:
         running.should_exit = True
         thread.join()
+
+
+@contextmanager
+def demo_server(postgres: str, **changes: object) -> Iterator[Server]:
+    """Run a server as `serve --demo` starts it, on a fresh database. `changes`: settings."""
+    with fresh_database(postgres) as url:
+        asyncio.run(_start_demo(url))
+        with running_server(database_url=url, demo=True, **changes) as running:
+            yield running
+
+
+async def _start_demo(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await demo.start(connection, actor=Actor(request_id="a test"), policy=Policy(allow_loopback=True))
+    await connection.close()
 
 
 def url_of(postgres: str, name: str) -> str:
