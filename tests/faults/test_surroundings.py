@@ -88,7 +88,8 @@ async def test_a_reader_of_the_log_stalls(cluster: Cluster, workers: str) -> Non
             lost = metric(process, LOST)
             if workers == "2":
                 await asyncio.to_thread(replace_worker, process)
-            await stream.more(200)
+            while metric(process, LOST) < lost + 100:  # of a worker that is alive, and so reports them
+                await stream.more(500)
             received = b""
             while b"lines of the log were lost" not in received:  # until pytest's own limit
                 with suppress(BlockingIOError):
