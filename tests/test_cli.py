@@ -54,6 +54,7 @@ def test_import_works_while_a_server_runs(demo_home: Path, tmp_path: Path) -> No
     assert not running_postgres(home)
 
 
+@pytest.mark.slow
 def test_a_change_of_a_command_is_seen_by_the_next_request_to_a_running_server(demo_home: Path) -> None:
     at_home = ("--home", str(demo_home))
     token = DEMO_HEADERS["Authorization"].removeprefix("Bearer ")

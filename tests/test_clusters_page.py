@@ -75,6 +75,7 @@ def test_the_settings_are_those_of_the_service(tmp_path: Path) -> None:
 # The role and the pooler
 
 
+@pytest.mark.slow
 async def test_the_role_can_migrate_and_has_its_time_limits(unmigrated: str) -> None:
     owner = await asyncpg.connect(unmigrated)
     try:

@@ -123,6 +123,7 @@ async def test_a_caller_waits_longer_for_a_connection_that_is_being_made(good: P
         assert await host_of(pool) == good.host
 
 
+@pytest.mark.slow
 async def test_connections_to_a_server_that_falls_silent_are_left(good: Proxy, postgres: str) -> None:
     with through(postgres) as other:
         async with pool_of(networks.url_of(good, other)) as pool:

@@ -82,6 +82,7 @@ async def test_an_unavailable_database_is_503_and_requests_resume_by_themselves(
                 assert (await http.get("/readyz")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_hanging_database_is_503_in_time_and_requests_resume_by_themselves(
     own_postgres: str, tmp_path: Path
 ) -> None:

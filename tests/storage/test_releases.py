@@ -89,6 +89,7 @@ async def test_an_upgrade_ends_with_the_schema_of_a_new_installation(released: s
     assert releases.dump(released, "--schema-only") == releases.dump(database_url, "--schema-only")
 
 
+@pytest.mark.slow
 async def test_the_service_works_on_an_upgraded_database(released: str) -> None:
     assert run("migrate", "--database-url", released).returncode == 0
     imported = run("import", str(releases.DEMO), "--database-url", released)
