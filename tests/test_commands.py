@@ -6,6 +6,7 @@ Tests that need a separate process, signals or the embedded database are in `tes
 import asyncio
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -421,7 +422,23 @@ def test_the_value_of_a_token_is_printed_once(mithril: Run, world: World, url: s
     assert mithril("token", "delete-all", world.email, "--yes").status == 0
     assert not is_good(url, other["value"])
     wide = mithril("token", "create", world.email, world.client_id, "--scope", "everything")
-    assert wide.status == 1
+    assert (wide.status, wide.err) == (
+        1,
+        "mithril: refused:\n  scope: everything: unknown: no client type and no role has the scope\n",
+    )
+
+
+def test_a_client_that_may_not_log_users_in_is_told_how_it_may(mithril: Run, world: World) -> None:
+    token = ("token", "create", world.email, world.client_id, "--scope", "employee:read")
+    kept = {"allowed_grant_types": ["digital_signature"], "note": "it's kept"}
+    mithril("client", "change", world.client_id, "--settings", json.dumps(kept))
+    refused = mithril(*token)
+    told = "mithril: Client is not allowed to issue login token. To allow it: mithril "
+    assert (refused.status, refused.err.startswith(told)) == (1, True)
+    assert mithril(*shlex.split(refused.err.removeprefix(told))).status == 0
+    assert mithril(*token).status == 0
+    changed = mithril("client", "show", world.client_id, "--json").json["settings"]
+    assert changed == kept | {"allowed_grant_types": ["digital_signature", "password"]}
 
 
 # Cleanup and the audit trail

@@ -1,17 +1,21 @@
 """The documentation is correct: commands run, links resolve, tables match the code."""
 
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mithril import settings
 from mithril.connections import redirect_uris
-from support import repository
+from support import processes, repository
+from support.programs import free_port
 
 README = (repository() / "README.md").read_text()
 OTHERS = {".venv", ".venvs", ".site", "node_modules"}  # what is installed here has documents too
@@ -20,6 +24,33 @@ DOCUMENTS = [p for p in repository().rglob("*.md") if not OTHERS & set(p.parts)]
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def joined(page: str, *, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run the shell blocks of a page as one script, without a terminal, on free ports; end what it leaves running."""
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    public, internal = (str(free_port()) for _ in range(2))
+    script = script.replace("127.0.0.1:4000", f"127.0.0.1:{public}").replace("127.0.0.1:4001", f"127.0.0.1:{internal}")
+    ports = {"MITHRIL_PORT": public, "MITHRIL_INTERNAL_PORT": internal}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
+        process = subprocess.Popen(
+            ["bash", "-eu", "-o", "pipefail", "-c", script],
+            cwd=folder,
+            env=processes.environment(PATH=path, **ports, **variables),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout=200)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    printed = [(folder / name).read_text() for name in ("out", "err")]
+    return subprocess.CompletedProcess(script, process.returncode, *printed)
 
 
 def test_the_readme_is_short() -> None:
@@ -55,6 +86,18 @@ def test_the_commands_in_the_readme_run(command: str, demo_home: Path, tmp_path:
     home = {"MITHRIL_HOME": str(demo_home), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
     ran = subprocess.run([program, *arguments], cwd=tmp_path, env=home, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_for_operators_lead_from_an_empty_database_to_a_verified_token(
+    unmigrated: str, tmp_path: Path
+) -> None:
+    page = (repository() / "docs/operations.md").read_text().partition("\n## The command line\n")[0]
+    ran = joined(page, folder=tmp_path, MITHRIL_DATABASE_URL=unmigrated)
+    assert ran.returncode == 0, ran.stderr
+    assert '"name":"access_token"' in ran.stdout
+    assert '"redirect_uri":"https://mis.example.com/clinic"' in ran.stdout
+    assert not re.search("refused|Traceback", ran.stderr)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

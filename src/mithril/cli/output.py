@@ -81,7 +81,8 @@ def problems(refusal: errors.MithrilError) -> str:
 
 
 def _sentence(rule: errors.Rule) -> str:
-    reason = f"{rule.params['reason']}: " if isinstance(rule.params, dict) and "reason" in rule.params else ""
+    params = rule.params if isinstance(rule.params, dict) else {}
+    reason = "".join(f"{params[name]}: " for name in ("scope", "reason") if name in params)
     suggestion = f" (suggestion: {rule.suggestion})" if rule.suggestion else ""
     return f"{reason}{rule.description}{suggestion}"
 

@@ -1,20 +1,26 @@
 """`mithril token …`: tokens of users. A value is printed once, by the command that adds the token."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import typer
 
+from mithril import refusals
 from mithril.audit.events import Actor
 from mithril.cli import clients, output, session, users
 from mithril.cli.options import AsJson, ClientId, UserName, Yes, only_given
 from mithril.cli.output import Done, Many, One
+from mithril.clients.store import FullClient
 from mithril.database.database import Database, Page
 from mithril.oauth import trusted_session
 from mithril.settings import Settings
 from mithril.tokens import records
-from mithril.tokens.kinds import TokenKind
+from mithril.tokens.kinds import GrantType, TokenKind
 from mithril.tokens.record_store import Record
 from mithril.tokens.view import view
 
@@ -64,10 +70,11 @@ async def create(
     Its value is printed now, and never again.
     """
     owner = await users.find(opened, user)
-    await clients.find(opened, client_id)
-    issued = await trusted_session.begin(
-        opened, chosen, user_id=owner.id, client_id=client_id, scope=scope, actor=actor
-    )
+    client = await clients.find(opened, client_id)
+    with _login_explained(client):
+        issued = await trusted_session.begin(
+            opened, chosen, user_id=owner.id, client_id=client_id, scope=scope, actor=actor
+        )
     shown = _fields(await find(opened, issued.id), as_json=as_json)
     return One(shown | {"value": issued.value}, note="Keep the value: it is not shown again.")
 
@@ -115,6 +122,19 @@ async def find(opened: Database, token_id: UUID) -> Record:
     """Return the token. Raises Missing."""
     with output.named("token", token_id):
         return await records.get_record(opened, token_id)
+
+
+@contextmanager
+def _login_explained(client: FullClient) -> Iterator[None]:
+    """Turn LoginNotAllowed in the block into one that names the command after which the client may log users in."""
+    try:
+        yield
+    except refusals.LoginNotAllowed as refusal:
+        present = msgspec.json.decode(client.settings, type=dict[str, Any])
+        allowed = [*(present.get("allowed_grant_types") or ()), GrantType.PASSWORD]
+        wanted = msgspec.json.encode(present | {"allowed_grant_types": allowed}).decode()
+        command = f"mithril client change {client.id} --settings {shlex.quote(output.printable(wanted))}"
+        raise refusals.LoginNotAllowed(f"{refusal.message} To allow it: {command}") from None
 
 
 def _fields(record: Record, *, as_json: bool) -> dict[str, object]:
