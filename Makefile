@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters bench bench-growth bench-scenario screenshots lint format lock lock-bench audit sbom clean dump
+.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,13 @@ test-faults: install ## what breaks under load, and long attacks: under ten minu
 
 test-clusters: install ## failovers of a real cluster, with Patroni and etcd: some fifteen minutes, as root
 	@$(BIN)/python -m pytest -m clusters --numprocesses=0 -rP
+
+test-examples: install examples/node_modules ## the programs of examples, with Node, Java and PHP; under a minute
+	@$(BIN)/python -m pytest -m examples --numprocesses=0 tests/test_examples.py
+
+examples/node_modules: examples/package-lock.json
+	@cd examples && npm ci --no-audit --no-fund --silent
+	@touch $@
 
 dump: install ## write the schema of this version, with data, into tests/storage/releases
 	@PYTHONPATH=tests $(BIN)/python -m support.releases
@@ -109,6 +116,10 @@ lock-bench: install ## resolve the dependencies of the benchmark and of its peer
 	@cd benchmarks/peers/oidc_provider && rm -f package-lock.json && \
 	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
+lock-examples: ## resolve the packages of the examples in Node anew
+	@cd examples && rm -f package-lock.json && \
+	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+
 clean: ## remove .venv and what the tools left behind
-	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules
+	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules examples/node_modules
 	@rm -rf .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json

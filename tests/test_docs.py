@@ -26,18 +26,21 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def joined(page: str, *, folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run the shell blocks of a page as one script, without a terminal, on free ports; end what it leaves running."""
+def joined(
+    page: str, *, public: str, internal: str, folder: Path, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the shell blocks of a page as one script, without a terminal; end what it leaves running.
+
+    `public`, `internal`: the URLs that take the place of those in the page.
+    """
     script = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
-    public, internal = (str(free_port()) for _ in range(2))
-    script = script.replace("127.0.0.1:4000", f"127.0.0.1:{public}").replace("127.0.0.1:4001", f"127.0.0.1:{internal}")
-    ports = {"MITHRIL_PORT": public, "MITHRIL_INTERNAL_PORT": internal}
+    script = script.replace("http://127.0.0.1:4000", public).replace("http://127.0.0.1:4001", internal)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
         process = subprocess.Popen(
             ["bash", "-eu", "-o", "pipefail", "-c", script],
             cwd=folder,
-            env=processes.environment(PATH=path, **ports, **variables),
+            env=processes.environment(PATH=path, **variables),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -93,11 +96,25 @@ def test_the_commands_for_operators_lead_from_an_empty_database_to_a_verified_to
     unmigrated: str, tmp_path: Path
 ) -> None:
     page = (repository() / "docs/operations.md").read_text().partition("\n## The command line\n")[0]
-    ran = joined(page, folder=tmp_path, MITHRIL_DATABASE_URL=unmigrated)
+    ports = {"MITHRIL_PORT": str(free_port()), "MITHRIL_INTERNAL_PORT": str(free_port())}
+    public, internal = (f"http://127.0.0.1:{port}" for port in ports.values())
+    ran = joined(page, public=public, internal=internal, folder=tmp_path, MITHRIL_DATABASE_URL=unmigrated, **ports)
     assert ran.returncode == 0, ran.stderr
     assert '"name":"access_token"' in ran.stdout
     assert '"redirect_uri":"https://mis.example.com/clinic"' in ran.stdout
     assert not re.search("refused|Traceback", ran.stderr)
+
+
+def test_the_commands_for_integrators_lead_from_a_demo_to_a_refreshed_token(demo_home: Path, tmp_path: Path) -> None:
+    page = (repository() / "docs/integrate.md").read_text()
+    with processes.serving("--demo", "--home", str(demo_home), **processes.PATIENT) as server:
+        ran = joined(page, public=server.public, internal=server.internal, folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    moved, user, verified, refreshed, standard = (json.loads(part) for part in re.split(r"(?<=\})(?=\{)", ran.stdout))
+    assert moved["data"]["redirect_uri"] == "http://localhost:3000/callback"
+    assert user["data"]["email"] == "owner@clinic.example"
+    assert verified["data"]["details"]["scope"] == standard["scope"] == "employee:read connection:read"
+    assert refreshed["data"]["details"]["grant_type"] == "refresh_token"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -12,7 +12,10 @@ import pytest
 from support import repository
 
 # Folders and files whose prose is held to these rules.
-CLEAN = ["src/mithril", "benchmarks", "tests", "docs", "README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+CLEAN = [
+    *("src/mithril", "benchmarks", "tests", "docs", "examples"),
+    *("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+]
 # Each pattern with the words to use instead.
 AVOIDED = {
     r"as good as": "counts as, like",

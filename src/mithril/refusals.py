@@ -213,4 +213,9 @@ ScopeSetInUse = _named(Conflict, "ScopeSetInUse", "It is in use.")
 SchemaOutdated = _named(
     ServiceUnavailable, "SchemaOutdated", "The database has an older schema: run `mithril migrate`."
 )
+OpenIdNotOffered = _named(
+    NotFound,
+    "OpenIdNotOffered",
+    "OpenID Connect is not offered; the metadata of OAuth 2.0 are at /.well-known/oauth-authorization-server.",
+)
 NoncesUnavailable = _named(ServiceUnavailable, "NoncesUnavailable", "Nonces are not available here.")

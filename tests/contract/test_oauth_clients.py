@@ -5,7 +5,6 @@ without scripts.
 """
 
 import asyncio
-import re
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,6 +19,7 @@ from oauthlib.oauth2 import InvalidGrantError
 from requests_oauthlib import OAuth2Session
 
 from support import granting
+from support.browsing import sign_in
 from support.factories import bearer
 from support.granting import SCOPE, Party
 from support.servers import Server
@@ -48,25 +48,10 @@ def make(server: Server, *, is_public: bool = False) -> Party:
 def consent(server: Server, party: Party, address: str) -> str:
     """Sign in and consent at the URL, and return the URL to which the browser is redirected."""
     assert address.startswith(f"{metadata(server)['authorization_endpoint']}?")
-    with httpx.Client(follow_redirects=True) as browser:
-        page = browser.get(address)
-        signed_in = {"email": party.email, "password": granting.PASSWORD, "form_token": hidden(page, "form_token")}
-        page = browser.post(page.url, data=signed_in)
-        allowed = {"decision": "allow", "form_token": hidden(page, "form_token"), "scope": hidden(page, "scope")}
-        response = browser.post(page.url, data=allowed, follow_redirects=False)
-
-    assert response.status_code == 303
-    back = response.headers["location"]
+    back = sign_in(address, email=party.email, password=granting.PASSWORD)
     assert back.startswith(f"{party.redirect_uri}?")
     assert dict(parse_qsl(urlsplit(back).query))["iss"] == metadata(server)["issuer"]
-    return str(back)
-
-
-def hidden(page: httpx.Response, name: str) -> str:
-    """Return the value of a hidden field of the page's form."""
-    found = re.search(rf'<input type="hidden" name="{name}" value="([^"]+)">', page.text)
-    assert found is not None, page.text
-    return found[1]
+    return back
 
 
 def accepts(server: Server, party: Party, token: dict[str, Any]) -> bool:

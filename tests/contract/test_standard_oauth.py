@@ -1106,6 +1106,14 @@ async def test_the_metadata_name_every_endpoint(http: httpx.AsyncClient, server:
     }
 
 
+async def test_who_asks_for_openid_connect_is_told_where_the_metadata_are(http: httpx.AsyncClient) -> None:
+    response = await http.get("/.well-known/openid-configuration")
+
+    assert refusal(response) == (404, "invalid_request")
+    (path,) = [word.strip(".") for word in response.json()["error_description"].split() if word.startswith("/")]
+    assert (await http.get(path)).status_code == 200
+
+
 def test_the_issuer_is_the_public_url_when_one_is_set(postgres: str) -> None:
     with fresh_database(postgres) as url, running_server(database_url=url, public_url="https://id.example.com/") as own:
         shown = httpx.get(f"{own.url}/.well-known/oauth-authorization-server").json()

@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.web import envelope
 
 INVALID_REQUEST, INVALID_CLIENT = "invalid_request", "invalid_client"
@@ -43,6 +43,11 @@ def show(_: Scope, error: errors.MithrilError) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["www-authenticate"] = CHALLENGE  # belongs to every 401 (RFC 9110 section 15.5.2)
     return response
+
+
+def show_openid(scope: Scope, error: errors.MithrilError) -> Response:
+    """Return the answer for the metadata of OpenID Connect, for which there is no route: a hint to those of OAuth."""
+    return show(scope, refusals.OpenIdNotOffered() if isinstance(error, errors.NotFound) else error)
 
 
 def answer(content: Mapping[str, object], *, status: int = HTTPStatus.OK) -> Response:

@@ -30,10 +30,14 @@ from mithril.web.forms import Parameters
 
 TOKEN, REVOKE, INTROSPECT = "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"
 METADATA = "/.well-known/oauth-authorization-server"
+OPENID_METADATA = "/.well-known/openid-configuration"
 AUTHORIZE = "/oauth2/authorize"
 # What a public client in a browser needs from a page of its own origin. Introspection needs a secret, which none has.
 CROSS_ORIGIN = frozenset({TOKEN, REVOKE, METADATA})
-REFUSAL_VIEWS = dict.fromkeys(("/oauth2", METADATA), protocol_errors.show)
+REFUSAL_VIEWS = {
+    **dict.fromkeys(("/oauth2", METADATA), protocol_errors.show),
+    OPENID_METADATA: protocol_errors.show_openid,
+}
 BEARER = "Bearer"
 WITH_SECRET = ["client_secret_basic", "client_secret_post"]
 
