@@ -90,7 +90,6 @@ class PasswordExpired(Unauthorized):
     """The password is older than it may be."""
 
     type = "password_expired"
-    page = "expired"
 
     def __init__(self, user_id: UUID) -> None:
         """The message names the user, as the contract has it."""

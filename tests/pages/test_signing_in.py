@@ -52,14 +52,6 @@ async def test_a_block_is_shown_only_after_a_correct_password(http: httpx.AsyncC
     assert "is wrong" in (await sign_in(http, url, email=case.email, password="wrong")).text
 
 
-async def test_an_expired_password_is_refused_with_an_explanation(http: httpx.AsyncClient, db: Db, case: Case) -> None:
-    await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", case.user_id)
-    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
-    assert response.status_code == 401
-    assert "has expired" in response.text
-    assert str(case.user_id) not in response.text
-
-
 async def test_after_too_many_failures_a_correct_password_is_refused(http: httpx.AsyncClient, db: Db) -> None:
     case = await make_case(db)
     await db.execute("INSERT INTO attempts (key, count) VALUES ($1, 10)", f"login-at:{case.email} 127.0.0.1")

@@ -13,6 +13,7 @@ from mithril.cleanup import service, store
 from mithril.cleanup.service import Busy
 from mithril.database.database import Database
 from mithril.settings import Settings
+from mithril.tokens import kinds
 from support import factories, granting
 from support.factories import Db
 from support.servers import Server, fresh_database, running_server
@@ -128,14 +129,13 @@ async def test_tokens_expire_when_the_password_of_their_user_has_expired(db: Db,
     for name in ("access_token", "refresh_token", "authorization_code"):
         await token(db, client, name=name, over_for=-600)
     kept = {
-        await token(db, client, name="2fa_access_token", over_for=-600),
-        await token(db, client, name="change_password_token", over_for=-600),
+        *[await token(db, client, name=name, over_for=-600) for name in kinds.OUTLIVE_A_PASSWORD],
         await token(db, other, over_for=-600),
         await token(db, client, over_for=-600, user_id=other.user_id),
     }
     assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_ended": 3}
     assert await living(db) == kept
-    assert len(await ids(db)) == 7
+    assert len(await ids(db)) == len(kept) + 3
     assert await service.clean_up(database, Settings()) == NOTHING
 
 

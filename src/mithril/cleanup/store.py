@@ -50,7 +50,7 @@ BEGINNING = Position(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-
 THEN = "now() - make_interval(secs => $4)"
 DOOMED = "SELECT t.id FROM scanned JOIN {} t ON t.id = scanned.key WHERE t.{} <= " + THEN
 
-# Tokens of these two names stay active: with them the user sets a new password (rule TOK-22).
+# Tokens of these names stay active: with them the user sets a new password (rule TOK-22).
 OLD_PASSWORDS = Target(
     "tokens_ended",
     table="users",

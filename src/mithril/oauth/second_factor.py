@@ -23,7 +23,6 @@ from mithril.otp import store as factors
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
 from mithril.tokens import service as tokens
-from mithril.tokens import store as token_store
 from mithril.tokens.kinds import TokenKind
 from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import service as users
@@ -112,17 +111,11 @@ async def use(
     """
     await users.forget_refused_codes(transaction, token.user_id)
     await otp.use_code(transaction, settings, otp_id)
-    if not await _take(transaction, token, answer):
+    if not await tokens.take(transaction, token.id, answer):
         raise refusals.OtpInvalid(is_failure=False, detail="revoked at the same moment")
 
 
 async def _replace(transaction: PooledConnection, token: Token, answer: str | None) -> None:
     """Refuse a token that was used or revoked meanwhile. Raises TokenExpired."""
-    if not await _take(transaction, token, answer):
+    if not await tokens.take(transaction, token.id, answer):
         raise refusals.TokenExpired(detail="revoked while the message went out")
-
-
-async def _take(transaction: PooledConnection, token: Token, answer: str | None) -> bool:
-    if answer is None:
-        return await token_store.replace_token(transaction, token.id)
-    return await token_store.answer_token(transaction, token.id, answer)

@@ -1,10 +1,10 @@
 """Login sessions: for some minutes, the browser of a user who has just proved who they are, with one client.
 
 A login session is a token of a kind of its own, whose value the browser has in a cookie; no API takes it. One that
-waits for the second factor is another kind, and gives nothing yet; it leaves the user's tokens of the API as they
-are. Each is used by one answer. A user who clicks twice sends that answer again, and their browser drops what the first
-one led to: so the same form with the same cookie leads on again, as long as the session would have lived. The rules of
-the second factor are in `oauth.second_factor`.
+waits for the second factor or for a new password is another kind, and gives nothing yet; it leaves the user's tokens
+of the API as they are. Each is used by one answer. A user who clicks twice sends that answer again, and their browser
+drops what the first one led to: so the same form with the same cookie leads on again, as long as the session would
+have lived. The rules of the second factor are in `oauth.second_factor`.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from mithril import errors, refusals, security
 from mithril.audit.events import Actor
-from mithril.oauth import second_factor
+from mithril.oauth import password_change, second_factor
 from mithril.otp import store as factors
 from mithril.pages import cookies
 from mithril.pages.authorization_request import AuthorizationRequest
@@ -42,6 +42,11 @@ class LoginSession(NamedTuple):
     def waits_for_second_factor(self) -> bool:
         """Whether the user has proved only that they know the password."""
         return self.token.name == TokenKind.LOGIN_FACTOR
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether only consent is missing. Else it waits for the second factor, or for a new password."""
+        return self.token.name == TokenKind.LOGIN_SESSION
 
     @property
     def form_binding(self) -> str:
@@ -81,11 +86,18 @@ def answer_of(request: Request, asked: AuthorizationRequest, value: str, form: P
     return security.derived(value, msgspec.json.encode(sent).decode())
 
 
-async def begin(request: Request, asked: AuthorizationRequest, user: User, *, after: LoginSession | None) -> Issued:
+async def begin(
+    request: Request,
+    asked: AuthorizationRequest,
+    user: User,
+    *,
+    after: LoginSession | None,
+    kind: TokenKind = TokenKind.LOGIN_SESSION,
+) -> Issued:
     """Issue the session of a user who has proved who they are. `after`: the one in which the second factor was."""
     settings, database, _ = requests.resources(request)
     new = NewToken(
-        kind=TokenKind.LOGIN_SESSION,
+        kind=kind,
         user_id=user.id,
         client_id=asked.redirect.client.id,
         family_id=after.token.family if after else None,
@@ -142,6 +154,39 @@ async def _confirm(request: Request, asked: AuthorizationRequest, session: Login
     )
     async with database.transaction(token.user_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id, answer=answer)
+
+
+async def change_password(
+    request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters
+) -> Issued:
+    """Set the new password in this form, revoke every token of the user, and issue the session that follows.
+
+    All in one transaction: the new session is there when the old one is used up, and nothing is revoked after it is
+    issued. Raises ValidationFailed, TokenExpired, and Unauthorized where the user was blocked meanwhile.
+    """
+    settings, database, _ = requests.resources(request)
+    password_hash = await password_change.hashed(database, session.user.id, form.get("password") or "")
+    by, answer = actor(request, asked, session.user), answer_of(request, asked, session.value, form)
+    token = session.token
+    # It has seen nothing yet: what the password change revokes is not this one.
+    new = NewToken(
+        kind=TokenKind.LOGIN_SESSION, user_id=token.user_id, client_id=token.client_id, family_id=token.family
+    )
+    async with database.transaction(new.user_id, new.client_id) as transaction:
+        await password_change.change(transaction, token, password_hash=password_hash, actor=by, answer=answer)
+        return await tokens.issue(transaction, settings, new)
+
+
+async def has_changed_password(request: Request, asked: AuthorizationRequest, form: Parameters) -> bool:
+    """Return whether it was this form, sent before with the same cookie, that changed the user's password."""
+    value = cookies.read(request, cookies.LOGIN_SESSION)
+    if value is None:
+        return False
+    async with requests.resources(request).database.connection() as connection:
+        token = await token_store.find_token(connection, value)
+    if token is None or token.name != TokenKind.LOGIN_PASSWORD or not token.is_used:
+        return False
+    return token.details.answer == answer_of(request, asked, value, form)
 
 
 async def answer(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> bool:

@@ -22,7 +22,8 @@ from mithril.pages.authorization_request import AuthorizationRequest, Entrance
 from mithril.pages.consent import Consent
 from mithril.pages.login_sessions import LoginSession
 from mithril.throttling import limits as throttling
-from mithril.tokens.kinds import LOGIN_SECONDS
+from mithril.tokens.kinds import LOGIN_SECONDS, TokenKind
+from mithril.users import passwords
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
@@ -32,7 +33,11 @@ SIGN_IN = Entrance("/sign-in", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", is_standard=True)
 REFUSAL_VIEWS = dict.fromkeys((SIGN_IN.path, AUTHORIZE.path), rendering.refusal)
 
+# What the forms before consent decide, in their order.
+DECISIONS = ("again", "confirm", "password")
+
 PageHandler = Callable[[Request, AuthorizationRequest, Parameters], Awaitable[Response]]
+Step = Callable[[Request, AuthorizationRequest, Parameters, LoginSession], Awaitable[Response]]
 
 
 def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
@@ -67,15 +72,12 @@ async def receive(request: Request, asked: AuthorizationRequest, fields: Paramet
     if session is None and decision == "switch":
         return answers.next_step(request)
     if session is None and decision:
-        return await _form(request, asked, problem="session_over", status=401)
+        return await _session_over(request, asked, fields)
     if not cookies.is_own_form(request, fields, bound_to=_form_binding(asked, session)):
         return await _form(request, asked, problem="form", status=403)
     if session is None:
         return await _sign_in(request, asked, fields)
-    if decision == "switch":
-        return await _switch(request, session)
-    step = _confirm if session.waits_for_second_factor else _decide
-    return await step(request, asked, fields, session)
+    return await _step(session, decision)(request, asked, fields, session)
 
 
 async def show_style(request: Request) -> Response:
@@ -84,6 +86,17 @@ async def show_style(request: Request) -> Response:
     if conditional.is_known(request, rendering.STYLE_TAG):
         return Response(status_code=304, headers=headers)
     return Response(rendering.STYLE, 200, headers, "text/css")
+
+
+def _step(session: LoginSession, decision: str | None) -> Step:
+    """Return what takes a form of this session."""
+    if decision == "switch":
+        return _switch
+    if session.waits_for_second_factor:
+        return _confirm
+    if decision in (DECISIONS if session.is_complete else DECISIONS[:-1]):
+        return _go_on
+    return _decide if session.is_complete else _change_password
 
 
 async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
@@ -96,7 +109,6 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parame
             user = await users.authenticate(
                 database, settings, email=email, password=password, network_address=requests.network_address(request)
             )
-        users.check_password_age(user, settings)
         waiting = await login_sessions.begin_second_factor(request, asked, user)
     except refusals.FactorNotSet:
         return await _sign_in_form(request, asked, email=email, problem="no_phone", status=403)
@@ -148,11 +160,42 @@ async def _admit(request: Request, asked: AuthorizationRequest, user: User, *, a
     """
     request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(asked.redirect.client.id)}
     settings, database, _ = requests.resources(request)
+    if users.is_password_expired(user, settings):
+        session = await login_sessions.begin(request, asked, user, after=after, kind=TokenKind.LOGIN_PASSWORD)
+        return _next_step(request, session.value)
     wanted = await consent.find(database, settings, asked, user=user)
     if not wanted.new and not asked.redirect.client.is_public:
         return await _give_code(request, asked, user, wanted, keeps_session=after is not None)
     session = await login_sessions.begin(request, asked, user, after=after)
     return _next_step(request, session.value)
+
+
+async def _change_password(
+    request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession
+) -> Response:
+    """Take the form of a new password, and lead to the consent form in another login session."""
+    if fields.get("password") != fields.get("password_again"):
+        return await _form(request, asked, problem="not_the_same", status=422)
+    try:
+        following = await login_sessions.change_password(request, asked, session, fields)
+    except errors.ValidationFailed as refusal:
+        if await login_sessions.find(request, asked) is None:  # the same form has come first
+            return await _session_over(request, asked, fields)
+        return await _form(request, asked, problem=_password_problem(refusal), status=422)
+    except errors.Unauthorized:
+        return await _session_over(request, asked, fields)
+    return _next_step(request, following.value)
+
+
+def _password_problem(refusal: errors.ValidationFailed) -> str:
+    return "password_used" if any(passwords.USED in each.rules for each in refusal.invalid) else "password_rules"
+
+
+async def _session_over(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
+    """Show the sign-in form again. A user who clicked twice learns that the first click changed the password."""
+    is_changed = await login_sessions.has_changed_password(request, asked, fields)
+    problem = "password_changed" if is_changed else "session_over"
+    return await _form(request, asked, problem=problem, status=401, starts_over=True)
 
 
 async def _decide(request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession) -> Response:
@@ -162,9 +205,6 @@ async def _decide(request: Request, asked: AuthorizationRequest, fields: Paramet
     the same one, of which the second would revoke what the first one gave.
     """
     decision = fields.get("decision")
-    if decision in ("confirm", "again"):
-        # The user clicked twice, and the browser kept no more than the cookie of the first answer.
-        return answers.next_step(request)
     if decision not in ("allow", "deny"):
         raise refusals.PageUnreadable
     settings, database, _ = requests.resources(request)
@@ -193,7 +233,12 @@ async def _give_code(
     return answers.give_code(request, asked, code.value, keeps_session=keeps_session)
 
 
-async def _switch(request: Request, session: LoginSession) -> Response:
+async def _go_on(request: Request, *_: object) -> Response:
+    """Lead to the next form: the user clicked twice, and the browser kept no more than the first answer's cookie."""
+    return answers.next_step(request)
+
+
+async def _switch(request: Request, _: AuthorizationRequest, __: Parameters, session: LoginSession) -> Response:
     await login_sessions.end(request, session)
     response = answers.next_step(request)
     cookies.forget(request, response, cookies.LOGIN_SESSION)
@@ -216,6 +261,9 @@ async def _form(
         phone = await login_sessions.masked_phone(request, session.user)
         values = {"problem": problem, "phone": phone, "bound_to": session.form_binding}
         return rendering.form_page(request, asked, "factor.html", status=status, **values)
+    if not session.is_complete:
+        values = {"problem": problem, "email": session.user.email, "bound_to": session.form_binding}
+        return rendering.form_page(request, asked, "new_password.html", status=status, **values)
     return await _consent_form(request, asked, session, problem=problem, status=status)
 
 

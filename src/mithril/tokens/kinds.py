@@ -19,6 +19,7 @@ class TokenKind(enum.StrEnum):
     CHANGE_PASSWORD = "change_password_token"  # a new password, once
     LOGIN_SESSION = "sign_in_visit"  # one answer to the consent form of the pages: the value is in a cookie
     LOGIN_FACTOR = "sign_in_second_factor"  # waits for the one-time password of the pages: in the same cookie
+    LOGIN_PASSWORD = "sign_in_new_password"  # waits for a new password, in place of one that is too old: there too
 
 
 class GrantType(enum.StrEnum):
@@ -35,11 +36,11 @@ class GrantType(enum.StrEnum):
 # What a client holds, and may therefore revoke and introspect (RFC 7009, RFC 7662).
 HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
 # What a browser may hold in the cookie of the pages, and for how many seconds: the time for one form.
-HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR)
+HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
 LOGIN_SECONDS = 600
 # What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
 # joins the sessions of one sign-in, to which its forms are bound.
-STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR)
+STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
 # What these give later is in their details, as `scope_request`.
 ASK_FOR_SCOPE = (TokenKind.CODE, TokenKind.TWO_FACTOR)
 # A user has one session with a client: a new token of the kind revokes the older ones of these kinds (rule SGN-16).
@@ -49,7 +50,12 @@ REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.CHANGE_PASSWORD: (TokenKind.CHANGE_PASSWORD,),
 }
 # What a user whose password is too old still needs, to set another one.
-OUTLIVE_A_PASSWORD = (TokenKind.TWO_FACTOR, TokenKind.CHANGE_PASSWORD)
+OUTLIVE_A_PASSWORD = (
+    TokenKind.TWO_FACTOR,
+    TokenKind.CHANGE_PASSWORD,
+    TokenKind.LOGIN_FACTOR,
+    TokenKind.LOGIN_PASSWORD,
+)
 # A token that was issued for one of these is held by a client's program, not by the sign-in of a user.
 GRANTS_TO_PROGRAMS = (GrantType.CODE, GrantType.REFRESH)
 

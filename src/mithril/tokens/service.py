@@ -1,5 +1,7 @@
 """How tokens are issued, and older sessions revoked. Which scope a token may have is decided in `oauth`."""
 
+from uuid import UUID
+
 from mithril import refusals, security
 from mithril.database.database import PooledConnection
 from mithril.settings import Settings
@@ -27,6 +29,16 @@ async def issue(
     if issued is None:
         raise refusals.IssueDenied(detail="client or user blocked meanwhile, or the family has ended")
     return issued
+
+
+async def take(transaction: PooledConnection, token_id: UUID, answer: str | None) -> bool:
+    """Use a token up; False for all but one of several requests at once.
+
+    `answer`: of a token that a browser holds, the form that uses it, so that the same form may come again.
+    """
+    if answer is None:
+        return await store.replace_token(transaction, token_id)
+    return await store.answer_token(transaction, token_id, answer)
 
 
 async def revoke_older_sessions(transaction: PooledConnection, issued: Issued) -> None:

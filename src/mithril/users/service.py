@@ -118,8 +118,13 @@ async def forget_refused_codes(transaction: PooledConnection, user_id: UUID) -> 
 
 def check_password_age(user: User, settings: Settings) -> None:
     """Raise Unauthorized when the password is older than it may be (rule SGN-10)."""
-    if datetime.now(UTC) - user.password_set_at >= timedelta(days=settings.password_expiration_days):
+    if is_password_expired(user, settings):
         raise refusals.PasswordExpired(user.id)
+
+
+def is_password_expired(user: User, settings: Settings) -> bool:
+    """Return whether the password is older than it may be."""
+    return datetime.now(UTC) - user.password_set_at >= timedelta(days=settings.password_expiration_days)
 
 
 def _login_limits(settings: Settings, counters: LoginCounters) -> dict[str, int]:
