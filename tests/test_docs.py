@@ -70,7 +70,7 @@ def test_the_request_in_the_readme_is_the_printed_one() -> None:
     from mithril.cli import serve  # noqa: PLC0415 -- only here
 
     (request,) = (block for block in blocks("sh") if block.startswith("curl"))
-    printed = serve.DEMO_REQUEST.format(public="http://127.0.0.1:4000")
+    printed = serve.DEMO_REQUEST.format(public="http://127.0.0.1:4000", sign_in="")
     assert shlex.split(request.replace("\\\n", "")) == shlex.split(
         printed[printed.index("curl") : printed.index("Then sign in")].replace("\\\n", "")
     )

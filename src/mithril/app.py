@@ -34,6 +34,7 @@ from mithril.oauth import scope_routes as scopes
 from mithril.oauth import standard_routes as standard_oauth
 from mithril.openapi import routes as openapi
 from mithril.otp import admin_routes as otp_admin
+from mithril.pages import demo_callback
 from mithril.pages import routes as pages
 from mithril.scope_sets import admin_routes as scope_sets_admin
 from mithril.scope_sets import routes as scope_sets
@@ -106,12 +107,16 @@ class Application:
         resources = Resources(settings, self.database, self.messenger)
         capacity = settings.max_requests
         self.public = Edge(
-            PUBLIC,
+            [*PUBLIC, *(demo_callback.routes(self) if settings.demo else ())],
             resources,
             listener="public",
             capacity=capacity,
             cross_origin_paths=standard_oauth.CROSS_ORIGIN,
-            refusal_views={**standard_oauth.REFUSAL_VIEWS, **pages.REFUSAL_VIEWS},
+            refusal_views={
+                **standard_oauth.REFUSAL_VIEWS,
+                **pages.REFUSAL_VIEWS,
+                **(demo_callback.REFUSAL_VIEWS if settings.demo else {}),
+            },
         )
         self.internal = Edge(
             INTERNAL,

@@ -126,7 +126,9 @@ async def test_the_host_of_an_absolute_target_counts_and_is_held_to_the_same_rul
 
 
 async def test_an_absolute_target_without_a_path_is_the_root(server: Server) -> None:
-    status, _, body = exchange(server, b"GET http://api.example.ua?a HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, body = exchange(
+        server, b"GET http://api.example.ua?a HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
+    )
     assert (status, body["meta"]["url"]) == (404, "http://api.example.ua/")
 
 
@@ -307,7 +309,7 @@ async def test_extra_slashes_lead_to_the_same_handler(server: Server, path: str,
     ["/healthz//", "/%2fhealthz", "/healthz%2f", "/%2Fhealthz/", "/oauth//tokens", "/oauth/tokens//", "/", "//", "///"],
 )
 async def test_other_slashes_do_not(server: Server, path: str) -> None:
-    assert exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[0] == 404
+    assert exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n".encode())[0] == 404
 
 
 @pytest.mark.parametrize("path", ["//admin/clients", "/admin/clients/", "///admin/clients/", "//metrics", "/metrics/"])

@@ -235,6 +235,28 @@ async def test_an_owner_can_allow_all_scopes_of_the_role_at_once(
     assert len(callback.answers[0]["code"]) == 1
 
 
+@AT_BOTH_WIDTHS
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+async def test_the_requests_of_the_demo_can_be_pressed(
+    page: Page, server: Server, tmp_path: Path, language: str
+) -> None:
+    words = texts.words(language)
+    await page.goto(f"{server.url}/?lang={language}")
+    await look(page, tmp_path, "home")
+    await page.get_by_role("link", name=words["demo_sign_in"], exact=True).click()
+    await page.fill("#password", PASSWORD)
+    await send(page)
+    button = page.locator("button[value=exchange], button[value=allow]")
+    if await button.get_attribute("value") == "allow":
+        await button.click()
+    await expect(page.locator("button[value=exchange]")).to_be_visible()
+    await page.goto(f"{page.url}&lang={language}")
+    for step, status in {"exchange": "201", "refresh": "201", "verify": "200", "change": "200"}.items():
+        await page.locator(f"button[value={step}]").click()
+        await expect(page.locator(f"#{step}").get_by_role("status")).to_contain_text(f"{words['demo_answer']} {status}")
+        await look(page, tmp_path, step)
+
+
 async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server, callback: Callback) -> None:
     await page.goto(address(server, callback, "/sign-in", lang="en"))
     await expect(page.get_by_label("E-mail")).to_be_focused()

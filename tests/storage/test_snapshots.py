@@ -729,6 +729,24 @@ async def test_a_reset_brings_the_demo_back_to_its_first_state(db: Connection) -
     assert await db.fetchval("SELECT count(*) FROM audit_events") > trail
 
 
+async def test_the_program_of_the_demo_follows_the_server_and_stays_there_at_a_reset(db: Connection) -> None:
+    where = "SELECT redirect_uri FROM connections WHERE id = $1"
+
+    async def start(origin: str) -> str:
+        await demo.start(db, actor=Actor(request_id="a test"), policy=Policy(), origin=origin)
+        found: str = await db.fetchval(where, demo.program().connection_id)
+        return found
+
+    assert await start("http://127.0.0.1:4000") == "http://127.0.0.1:4000/demo/callback"
+    assert await start("http://127.0.0.1:4010") == "http://127.0.0.1:4010/demo/callback"
+    await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert await db.fetchval(where, demo.program().connection_id) == "http://127.0.0.1:4010/demo/callback"
+    moved = "UPDATE connections SET redirect_uri = 'https://example.com/else'"
+    await db.execute(moved)
+    await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert await db.fetchval(where, demo.program().connection_id) == "https://mis.example.com/training"
+
+
 async def test_a_database_without_the_demo_is_not_reset(db: Connection) -> None:
     await bring(db, {"users": [{"id": SYSTEM, "email": "a@b.example"}], "roles": data()["roles"]})
     before = await everything(db)

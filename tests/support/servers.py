@@ -65,15 +65,18 @@ def running_server(**changes: object) -> Iterator[Server]:
 @contextmanager
 def demo_server(postgres: str, **changes: object) -> Iterator[Server]:
     """Run a server as `serve --demo` starts it, on a fresh database. `changes`: settings."""
-    with fresh_database(postgres) as url:
-        asyncio.run(_start_demo(url))
-        with running_server(database_url=url, demo=True, **changes) as running:
-            yield running
+    with (
+        fresh_database(postgres) as url,
+        running_server(database_url=url, demo=True, **changes) as running,
+    ):
+        asyncio.run(_start_demo(url, running.url))
+        yield running
 
 
-async def _start_demo(url: str) -> None:
+async def _start_demo(url: str, origin: str) -> None:
     connection = await asyncpg.connect(url)
-    await demo.start(connection, actor=Actor(request_id="a test"), policy=Policy(allow_loopback=True))
+    policy = Policy(allow_loopback=True)
+    await demo.start(connection, actor=Actor(request_id="a test"), policy=policy, origin=origin)
     await connection.close()
 
 

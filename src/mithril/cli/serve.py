@@ -24,19 +24,24 @@ def serve(chosen: Settings) -> None:
     signals.handle(hangup)
     supervisor.check_exposure(chosen)
     with session.database_url(chosen) as url:
-        asyncio.run(session.connected(url, chosen, lambda connection: _prepare(connection, url, chosen)))
-        supervisor.serve(msgspec.structs.replace(chosen, database_url=url), when_ready=_announce, hangup=hangup)
+
+        def prepare(bound: Settings) -> None:
+            asyncio.run(session.connected(url, chosen, lambda connection: _prepare(connection, url, bound)))
+
+        known = msgspec.structs.replace(chosen, database_url=url)
+        supervisor.serve(known, prepare=prepare, when_ready=_announce, hangup=hangup)
 
 
 async def _prepare(connection: Connection, url: str, chosen: Settings) -> None:
-    """Check what the settings promise of the database, and add the demo data."""
+    """Check what the settings promise of the database, and add the demo data. The ports must be the bound ones."""
     if chosen.verify_from_standbys:
         await standbys.check(connection, url)
     if not chosen.demo:
         return
     from mithril.snapshots import demo  # noqa: PLC0415 -- only a demo needs it
 
-    await demo.start(connection, actor=Actor(request_id="mithril serve --demo"), policy=redirect_uris.Policy.of(chosen))
+    policy, origin = redirect_uris.Policy.of(chosen), requests.own_origin(chosen)
+    await demo.start(connection, actor=Actor(request_id="mithril serve --demo"), policy=policy, origin=origin)
 
 
 def _announce(chosen: Settings) -> None:
@@ -45,7 +50,13 @@ def _announce(chosen: Settings) -> None:
         f"http://{requests.authority(chosen.internal_host, chosen.internal_port)}",
     )
     line = f"Mithril answers on {public} (public) and {internal} (internal). Ctrl-C stops it."
-    typer.echo(line + (f"\n{DEMO_REQUEST.format(public=public)}" if chosen.demo else ""))
+    typer.echo(line + (f"\n{_demo_requests(requests.own_origin(chosen))}" if chosen.demo else ""))
+
+
+def _demo_requests(origin: str) -> str:
+    from mithril.snapshots import demo  # noqa: PLC0415 -- only a demo needs it
+
+    return DEMO_REQUEST.format(public=origin, sign_in=demo.sign_in_url(origin))
 
 
 DEMO_REQUEST = """
@@ -55,9 +66,9 @@ Try it: this changes the redirect URI, which receives the users' authorization c
     -H 'Content-Type: application/json' -H 'Authorization: Bearer c2778f3064753ea70de870a53795f5c9' -H 'API-key: uXhEczJ56adsfh3Ri9SUkc4en' \\
     -d '{{"redirect_uri":"https://example3.com"}}'
 
-Then sign in as owner@clinic.example with Demo-Password-1, for the new redirect URI:
+Then sign in as owner@clinic.example with Demo-Password-1. It leads to a page with the code, and with what follows:
 
-  {public}/sign-in?client_id=1380df72-275a-11e7-93ae-92361f002671&redirect_uri=https://example3.com&scope=employee:read
+  {sign_in}
 
-The description of every method: {public}/docs
+What else is here, and the description of every method: {public} and {public}/docs
 """  # noqa: E501 -- a request to paste, as it is printed in the README

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from mithril import errors, security
+from mithril import errors
 from mithril.pages import cookies, texts
 from mithril.pages.authorization_request import AuthorizationRequest
 
@@ -23,8 +23,9 @@ POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';
 # against `form-action`, also where the client's callback forwards to: a loopback IP address, a scheme of an app, a host
 # of an intranet. The list could not name these; the redirect URI itself comes from the database, never from a form.
 NO_FORMS = "; form-action 'none'"
+OWN_FORMS = "; form-action 'self'"
 STYLE: Final = package_files.files("mithril.pages").joinpath("style.css").read_bytes()
-STYLE_TAG: Final = f'"{security.digest(STYLE.decode()).hex()[:32]}"'
+ICON: Final = package_files.files("mithril.pages").joinpath("favicon.ico").read_bytes()
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mithril.pages"),
     autoescape=True,
@@ -32,7 +33,7 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-STYLE_PATH = "/sign-in/style.css"
+STYLE_PATH, ICON_PATH = "/sign-in/style.css", "/favicon.ico"
 
 
 def form_page(
@@ -42,9 +43,27 @@ def form_page(
 
     `bound_to`: what its form token is bound to.
     """
+    values |= _request_values(request, asked)
+    return _with_form(request, template, values, bound_to=bound_to, status=status, policy=POLICY)
+
+
+def own_form_page(request: Request, template: str, *, bound_to: str, **values: object) -> Response:
+    """Return a page whose forms lead to this server only, and belong to no authorization request."""
+    values["action"] = url(request)
+    return _with_form(request, template, values, bound_to=bound_to, status=200, policy=POLICY + OWN_FORMS)
+
+
+def plain_page(request: Request, template: str, **values: object) -> Response:
+    """Return a page without a form, which belongs to no authorization request."""
+    return _page(request, template, values, status=200, policy=POLICY + NO_FORMS)
+
+
+def _with_form(
+    request: Request, template: str, values: dict[str, object], *, bound_to: str, status: int, policy: str
+) -> Response:
     secret = cookies.browser_secret(request)
-    values |= _request_values(request, asked) | {"form_token": cookies.form_token(secret, bound_to=bound_to)}
-    response = _page(request, template, values, status=status, policy=POLICY)
+    values["form_token"] = cookies.form_token(secret, bound_to=bound_to)
+    response = _page(request, template, values, status=status, policy=policy)
     cookies.keep(request, response, cookies.FORM, secret)
     return response
 

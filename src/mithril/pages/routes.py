@@ -1,5 +1,6 @@
 """The routes of both entrances, and what follows each form. The whole flow is drawn in the package's docstring."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from mithril.pages import (
     consent,
     cookies,
     forms,
+    home,
     login_sessions,
     rendering,
 )
@@ -82,10 +84,20 @@ async def receive(request: Request, asked: AuthorizationRequest, fields: Paramet
 
 async def show_style(request: Request) -> Response:
     """Show the style sheet of the pages."""
-    headers = {"etag": rendering.STYLE_TAG, "cache-control": "public, max-age=3600"}
-    if conditional.is_known(request, rendering.STYLE_TAG):
+    return _file(request, rendering.STYLE, "text/css")
+
+
+async def show_icon(request: Request) -> Response:
+    """Show the icon of the pages, which browsers ask for beside any other answer, too."""
+    return _file(request, rendering.ICON, "image/x-icon")
+
+
+def _file(request: Request, content: bytes, media_type: str) -> Response:
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"etag": tag, "cache-control": "public, max-age=3600"}
+    if conditional.is_known(request, tag):
         return Response(status_code=304, headers=headers)
-    return Response(rendering.STYLE, 200, headers, "text/css")
+    return Response(content, 200, headers, media_type)
 
 
 def _step(session: LoginSession, decision: str | None) -> Step:
@@ -300,5 +312,7 @@ ROUTES = [
     page(SIGN_IN, receive, "POST"),
     page(AUTHORIZE, ask, "GET"),
     page(AUTHORIZE, receive, "POST"),
+    routing.route("/", home.show),
     routing.route(rendering.STYLE_PATH, show_style),
+    routing.route(rendering.ICON_PATH, show_icon),
 ]

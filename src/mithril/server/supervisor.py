@@ -82,10 +82,17 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
-def serve(settings: Settings, *, when_ready: Callable[[Settings], None], hangup: Hangup) -> None:
+def serve(
+    settings: Settings,
+    *,
+    prepare: Callable[[Settings], None],
+    when_ready: Callable[[Settings], None],
+    hangup: Hangup,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
-    `when_ready` is called once both listeners answer, with the settings that name the bound ports.
+    `prepare` is called before any request is taken, and `when_ready` once both listeners answer, with the settings
+    that name the bound ports.
     Raises SettingsError when a port cannot be bound, or there is no room, and SystemExit(1) when the workers cannot
     start.
     """
@@ -98,6 +105,7 @@ def serve(settings: Settings, *, when_ready: Callable[[Settings], None], hangup:
     )
     settings = msgspec.structs.replace(settings, port=public.getsockname()[1], internal_port=internal.getsockname()[1])
     sockets = [public, internal]
+    prepare(settings)
     if settings.workers > 1:
         run = Supervisor(settings, sockets, hangup).run
     else:

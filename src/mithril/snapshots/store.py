@@ -64,6 +64,12 @@ async def count_others(connection: Connection, table: str, ids: Sequence[UUID]) 
     return found
 
 
+async def find_redirect_uri(connection: Connection, connection_id: UUID) -> str | None:
+    """Return the redirect URI of a connection, or None where it is not there."""
+    found: str | None = await connection.fetchval("SELECT redirect_uri FROM connections WHERE id = $1", connection_id)
+    return found
+
+
 async def forget_the_rest(connection: Connection) -> None:
     """Delete what no section of a file has: refused attempts, one-time passwords, and revocations of deleted tokens."""
     for table in ("attempts", "otp", "revocations"):

@@ -78,6 +78,16 @@ def origin(scope: Scope) -> str:
     return public_url.rstrip("/") if public_url else f"{scope['scheme']}://{_host(scope)}"
 
 
+def own_origin(settings: Settings) -> str:
+    """Return scheme and host by which a browser on this machine, or beyond a proxy, reaches the public listener."""
+    return settings.public_url.rstrip("/") or f"http://{reached_at(settings.host, settings.port)}"
+
+
+def reached_at(host: str, port: int) -> str:
+    """Return host and port by which this machine reaches what listens there."""
+    return authority({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 -- to connect to
+
+
 def _host(scope: Scope) -> str:
     hosts: list[Host] = scope.get(HOSTS, [])
     if hosts and hosts[0].shown:
