@@ -88,6 +88,9 @@ class Machine:
             for each in self._started:
                 with suppress(subprocess.TimeoutExpired):
                     each.wait(0.05)
+        for each in self._started:  # also what has ended by itself, or was not yet in the namespace
+            each.kill()
+            each.wait()
         self._started.clear()
 
     def cut(self) -> None:

@@ -104,7 +104,7 @@ class Proxy:
                 [asyncio.create_task(self._copy(reader, onward)), asyncio.create_task(self._copy(back, writer))],
                 return_when=asyncio.FIRST_COMPLETED,
             )
-        except ConnectionResetError:
+        except ConnectionError:  # reset, or a broken pipe
             self.resets += 1
         except asyncio.CancelledError:
             return  # the end of the proxy, of which asyncio's streams would make an error
@@ -121,7 +121,7 @@ class Proxy:
                 await self._pass()
                 writer.write(piece)
                 await writer.drain()
-        except ConnectionResetError:
+        except ConnectionError:  # reset, or a broken pipe
             self.resets += 1
 
     async def _pass(self) -> None:
