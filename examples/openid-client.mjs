@@ -1,7 +1,9 @@
-// Sign a user in by openid-client, call the API, refresh the token. Needs Node 20 and `npm ci`.
+// Sign a user in by openid-client, call the API, refresh the token. Needs Node 18 and `npm ci`.
+import { webcrypto } from 'node:crypto'
 import http from 'node:http'
 import * as oauth from 'openid-client'
 
+globalThis.crypto ??= webcrypto // Node 18 does not have it by itself
 const server = process.env.SERVER ?? 'http://127.0.0.1:4000'
 const port = process.env.PORT ?? 3000
 const clientId = '1380df72-275a-11e7-93ae-92361f002671'

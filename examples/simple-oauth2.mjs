@@ -1,4 +1,4 @@
-// Sign a user in by simple-oauth2, call the API, refresh the token, revoke the first one. Needs Node 20 and `npm ci`.
+// Sign a user in by simple-oauth2, call the API, refresh the token, revoke the first one. Needs Node 18 and `npm ci`.
 import crypto from 'node:crypto'
 import http from 'node:http'
 import { AuthorizationCode } from 'simple-oauth2'
