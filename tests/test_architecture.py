@@ -30,7 +30,7 @@ FLOORS = [
     ["store"],
     ["database.embedded", "connections.redirect_uris", "connections.redirect_uri_hosts", "validation"],
     ["audit.events"],
-    ["database", "sms", "logs", "streams"],
+    ["database", "sms", "identity", "logs", "streams"],
     ["refusals"],
     ["errors", "settings", "security", "metrics", "database.fair_pool", "database.connecting", "tokens.kinds"],
     ["identifiers", ""],

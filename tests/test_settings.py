@@ -157,6 +157,8 @@ def test_of_each_setting_with_a_type_a_wrong_value_is_told_in_plain_words() -> N
                 *("*,10.0.0.1", "10.0.0.1, *", "*,*"),
             ],
         ),
+        ("DIGITAL_SIGNATURE_ENDPOINT", ["signatures.example.org", "file:///etc/passwd"]),
+        ("MPI_ENDPOINT", ["mpi.example.org", "ftp://mpi.example.org"]),
         ("OTP_ENDPOINT", ["sms.example.org/send", "file:///etc/passwd", "https://", "https://..", "https://sms:0/"]),
         (
             "HOST",

@@ -65,8 +65,8 @@ class Invalid(msgspec.Struct, frozen=True):
 class MithrilError(Exception):
     """A refusal with its place in the envelope; by itself, an error of our own."""
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "internal_error"
+    status: int = 500
+    type: str = "internal_error"
     message: str | None = None
     """What the caller reads; None where the contract has no message."""
     oauth_error: ClassVar[str] = ""

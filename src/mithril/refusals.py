@@ -29,6 +29,7 @@ from mithril.errors import (
 )
 
 Kind = TypeVar("Kind", bound=MithrilError)
+LONGEST_SAID = 255  # characters of what another service says
 
 
 def _named(kind: type[Kind], name: str, message: str | None = None, **words: str | int) -> type[Kind]:
@@ -94,6 +95,33 @@ class PasswordExpired(Unauthorized):
     def __init__(self, user_id: UUID) -> None:
         """The message names the user, as the contract has it."""
         super().__init__(f"The password expired for user: {user_id}")
+
+
+# A signature in place of a password
+JwtMissing = _unauthorized("JwtMissing", "jwt_invalid", "Signed content does not contain field jwt.", page="signature")
+JwtInvalid = _unauthorized("JwtInvalid", "jwt_invalid", "JWT is invalid.", page="signature_over")
+SignerUnknown = _unauthorized(
+    "SignerUnknown", "access_denied", "Person with tax id from digital signature not found.", page="signer"
+)
+PersonNotFound = _unauthorized("PersonNotFound", "access_denied", "Person not found.", page="signer")
+TaxIdMismatch = _named(
+    Forbidden, "TaxIdMismatch", "Tax id not matched with MPI person.", type="tax_id_invalid", page="signer"
+)
+SignerWithoutDrfo = _named(
+    Unprocessable, "SignerWithoutDrfo", "Digital signature signer does not contain drfo.", page="signature"
+)
+
+
+class SignatureRefused(Unprocessable):
+    """The signed content is refused: by the service that judges signatures, or because it is not signed by one."""
+
+    page = "signature"
+
+    def __init__(self, message: str, *, status: int = Unprocessable.status) -> None:
+        """`message`: also what the service says; what is not printable is left out. `status`: 4xx."""
+        super().__init__("".join(filter(str.isprintable, message[:LONGEST_SAID])))
+        kinds = (AccessDenied, Forbidden, NotFound, Conflict)
+        self.status, self.type = status, next((kind.type for kind in kinds if kind.status == status), self.type)
 
 
 # Tokens that are presented to sign in further
@@ -178,6 +206,12 @@ ResponseTypeUnsupported = _named(
 )
 AuthorizationDenied = _named(
     AuthorizationError, "AuthorizationDenied", "The person did not allow it.", oauth_error="access_denied"
+)
+SignatureNotOffered = _named(
+    AuthorizationError,
+    "SignatureNotOffered",
+    "user_data is not accepted: sign-in by signature is not offered to this client.",
+    oauth_error="unauthorized_client",
 )
 PageUnreadable = _named(PageError, "PageUnreadable", page="unreadable")
 PageFormForeign = _named(PageError, "PageFormForeign", page="foreign_form", status=403)

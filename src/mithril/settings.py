@@ -161,6 +161,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=600_000), described("milliseconds that the SMS service may take before 503")
     ] = 10_000
     sms_enabled: Annotated[bool, described("send messages; false: none is sent, and no error is reported")] = True
+    digital_signature_endpoint: Annotated[
+        Text, described("URL of the service that judges signatures; empty: none, and --demo accepts its own users'")
+    ] = ""
+    digital_signature_request_timeout: Annotated[
+        int, Meta(ge=1, le=600_000), described("milliseconds that the signature service may take before 503")
+    ] = 10_000
+    mpi_endpoint: Annotated[
+        Text, described("URL of the register of patients that a signer is looked up in; empty: none is asked")
+    ] = ""
+    mpi_request_timeout: Annotated[
+        int, Meta(ge=1, le=600_000), described("milliseconds that the register of patients may take before 503")
+    ] = 10_000
     jwt_secret: Annotated[
         Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: nonces are issued with --demo only")
     ] = ""
@@ -352,7 +364,10 @@ MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
         lambda text: bool(_PUBLIC_URL.fullmatch(text)) and _has_host(text),
         "scheme and host, such as https://auth.example.org",
     ),
-    "otp_endpoint": (lambda text: bool(_URL.fullmatch(text)) and _has_host(text), "an http or https URL"),
+    **dict.fromkeys(
+        ("otp_endpoint", "digital_signature_endpoint", "mpi_endpoint"),
+        (lambda text: bool(_URL.fullmatch(text)) and _has_host(text), "an http or https URL"),
+    ),
     "host": (_is_host, "an IP address or a host name"),
     "internal_host": (_is_host, "an IP address or a host name"),
     "jwt_secret": (_is_key, f"a key of at least {NONCE_KEY_BYTES} bytes"),

@@ -14,8 +14,6 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from mithril import security
-from mithril.database.database import Database
-from mithril.oauth import nonce
 from support import factories, oauth_world
 from support.factories import Db, bearer
 from support.oauth_world import ADDRESS, ASKED, World, authorize, exchange, invalid, login, may_read, refresh, refusal
@@ -733,29 +731,6 @@ async def test_a_nonce_is_a_signed_random_number(http: httpx.AsyncClient, world:
     assert first["exp"] - first["iat"] == 15 * 60
     assert first["sub"] == first["nonce"]
     assert UUID(first["nonce"]) != UUID(second["nonce"])
-
-
-async def test_a_nonce_is_valid_once_and_for_its_client(
-    http: httpx.AsyncClient, server: Server, db: Db, world: World
-) -> None:
-    async def fresh() -> str:
-        token: str = (await http.post("/oauth/nonce", json={"client_id": str(world.front.id)})).json()["data"]["token"]
-        return token
-
-    token, expired = await fresh(), await fresh()
-    forged = jwt.encode({"alg": "HS512"}, {"nonce": str(uuid4())}, OctKey.import_key("another key " * 6), ["HS512"])
-    number = jwt.decode(expired, OctKey.import_key(JWT_SECRET), ["HS512"]).claims["nonce"]
-    await db.execute("UPDATE nonces SET expires_at = now() WHERE id = $1", UUID(number))
-    async with Database(server.database_url, size=8, wait_seconds=60, statement_seconds=60) as database:
-
-        async def consume(token: str, client_id: UUID) -> bool:
-            return await nonce.consume(database, server.settings, token=token, client_id=client_id)
-
-        assert not await consume(token, world.clinic.id)
-        assert not await consume(expired, world.front.id)
-        assert not await consume(forged, world.front.id)
-        assert not await consume("no token", world.front.id)
-        assert sorted(await asyncio.gather(*(consume(token, world.front.id) for _ in range(8)))) == [False] * 7 + [True]
 
 
 async def test_each_refusal_of_a_nonce_in_its_order(http: httpx.AsyncClient, db: Db) -> None:

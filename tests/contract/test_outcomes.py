@@ -216,10 +216,11 @@ async def test_a_nonce_whose_answer_is_lost_is_used_up(proxy: Proxy, db: Db) -> 
     client = await factories.client(db)
     async with Database(proxy.url, size=2, wait_seconds=60, statement_seconds=60) as opened:
         nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
-        proxy.lose(nonce.bytes, Loss.CUT)
-        assert await store.consume_nonce(opened, nonce, client_id=client.id)
+        proxy.lose(b"COMMIT", Loss.CUT)
+        async with opened.transaction() as transaction:
+            assert await store.consume_nonce(transaction, nonce, client_id=client.id)
         assert proxy.has_lost
-        assert not await store.consume_nonce(opened, nonce, client_id=client.id)
+        assert not await store.has_nonce(opened, nonce, client_id=client.id)
 
 
 async def test_what_changes_nothing_leaves_no_operation(
@@ -262,8 +263,9 @@ async def test_the_log_says_when_an_answer_was_lost_and_what_was_done(
     client = await factories.client(db)
     async with Database(proxy.url, size=2, wait_seconds=60, statement_seconds=60) as opened:
         nonce = await store.add_nonce(opened, client_id=client.id, lives_seconds=60)
-        proxy.lose(nonce.bytes, Loss.CUT)
-        await store.consume_nonce(opened, nonce, client_id=client.id)
+        proxy.lose(b"COMMIT", Loss.CUT)
+        async with opened.transaction() as transaction:
+            await store.consume_nonce(transaction, nonce, client_id=client.id)
     ((level, events, line),) = logged.calls
     assert (level, events, line["is_done"]) == ("warning", ("answer_lost",), True)
     assert "ConnectionDoesNotExistError" in line["detail"]

@@ -16,18 +16,20 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
+import httpx
 import pytest
 from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
 from mithril import security
 from mithril.pages import texts
 from mithril.snapshots import service as snapshots
+from support.judging import signed
 from support.servers import Server, demo_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CLINIC = "1380df72-275a-11e7-93ae-92361f002671"
+CLINIC, PIS = "1380df72-275a-11e7-93ae-92361f002671", "5b1d7a60-93c4-4f0e-8d2b-6c1e0f3a7c04"
 OWNER, DOCTOR, PASSWORD = "owner@clinic.example", "doctor@clinic.example", "Demo-Password-1"
 WIDTHS = [360, 1280]
 AT_BOTH_WIDTHS = pytest.mark.parametrize("page", WIDTHS, indirect=True)
@@ -511,3 +513,32 @@ async def test_a_page_of_another_origin_may_call_what_a_public_client_needs(
         *[refused] * 5,
     ]
     await page.close()
+
+
+@AT_BOTH_WIDTHS
+async def test_a_signature_needs_one_button_and_the_consent(
+    page: Page, server: Server, callback: Callback, tmp_path: Path
+) -> None:
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", PIS, callback.url)
+    await connection.execute("DELETE FROM apps WHERE client_id = $1", PIS)
+    await connection.close()
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        nonce = (await http.post("/oauth/nonce", json={"client_id": PIS})).json()["data"]["token"]
+    asked = {"client_id": PIS, "scope": "app:read_pis", "user_data": signed(jwt=nonce, drfo="2874310250")}
+    await page.goto(address(server, callback, "/sign-in", **asked))
+    button = texts.words("uk")["sign_in"]
+    assert await focused(page) == button
+    assert await page.locator("input[type=password]").count() == 0
+    await look(page, tmp_path, "signature")
+    await send(page)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Дозволити доступ?")
+    await expect(page.locator("main")).to_contain_text("patient@cabinet.example")
+    await look(page, tmp_path, "signed")
+    await page.get_by_role("button", name="Дозволити").click()
+    await page.wait_for_url(f"{callback.url}?*")
+    assert set(parse_qs(urlsplit(page.url).query)) == {"code", "state"}
+    await page.goto(address(server, callback, "/sign-in", **asked))
+    await send(page)
+    await expect(page.get_by_role("alert")).to_have_text(texts.words("uk")["problem_signature_over"])
+    await look(page, tmp_path, "used")

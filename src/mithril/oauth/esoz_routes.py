@@ -5,6 +5,7 @@ the standard routes and the pages call too. The routes of the second factor are 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from uuid import UUID
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from mithril import access, refusals
 from mithril.access import Caller, protected
 from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
+from mithril.identity import signatures
 from mithril.oauth import (
     authorization,
     callback,
@@ -22,6 +24,7 @@ from mithril.oauth import (
     login,
     logout,
     nonce,
+    signature_login,
     token_endpoint,
     token_view,
 )
@@ -35,6 +38,7 @@ from mithril.validation.fields import Fields, is_blank
 from mithril.web import envelope, requests, routing, wrapped_bodies
 
 LOGIN = Fields("mithril.oauth", "login_password.json")
+SIGNATURE = Fields("mithril.oauth", "login_signature.json")
 CODE = Fields("mithril.oauth", "code_grant.json")
 REFRESH = Fields("mithril.oauth", "refresh_grant.json")
 APP = Fields("mithril.oauth", "app_authorize.json")
@@ -80,6 +84,26 @@ async def log_in(request: Request, fields: Document) -> Response:
     begun = await login.begin(
         database, settings, user=user, client=client, scope=scope, grant_type=grant_type, messenger=messenger
     )
+    return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
+
+
+async def log_in_by_signature(request: Request, fields: Document) -> Response:
+    """Log in with a signed nonce: the grant digital_signature."""
+    settings, database, _ = requests.resources(request)
+    verifier = signatures.verifier(settings)
+    if verifier is None:
+        raise refusals.GrantTypeNotAllowed(detail="MITHRIL_DIGITAL_SIGNATURE_ENDPOINT is not set")
+    given = SIGNATURE.cast(fields)
+    scope = given["scope"]
+    signed = await signature_login.identify(
+        database,
+        settings,
+        verifier=verifier,
+        signed_content=given["signed_content"],
+        client_id=UUID(given["client_id"]),
+        scope=scope,
+    )
+    begun = await signature_login.begin(database, settings, signed, scope=scope)
     return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
@@ -132,7 +156,10 @@ async def issue_nonce(request: Request) -> Response:
     """Issue a nonce. Anyone may have one stored, so that each request counts (rule SGN-41)."""
     given = NONCE.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
-    token = await nonce.issue(database, settings, client_id=UUID(given["client_id"]))
+    client_id, secret = given["client_id"], given.get("client_secret")
+    # A wrong secret counts against the client, too.
+    async with nullcontext() if secret is None else throttling.limited(request, client_id=client_id):
+        token = await nonce.issue(database, settings, client_id=UUID(client_id), secret=secret)
     return envelope.answer(request, {"token": token})
 
 
@@ -170,6 +197,7 @@ async def _authorize(request: Request, given: Document, *, user_id: UUID, actor:
 LOGIN_GRANTS: dict[str, GrantHandler] = {
     GrantType.PASSWORD: log_in,
     GrantType.CHANGE_PASSWORD: log_in,
+    GrantType.DIGITAL_SIGNATURE: log_in_by_signature,
     **factor_routes.LOGIN_GRANTS,
 }
 TOKEN_GRANTS: dict[str, GrantHandler] = {GrantType.CODE: exchange_code, GrantType.REFRESH: refresh}

@@ -54,14 +54,19 @@ class LoginToken(NamedTuple):
     next_step: NextStep
 
 
-async def check_client(database: Database, client_id: UUID | None) -> RegisteredClient:
-    """Return the client through which a user logs in. Raises Unauthorized (rules SGN-3 to SGN-5)."""
+async def check_client(
+    database: Database, client_id: UUID | None, *, grant_type: GrantType = GrantType.PASSWORD
+) -> RegisteredClient:
+    """Return the client through which a user logs in. Raises Unauthorized (rules SGN-3 to SGN-5).
+
+    `grant_type`: what the client must be allowed.
+    """
     client = await store.find_client(database, client_id)
     if client is None:
         raise refusals.LoginClientUnknown
     if client.is_blocked:
         raise refusals.ClientBlocked
-    if GrantType.PASSWORD not in client.allowed_grant_types:
+    if grant_type not in client.allowed_grant_types:
         raise refusals.LoginNotAllowed
     return client
 

@@ -1,6 +1,6 @@
 """Nonces: a client gets one, inside a JWT, for a user to sign; it is good for that client, once, for some minutes.
 
-Source: rules SGN-38 to SGN-41. What is signed, and by whom, is not known here.
+Source: rules SGN-38 to SGN-42. By whom it is signed is not known here.
 """
 
 import hashlib
@@ -12,33 +12,39 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from mithril import errors, refusals
-from mithril.database.database import Database
+from mithril.database.database import Database, PooledConnection
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
+from mithril.oauth.store import RegisteredClient
 from mithril.settings import Settings
+from mithril.validation.fields import REQUIRED, refuse
 
 ALGORITHM = "HS512"
 ISSUER, AUDIENCE, TYPE = "EHealth", "mithril-login", "access"
+# A patient system that signs for itself: its nonces have an audience of their own.
+TRUSTED_TYPE, TRUSTED_AUDIENCE = "TRUSTED_PIS", "trusted-client"
 SECONDS_PER_MINUTE = 60
 
 
-async def issue(database: Database, settings: Settings, *, client_id: UUID) -> str:
-    """Return a JWT with a fresh nonce for that client.
+async def issue(database: Database, settings: Settings, *, client_id: UUID, secret: str | None) -> str:
+    """Return a JWT with a fresh nonce for that client. A trusted patient system must show a secret of its own.
 
-    Raises NotFound, Unauthorized, and ServiceUnavailable where there is no key to sign with.
+    Raises NotFound, Unauthorized, ValidationFailed, and ServiceUnavailable where there is no key to sign with.
     """
     client = await store.find_client(database, client_id)
     if client is None:
         raise errors.NotFound
     if client.is_blocked:
         raise refusals.NonceClientBlocked
+    if client.type_name == TRUSTED_TYPE:
+        await _check_secret(database, client, secret)
     key = _key(settings)
     lives_seconds = settings.jwt_login_ttl * SECONDS_PER_MINUTE
     nonce = str(await store.add_nonce(database, client_id=client_id, lives_seconds=lives_seconds))
     now = int(time.time())
     claims = {
         "iss": ISSUER,
-        "aud": AUDIENCE,
+        "aud": _audience(client),
         "typ": TYPE,
         "iat": now,
         "nbf": now - 1,
@@ -50,16 +56,47 @@ async def issue(database: Database, settings: Settings, *, client_id: UUID) -> s
     return jwt.encode({"alg": ALGORITHM}, claims, key, algorithms=[ALGORITHM])
 
 
-async def consume(database: Database, settings: Settings, *, token: str, client_id: UUID) -> bool:
-    """Use up the nonce in the JWT; return whether it was of that client and unused."""
+async def find(database: Database, settings: Settings, *, token: object, client_id: UUID) -> UUID:
+    """Return the nonce in the JWT, if it is of that client, unused and not expired. Raises JwtInvalid.
+
+    An unknown client has none. The clock that counts is that of the database.
+    """
+    client = await store.find_client(database, client_id)
+    nonce = _nonce_in(settings, token, client) if client and isinstance(token, str) else None
+    if nonce is None or not await store.has_nonce(database, nonce, client_id=client_id):
+        raise refusals.JwtInvalid
+    return nonce
+
+
+async def consume(transaction: PooledConnection, nonce: UUID, *, client_id: UUID) -> None:
+    """Use up the nonce, together with what it opens. Raises JwtInvalid where it was used or has expired meanwhile.
+
+    After the token is issued: that holds the client, which a deletion locks before its nonces.
+    """
+    if not await store.consume_nonce(transaction, nonce, client_id=client_id):
+        raise refusals.JwtInvalid(detail="used at the same moment")
+
+
+async def _check_secret(database: Database, client: RegisteredClient, secret: str | None) -> None:
+    if secret is None:
+        refuse([("$.client_secret", REQUIRED)])
+    connection = await store.find_connection_by_secret(database, client.id, secret or "")
+    if connection is None:
+        raise refusals.ClientSecretWrong
+    if connection.consumer_is_blocked:
+        raise refusals.ConsumerBlocked
+
+
+def _nonce_in(settings: Settings, token: str, client: RegisteredClient) -> UUID | None:
     try:
         claims = jwt.decode(token, _key(settings), algorithms=[ALGORITHM]).claims
     except (JoseError, ValueError):
-        return False
-    nonce = parse_uuid(str(claims.get("nonce")))
-    if claims.get("aud") != AUDIENCE or nonce is None:
-        return False
-    return await store.consume_nonce(database, nonce, client_id=client_id)
+        return None
+    return parse_uuid(str(claims.get("nonce"))) if claims.get("aud") == _audience(client) else None
+
+
+def _audience(client: RegisteredClient) -> str:
+    return TRUSTED_AUDIENCE if client.type_name == TRUSTED_TYPE else AUDIENCE
 
 
 def _key(settings: Settings) -> OctKey:

@@ -131,17 +131,13 @@ SELECT a.id, a.scope FROM apps a JOIN clients c ON c.id = a.client_id JOIN users
 ADD_NONCE = """
 INSERT INTO nonces (client_id, expires_at) SELECT $1, now() + make_interval(secs => $2) WHERE in_time($3) RETURNING id
 """
+FIND_NONCE = "SELECT id FROM nonces WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()"
+# `clock_timestamp`, not `now`: the transaction may have waited for another one of the same user.
 CONSUME_NONCE = """
-WITH used AS (
-    UPDATE nonces SET used_at = now() WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()
-       AND in_time($3)
-    RETURNING id
-), noted AS (
-    INSERT INTO operations (id) SELECT $4 FROM used
-)
-SELECT id FROM used
+UPDATE nonces SET used_at = clock_timestamp()
+ WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > clock_timestamp()
+RETURNING id
 """
-RECALL_NONCE = "SELECT id FROM operations WHERE id = $1"
 
 
 async def find_client(source: Source, client_id: UUID | None) -> RegisteredClient | None:
@@ -206,6 +202,11 @@ async def add_nonce(database: Database, *, client_id: UUID, lives_seconds: float
     return nonce
 
 
-async def consume_nonce(database: Database, nonce: UUID, *, client_id: UUID) -> bool:
+async def has_nonce(source: Source, nonce: UUID, *, client_id: UUID) -> bool:
+    """Return whether the nonce is one of that client, unused and not expired."""
+    return await source.fetchrow(FIND_NONCE, nonce, client_id) is not None
+
+
+async def consume_nonce(transaction: PooledConnection, nonce: UUID, *, client_id: UUID) -> bool:
     """Mark the nonce as used; False when it is another client's, expired or used. Exactly one of several gets True."""
-    return await database.write(CONSUME_NONCE, nonce, client_id, recall=(RECALL_NONCE,)) is not None
+    return await transaction.fetchval(CONSUME_NONCE, nonce, client_id) is not None

@@ -10,6 +10,7 @@
                ├─ /sign-in, not of a role ► a page that explains it, with a link to the redirect URI
                ├─ something new is asked ─► 303 to the consent form
                └─ all was allowed before ─► 303 to the redirect URI: code, state; no login session is begun
+    POST, button of a link with `user_data` ──► signature ──► a login session, and 303 to the consent form
     POST, consent form ──► the login session is used up ──► 303 to the redirect URI: code, state, or error=access_denied
 
 Only a POST from a form of ours gives a code. The query of the URL is the authorization request, the same for every

@@ -9,19 +9,23 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from mithril import errors, refusals
+from mithril import errors, refusals, security
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
+from mithril.identity import signatures
+from mithril.identity.signatures import Verifier
 from mithril.oauth import authorization, scopes
 from mithril.oauth.authorization import RegisteredRedirect
 from mithril.pages import forms
 from mithril.settings import Settings
+from mithril.tokens.kinds import GrantType
 from mithril.web import requests
 from mithril.web.forms import Parameters
 
 MAX_EMAIL = 254
 EMAIL = re.compile(r"[^\s@\"<>(),;:\\]+@[^\s@\"<>(),;:\\]+")  # what may be the e-mail address of an account
 S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 in base64url, RFC 7636 section 4.2
+BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
 class Entrance(NamedTuple):
@@ -60,6 +64,16 @@ class AuthorizationRequest(NamedTuple):
         """The challenge of PKCE, method S256, or None."""
         return self.fields.get("code_challenge")
 
+    @property
+    def user_data(self) -> str | None:
+        """What the user has signed to sign in without a password, in base64, or None; the standard knows none."""
+        return None if self.entrance.is_standard else self.fields.get("user_data")
+
+    @property
+    def user_data_digest(self) -> str | None:
+        """What stands for it in a login session."""
+        return None if self.user_data is None else security.digest(self.user_data).hex()
+
 
 async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     """Read the authorization request in the query. Raises PageError for a wrong client or redirect URI."""
@@ -90,6 +104,10 @@ async def check(database: Database, settings: Settings, asked: AuthorizationRequ
         raise errors.AuthorizationError("A parameter is sent more than once.")
     _check_response_type(asked)
     _check_challenge(asked)
+    if asked.user_data is not None:
+        verifier_for(settings, asked)
+        if not BASE64.fullmatch(asked.user_data):
+            raise errors.AuthorizationError("user_data is not base64. In a URL, + is written as %2B.")
     if asked.scope is None:
         if not authorization.may_omit_scope(settings, asked.redirect.client):
             raise refusals.ScopeEmpty
@@ -99,6 +117,14 @@ async def check(database: Database, settings: Settings, asked: AuthorizationRequ
         raise refusals.ScopeMalformed
     client, broker_scopes = asked.redirect.client, [asked.redirect.connection.broker_scope]
     await scopes.check(database, wanted, scopes.bounds(client, broker_scopes=broker_scopes))
+
+
+def verifier_for(settings: Settings, asked: AuthorizationRequest) -> Verifier:
+    """Return what judges the signature of `user_data`. Raises SignatureNotOffered."""
+    verifier = signatures.verifier(settings)
+    if verifier is None or GrantType.DIGITAL_SIGNATURE not in asked.redirect.client.allowed_grant_types:
+        raise refusals.SignatureNotOffered
+    return verifier
 
 
 def _required(fields: Parameters, name: str) -> str:

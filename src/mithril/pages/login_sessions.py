@@ -8,19 +8,21 @@ have lived. The rules of the second factor are in `oauth.second_factor`.
 """
 
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 
 from mithril import errors, refusals, security
 from mithril.audit.events import Actor
+from mithril.oauth import nonce as nonces
 from mithril.oauth import password_change, second_factor
 from mithril.otp import store as factors
 from mithril.pages import cookies
 from mithril.pages.authorization_request import AuthorizationRequest
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import HELD_BY_BROWSERS, TokenKind
+from mithril.tokens.kinds import HELD_BY_BROWSERS, Details, TokenKind
 from mithril.tokens.store import Issued, NewToken, Token
 from mithril.users import store as users
 from mithril.users.store import User
@@ -74,6 +76,8 @@ async def find(request: Request, asked: AuthorizationRequest, *, form: Parameter
         user = await users.find_user(connection, token.user_id)
     if user is None or user.is_blocked or token.client_id != asked.redirect.client.id:
         return None
+    if token.details.user_data != asked.user_data_digest:
+        return None
     return LoginSession(token, value, user)
 
 
@@ -91,10 +95,14 @@ async def begin(
     asked: AuthorizationRequest,
     user: User,
     *,
-    after: LoginSession | None,
+    after: LoginSession | None = None,
     kind: TokenKind = TokenKind.LOGIN_SESSION,
+    nonce: UUID | None = None,
 ) -> Issued:
-    """Issue the session of a user who has proved who they are. `after`: the one in which the second factor was."""
+    """Issue the session of a user who has proved who they are. `after`: the one in which the second factor was.
+
+    `nonce`: the one that the user has signed, which this uses up. Raises JwtInvalid when it was used meanwhile.
+    """
     settings, database, _ = requests.resources(request)
     new = NewToken(
         kind=kind,
@@ -102,9 +110,13 @@ async def begin(
         client_id=asked.redirect.client.id,
         family_id=after.token.family if after else None,
         seen=after.token.seen if after else None,
+        details=Details(user_data=asked.user_data_digest),
     )
     async with database.transaction(new.user_id, new.client_id) as transaction:
-        return await tokens.issue(transaction, settings, new)
+        issued = await tokens.issue(transaction, settings, new)
+        if nonce is not None:
+            await nonces.consume(transaction, nonce, client_id=asked.redirect.client.id)
+        return issued
 
 
 async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:

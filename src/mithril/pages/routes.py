@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mithril import errors, refusals
-from mithril.oauth import authorization
+from mithril.oauth import authorization, signature_login
 from mithril.pages import (
     answers,
     authorization_request,
@@ -78,7 +78,7 @@ async def receive(request: Request, asked: AuthorizationRequest, fields: Paramet
     if not cookies.is_own_form(request, fields, bound_to=_form_binding(asked, session)):
         return await _form(request, asked, problem="form", status=403)
     if session is None:
-        return await _sign_in(request, asked, fields)
+        return await (_sign_in(request, asked, fields) if asked.user_data is None else _sign(request, asked))
     return await _step(session, decision)(request, asked, fields, session)
 
 
@@ -125,15 +125,41 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parame
     except refusals.FactorNotSet:
         return await _sign_in_form(request, asked, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
-        request.scope["refusal"] = refusal.name
-        response = await _sign_in_form(
-            request, asked, email=email, problem=refusal.page or "wrong", status=refusal.status
-        )
-        response.headers.update(refusal.headers)
-        return response
+        return await _refuse(request, asked, refusal, email=email, problem="wrong")
     if waiting is None:
         return await _admit(request, asked, user, after=None)
     return _next_step(request, waiting.value)
+
+
+async def _sign(request: Request, asked: AuthorizationRequest) -> Response:
+    """Sign in the user who has signed `user_data`; the consent form always follows, since a link led here."""
+    settings, database, _ = requests.resources(request)
+    verifier, client = authorization_request.verifier_for(settings, asked), asked.redirect.client
+    try:
+        async with throttling.limited(request):
+            signed = await signature_login.identify(
+                database, settings, verifier=verifier, signed_content=asked.user_data or "", client_id=client.id
+            )
+            session = await login_sessions.begin(request, asked, signed.user, nonce=signed.nonce)
+    except errors.MithrilError as refusal:
+        return await _refuse(request, asked, refusal, problem="signature")
+    request.scope["caller_log"] = {"user_id": str(signed.user.id), "client_id": str(client.id)}
+    return _next_step(request, session.value)
+
+
+async def _refuse(
+    request: Request,
+    asked: AuthorizationRequest,
+    refusal: errors.MithrilError,
+    *,
+    email: str | None = None,
+    problem: str,
+) -> Response:
+    """Show the form of the sign-in again. `problem`: where the refusal has no text of its own."""
+    request.scope["refusal"] = refusal.name
+    response = await _sign_in_form(request, asked, email=email, problem=refusal.page or problem, status=refusal.status)
+    response.headers.update(refusal.headers)
+    return response
 
 
 async def _confirm(
@@ -283,7 +309,8 @@ async def _sign_in_form(
     request: Request, asked: AuthorizationRequest, *, email: str | None = None, problem: str, status: int
 ) -> Response:
     values = {"problem": problem, "email": email or asked.email, "bound_to": _form_binding(asked, None)}
-    return rendering.form_page(request, asked, "sign_in.html", status=status, **values)
+    template = "sign_in.html" if asked.user_data is None else "signature.html"
+    return rendering.form_page(request, asked, template, status=status, **values)
 
 
 async def _consent_form(
@@ -294,6 +321,7 @@ async def _consent_form(
     values: dict[str, Any] = {
         "problem": problem,
         "email": session.user.email,
+        "may_switch": asked.user_data is None,
         "scope": wanted.granted.scope,
         "new": rendering.in_words(request, wanted.new),
         "old": rendering.in_words(request, wanted.old),

@@ -31,6 +31,7 @@ class GrantType(enum.StrEnum):
     REFRESH = "refresh_token"
     AUTHORIZE_2FA = "authorize_2fa_access_token"
     REFRESH_2FA = "refresh_2fa_access_token"
+    DIGITAL_SIGNATURE = "digital_signature"
 
 
 # What a client holds, and may therefore revoke and introspect (RFC 7009, RFC 7662).
@@ -72,6 +73,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_authentication_factor: str | None = None  # the phone that is to become the user's second factor
     request_authentication_factor_type: str | None = None
     request_authentication_factor_state: str | None = None  # of the factor when that phone was named
+    user_data: str | None = None  # of a login session by signature: the digest of what was signed
     answer: str | None = None  # of a used login session: which form used it; that form may come again
 
     @classmethod

@@ -19,6 +19,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     password_hash: str | None
     password_set_at: datetime
     tax_id: str
+    person_id: str
     is_blocked: bool
 
 
@@ -47,7 +48,7 @@ FILTERS = {
     "tax_id": "tax_id = {} AND tax_id <> ''",  # the index contains only users with one
     "is_blocked": "is_blocked = {}",
 }
-FIND = "SELECT id, email, password_hash, password_set_at, tax_id, is_blocked FROM users WHERE"
+FIND = "SELECT id, email, password_hash, password_set_at, tax_id, person_id, is_blocked FROM users WHERE"
 # The present one too: it may have been set without a row in the history.
 PASSWORD_HASHES = """
 SELECT password_hash FROM users WHERE id = $1 AND password_hash IS NOT NULL
@@ -107,6 +108,14 @@ async def find_user_by_email(database: Database, email: str) -> User | None:
 async def find_user(source: Source, user_id: UUID) -> User | None:
     """Return the user, or None."""
     return await find_one(source, User, f"{FIND} id = $1", user_id)
+
+
+async def list_users_by_tax_id(database: Database, tax_id: str) -> list[User]:
+    """Return users with that tax id, at most two, those with a `person_id` first."""
+    if "\0" in tax_id:  # PostgreSQL has no text with it
+        return []
+    statement = f"{FIND} tax_id = $1 AND tax_id <> '' ORDER BY person_id = '', id LIMIT 2"
+    return [User(**row) for row in await database.fetch(statement, tax_id)]
 
 
 async def find_last_revocation(source: Source, user_id: UUID) -> int | None:
