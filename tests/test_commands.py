@@ -6,6 +6,7 @@ Tests that need a separate process, signals or the embedded database are in `tes
 import asyncio
 import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -272,6 +273,21 @@ def test_a_role_and_a_client_type_are_found_by_name_and_by_id(mithril: Run) -> N
         assert made["id"] in mithril(group, "list", "--scope", "c").out
         assert mithril(group, "delete", name, "--yes", "--json").json == {"id": made["id"], "deleted": True}
         assert mithril(group, "show", made["id"]).status == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [((), True), (("--2fa",), True), (("--no-2fa",), False), (("--phone", "+380501234567"), False)],
+)
+def test_who_has_a_second_factor_and_no_phone_is_named(
+    mithril: Run, options: tuple[str, ...], *, is_told: bool
+) -> None:
+    email = f"{uuid4()}@clinic.example"
+    made = mithril("user", "create", email, "--password-file", "-", *options, typed=PASSWORD)
+    assert (made.status, "no phone yet" in made.err) == (0, is_told)
+    if is_told:
+        (command,) = re.findall("`mithril (.*?)`", made.err)
+        assert mithril(*command.replace("+380XXXXXXXXX", "+380501234567").split()).status == 0
 
 
 def test_a_user_is_created_changed_blocked_and_deleted(mithril: Run, world: World) -> None:

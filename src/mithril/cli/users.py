@@ -31,6 +31,7 @@ app = typer.Typer(name="user", help="Users: who they are, and which roles they h
 COLUMNS = ("id", "email", "tax_id", "is_blocked", "inserted_at")
 ROLE_COLUMNS = ("role_name", "client_id", "client_name", "scope")
 ALL = Page(1, LARGEST_SIZE)
+PHONE_MISSING = "There is no phone yet for the second factor: `mithril user change {} --phone +380XXXXXXXXX` sets one."
 
 Email = Annotated[str | None, typer.Option("--email", help="The e-mail address for signing in.")]
 TaxId = Annotated[str | None, typer.Option("--tax-id")]
@@ -87,7 +88,9 @@ async def create(
         "factor": phone,
         "settings": user_settings or {},
     }
-    return One(view(await accounts.add(opened, chosen, only_given(**fields), actor=actor)))
+    added = await accounts.add(opened, chosen, only_given(**fields), actor=actor)
+    needs_phone = phone is None and (chosen.user_2fa_enabled if second_factor is None else second_factor)
+    return One(view(added), note=PHONE_MISSING.format(added.email) if needs_phone else "")
 
 
 @session.command(app, "change")
