@@ -5,7 +5,7 @@ never by its words: several share their words, because a caller may not learn wh
 What a class adds to the answer is in `errors`. Messages and types are those of ESOZ (docs/contract).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
@@ -24,6 +24,7 @@ from mithril.errors import (
     RequestMalformed,
     Rule,
     ServiceUnavailable,
+    Standing,
     Unauthorized,
     Unprocessable,
 )
@@ -116,6 +117,7 @@ class SignatureRefused(Unprocessable):
     """The signed content is refused: by the service that judges signatures, or because it is not signed by one."""
 
     page = "signature"
+    standings: Sequence[Standing] = ()
 
     def __init__(self, message: str, *, status: int = Unprocessable.status) -> None:
         """`message`: also what the service says; what is not printable is left out. `status`: 4xx."""

@@ -275,9 +275,15 @@ async def test_the_header_drfo_is_not_believed(http: httpx.AsyncClient, patient:
     assert (await log_in(http, patient)).status_code == 422
 
 
-async def test_refused_signatures_count_as_refused_passwords_do(http: httpx.AsyncClient, patient: Patient) -> None:
+async def test_refused_signatures_count_as_refused_passwords_do(
+    http: httpx.AsyncClient, patient: Patient, services: Judge
+) -> None:
     response = await send(http, patient, signed(jwt="x"))
     assert refusal(response) == JWT_INVALID
+    assert '"address"' in response.headers["ratelimit"]
+    services.signs(patient.drfo, is_valid=False)
+    response = await send(http, patient, signed(jwt="x"))
+    assert response.status_code == 422
     assert '"address"' in response.headers["ratelimit"]
 
 

@@ -99,6 +99,19 @@ async def test_a_link_signs_one_browser_in(http: httpx.AsyncClient, server: Serv
         assert (await press(http, url)).status_code == 401
 
 
+async def test_a_second_click_leads_on_as_the_first_one_did(http: httpx.AsyncClient, case: Case) -> None:
+    """The browser may have dropped the answer to the first one, with its cookie; another browser gets nothing."""
+    url = await link(http, case)
+    http.cookies.clear()
+    data = {"form_token": form_token(await http.get(url))}
+    answers = await asyncio.gather(*(http.post(url, data=data) for _ in range(4)))
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.cookies["mithril-visit"] for answer in answers}) == 1
+    page = await http.get(url)
+    assert "code" in sent_back(await decide(http, url, page, "allow"), case)
+    assert (await http.post(url, data=data)).status_code == 401
+
+
 async def test_opening_a_link_uses_nothing_up(http: httpx.AsyncClient, db: Db, case: Case) -> None:
     url = await link(http, case)
     for _ in range(3):

@@ -120,17 +120,21 @@ async def test_a_used_token_stays_as_long_as_its_family(db: Db, database: Databa
 
 
 async def test_tokens_expire_when_the_password_of_their_user_has_expired(db: Db, database: Database) -> None:
-    """Source: rule TOK-22. Tokens with which a new password is set stay active."""
+    """Source: rule TOK-22. Tokens with which a new password is set stay active, and those of users without one."""
     client = await factories.client(db)
     other = await factories.client(db)
+    signer = await factories.client(db)
+    await db.execute("UPDATE users SET password_hash = 'any' WHERE id <> $1", signer.user_id)
     age = "UPDATE users SET password_set_at = now() - make_interval(days => 90, secs => $2) WHERE id = $1"
     await db.execute(age, client.user_id, 1.0)
     await db.execute(age, other.user_id, -60.0)
+    await db.execute(age, signer.user_id, 1.0)
     for name in ("access_token", "refresh_token", "authorization_code"):
         await token(db, client, name=name, over_for=-600)
     kept = {
         *[await token(db, client, name=name, over_for=-600) for name in kinds.OUTLIVE_A_PASSWORD],
         await token(db, other, over_for=-600),
+        await token(db, signer, over_for=-600),
         await token(db, client, over_for=-600, user_id=other.user_id),
     }
     assert await service.clean_up(database, Settings()) == NOTHING | {"tokens_ended": 3}

@@ -50,7 +50,8 @@ BEGINNING = Position(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-
 THEN = "now() - make_interval(secs => $4)"
 DOOMED = "SELECT t.id FROM scanned JOIN {} t ON t.id = scanned.key WHERE t.{} <= " + THEN
 
-# Tokens of these names stay active: with them the user sets a new password (rule TOK-22).
+# Tokens of these names stay active: with them the user sets a new password (rule TOK-22). A user without one, who signs
+# in by signature, has none that is old.
 OLD_PASSWORDS = Target(
     "tokens_ended",
     table="users",
@@ -58,6 +59,7 @@ OLD_PASSWORDS = Target(
     doomed=f"""
     SELECT t.id FROM scanned JOIN tokens t ON t.user_id = scanned.key
      WHERE t.expires_at > now() AND t.name NOT IN ({", ".join(f"'{kind}'" for kind in OUTLIVE_A_PASSWORD)})
+       AND EXISTS (SELECT FROM users u WHERE u.id = t.user_id AND u.password_hash IS NOT NULL)
     """,
     statement="UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (SELECT id FROM doomed)",
 )

@@ -69,10 +69,7 @@ async def find(database: Database, settings: Settings, *, token: object, client_
 
 
 async def consume(transaction: PooledConnection, nonce: UUID, *, client_id: UUID) -> None:
-    """Use up the nonce, together with what it opens. Raises JwtInvalid where it was used or has expired meanwhile.
-
-    After the token is issued: that holds the client, which a deletion locks before its nonces.
-    """
+    """Use up the nonce, before what it opens is issued. Raises JwtInvalid where it was used or expired meanwhile."""
     if not await store.consume_nonce(transaction, nonce, client_id=client_id):
         raise refusals.JwtInvalid(detail="used at the same moment")
 

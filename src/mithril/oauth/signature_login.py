@@ -75,8 +75,8 @@ async def begin(database: Database, settings: Settings, signed: SignedLogin, *, 
     session = await login.bounded(database, settings, client, session)
     async with database.transaction(user.id, client.id) as transaction:
         await users.hold_unblocked(transaction, user.id)
-        issued = await tokens.issue(transaction, settings, session)
         await nonce.consume(transaction, number, client_id=client.id)
+        issued = await tokens.issue(transaction, settings, session)
         await tokens.revoke_older_sessions(transaction, issued)
     return LoginToken(issued, NextStep.REQUEST_APPS)
 

@@ -132,11 +132,13 @@ ADD_NONCE = """
 INSERT INTO nonces (client_id, expires_at) SELECT $1, now() + make_interval(secs => $2) WHERE in_time($3) RETURNING id
 """
 FIND_NONCE = "SELECT id FROM nonces WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > now()"
-# `clock_timestamp`, not `now`: the transaction may have waited for another one of the same user.
+# The client first, which a deletion locks before its nonces. `clock_timestamp`, not `now`: the transaction may have
+# waited for another one of the same user.
 CONSUME_NONCE = """
-UPDATE nonces SET used_at = clock_timestamp()
- WHERE id = $1 AND client_id = $2 AND used_at IS NULL AND expires_at > clock_timestamp()
-RETURNING id
+WITH client AS (SELECT id FROM clients WHERE id = $2 FOR KEY SHARE)
+UPDATE nonces n SET used_at = clock_timestamp()
+  FROM client WHERE n.id = $1 AND n.client_id = client.id AND n.used_at IS NULL AND n.expires_at > clock_timestamp()
+RETURNING n.id
 """
 
 

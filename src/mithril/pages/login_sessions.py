@@ -59,12 +59,15 @@ class LoginSession(NamedTuple):
         return str(self.token.family or self.token.id)
 
 
-async def find(request: Request, asked: AuthorizationRequest, *, form: Parameters | None = None) -> LoginSession | None:
+async def find(
+    request: Request, asked: AuthorizationRequest, *, form: Parameters | None = None, value: str | None = None
+) -> LoginSession | None:
     """Return the browser's session with the client that asks; None where there is none, or the user is blocked.
 
-    `form`: what the browser sends; then also the session that exactly this form has used.
+    `form`: what the browser sends; then also the session that exactly this form has used. `value`: that of the session,
+    in place of the one in the cookie.
     """
-    value = cookies.read(request, cookies.LOGIN_SESSION)
+    value = value or cookies.read(request, cookies.LOGIN_SESSION)
     if value is None:
         return None
     async with requests.resources(request).database.connection() as connection:
@@ -113,10 +116,17 @@ async def begin(
         details=Details(user_data=asked.user_data_digest),
     )
     async with database.transaction(new.user_id, new.client_id) as transaction:
-        issued = await tokens.issue(transaction, settings, new)
         if nonce is not None:
             await nonces.consume(transaction, nonce, client_id=asked.redirect.client.id)
-        return issued
+        return await tokens.issue(transaction, settings, new, value=signed_value(request, asked) if nonce else None)
+
+
+def signed_value(request: Request, asked: AuthorizationRequest) -> str:
+    """Return the value of the session that this browser gets for its signature.
+
+    It is always the same one, so that a second click finds what the first one began.
+    """
+    return security.derived(cookies.browser_secret(request), asked.user_data or "")
 
 
 async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:

@@ -142,6 +142,9 @@ async def _sign(request: Request, asked: AuthorizationRequest) -> Response:
             )
             session = await login_sessions.begin(request, asked, signed.user, nonce=signed.nonce)
     except errors.MithrilError as refusal:
+        value = login_sessions.signed_value(request, asked)
+        if isinstance(refusal, refusals.JwtInvalid) and await login_sessions.find(request, asked, value=value):
+            return _next_step(request, value)  # the user clicked twice
         return await _refuse(request, asked, refusal, problem="signature")
     request.scope["caller_log"] = {"user_id": str(signed.user.id), "client_id": str(client.id)}
     return _next_step(request, session.value)

@@ -19,7 +19,7 @@ async def limited(request: Request, *, client_id: str | None = None) -> AsyncIte
     try:
         async with service.limited(database, settings, network_address=address, client_id=client_id):
             yield
-    except errors.Unauthorized as refusal:
+    except service.COUNTED as refusal:
         request.scope[requests.REFUSAL_HEADERS] = errors.rate_limit_headers(refusal.standings)
         raise
 

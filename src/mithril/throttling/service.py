@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
@@ -22,6 +22,8 @@ from mithril.throttling import callers, store
 from mithril.throttling.store import Counted
 
 MOST_REMEMBERED = 10_000
+# A signature that is refused is what a wrong password is.
+COUNTED = (errors.Unauthorized, refusals.SignatureRefused)
 
 
 class Quota(NamedTuple):
@@ -45,7 +47,7 @@ _over: WeakKeyDictionary[Database, dict[str, Over]] = WeakKeyDictionary()
 async def limited(
     database: Database, settings: Settings, *, network_address: str | None, client_id: str | None
 ) -> AsyncIterator[None]:
-    """Count an `Unauthorized` that is raised in the block against the caller, and note there what is left to try.
+    """Count one of COUNTED that is raised in the block against the caller, and note there what is left to try.
 
     `client_id`: the client that the caller names. Raises TooManyFailures before the block when the caller has used
     up a quota, and in place of the refusal that exceeds the quota.
@@ -54,7 +56,7 @@ async def limited(
     _check(_over.get(database, {}), quotas, settings.max_failures_period)
     try:
         yield
-    except errors.Unauthorized as refusal:
+    except COUNTED as refusal:
         refusal.standings, is_over = await _count(database, settings, quotas)
         if is_over:
             raise errors.TooManyFailures(refusal.standings) from None
