@@ -39,6 +39,7 @@ from mithril.pages import routes as pages
 from mithril.scope_sets import admin_routes as scope_sets_admin
 from mithril.scope_sets import routes as scope_sets
 from mithril.settings import Settings, SettingsError, reread
+from mithril.sightings import service as sightings
 from mithril.sms import messenger
 from mithril.tokens import admin_routes as tokens_admin
 from mithril.user_roles import admin_routes as user_roles_admin
@@ -155,7 +156,7 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        tasks: list[Coroutine[Any, Any, None]] = []
+        tasks: list[Coroutine[Any, Any, None]] = [sightings.write_regularly(self.database)]
         if self.supervisor_pid is not None:
             tasks.append(_stop_when_orphaned(self.supervisor_pid))
         if self.settings.sweep_interval:

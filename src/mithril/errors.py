@@ -335,6 +335,14 @@ class HeadersTooLarge(MithrilError):
     message = "The headers of the request are too large."
 
 
+class PreconditionRequired(MithrilError):
+    """The request must say by `If-Match` which version it is about (RFC 6585 section 3)."""
+
+    status = 428
+    type = "precondition_required"
+    message = "Send If-Match with the ETag of the version that you have seen."
+
+
 class ServiceUnavailable(MithrilError):
     """A service that the request needs is unavailable for now; the caller should try again."""
 

@@ -9,12 +9,18 @@ from uuid import UUID
 
 _HEX_GROUPS = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TIME_ORDERED = 7  # the version of a UUID that begins with the time (RFC 9562 section 5.7)
+ROW_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 CANONICAL_UUID = re.compile(_HEX_GROUPS, re.IGNORECASE)
 
 
 def parse_uuid(text: str) -> UUID | None:
     """Return the UUID in canonical form and any letter case, or None for anything else."""
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
+
+
+def parse_row_number(text: str) -> int | None:
+    """Return the number of a row as this server writes it, or None for anything else."""
+    return int(text) if ROW_NUMBER.fullmatch(text) else None
 
 
 def time_ordered_uuid() -> UUID:

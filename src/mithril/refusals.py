@@ -244,6 +244,7 @@ ClientExists = _named(
 ConnectionExists = _named(
     Conflict, "ConnectionExists", "the two are connected already; `mithril connection change` changes the redirect URI"
 )
+EventWithoutMove = _named(Conflict, "EventWithoutMove", "The event did not change the redirect URI.")
 ScopeSetInUse = _named(Conflict, "ScopeSetInUse", "It is in use.")
 SchemaOutdated = _named(
     ServiceUnavailable, "SchemaOutdated", "The database has an older schema: run `mithril migrate`."

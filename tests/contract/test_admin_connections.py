@@ -67,7 +67,7 @@ async def view_of(db: Db, connection_id: UUID | str) -> dict[str, Any]:
 async def detailed_view_of(db: Db, connection_id: UUID | str) -> dict[str, Any]:
     row = await row_of(db, connection_id)
     assert row["previous_secret_expires_at"] is None
-    more = {"secret_tail": row["secret_tail"], "previous_secret_expires_at": None}
+    more = {"secret_tail": row["secret_tail"], "previous_secret_expires_at": None} | factories.UNMOVED
     return await view_of(db, connection_id) | more
 
 
@@ -220,7 +220,12 @@ async def test_a_repeated_upsert_changes_the_redirect_uri_and_shows_no_secret(ad
     assert data_of(response) == await detailed_view_of(db, connection.id)
     assert response.headers["etag"] == '"2"'
     assert response.headers["location"] == one(connection)
-    assert {name for name in after if after[name] != before[name]} == {"redirect_uri", "version", "updated_at"}
+    assert {name for name in after if after[name] != before[name]} == {
+        "redirect_uri",
+        "redirect_uri_since",
+        "version",
+        "updated_at",
+    }
     assert (after["redirect_uri"], after["version"]) == (NEW, 2)
     assert await row_of(db, other.id) == other_before
     assert await events(db, connection.id) == [

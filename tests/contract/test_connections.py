@@ -101,6 +101,7 @@ async def view_of(db: Db, connection: factories.Connection) -> dict[str, Any]:
         "updated_at": wire(row["updated_at"]),
         "secret_tail": connection.secret[-4:],
         "previous_secret_expires_at": until and wire(until),
+        **factories.UNMOVED,
     }
 
 

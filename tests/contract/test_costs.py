@@ -20,6 +20,7 @@ import structlog
 import mithril
 from mithril.app import create_app
 from mithril.database.connecting import STATE
+from mithril.sightings import service as sightings
 from support import factories, granting
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
@@ -50,6 +51,7 @@ def server(postgres: str, statements: list[str]) -> Iterator[Server]:
 
     with pytest.MonkeyPatch.context() as patched, fresh_database(postgres) as url:
         patched.setattr(asyncpg, "connect", listen)
+        patched.setattr(sightings, "WRITE_SECONDS", 3600.0)
         with running_server(database_url=url, sweep_interval=0) as running:  # the cleanup sends statements too
             yield running
 

@@ -362,7 +362,7 @@ async def people(http: httpx.AsyncClient, db: Db) -> People:
     own = await factories.connection(db, client_id=broker.id)
     foreign = await factories.connection(db, client_id=admin.id)
     connection = await factories.connection(db, client_id=clinic.id, consumer_id=broker.id)
-    names = {"client_id": str(clinic.id), "connection_id": str(connection.id), "id": str(uuid4())}
+    names = {"client_id": str(clinic.id), "connection_id": str(connection.id), "id": str(uuid4()), "event_id": "1"}
     return People(
         sender=Sender(http, names),
         owner=bearer(await factories.token(db, client=clinic, scope=ALL_SCOPES), api_key=own.secret),
@@ -457,6 +457,41 @@ async def test_the_usual_answers_of_a_refreshed_secret_are_described(people: Peo
     assert await send(name, people.owner, as_json, content=b" " * 70_000) == 413
     assert await send(name, people.owner, content=b"{}") == 415
     assert await send(name, people.owner, json={"previous_secret_expires_in": -1, "secret": "x"}) == 422
+
+
+async def test_the_usual_answers_of_a_transition_are_described(people: People, db: Db) -> None:
+    send, name = people.sender, "beginTransition"
+    assert await send("getTransition", people.owner) == await send("cancelTransition", people.owner) == 404
+    assert await send(name, people.owner, json={"redirect_uri": "https://old.example.com/callback"}) == 422
+    assert await send(name, people.owner, json={"redirect_uri": "http://x", "lasts_seconds": 1, "more": 1}) == 422
+    assert await send(name, people.owner, {"If-Match": '"9"'}, json=NEW) == 412
+    assert await send(name, people.owner, json=NEW | {"lasts_seconds": 60}) == 200
+    assert await send("getClientConnection", people.owner) == await send("listClientConnections", people.owner) == 200
+    assert await send("getTransition", people.owner) == await send("listConnectionHistory", people.owner) == 200
+    assert await send("cancelTransition", people.owner, {"If-Match": '"1"'}) == 412
+    assert await send("cancelTransition", people.owner) == 200
+    assert (
+        await send(name, people.owner, json=NEW) == await send("updateClientConnection", people.owner, json=NEW) == 200
+    )
+    event = {"event_id": str(await db.fetchval("SELECT max(id) FROM audit_events"))}
+    begun = {"event_id": str(int(event["event_id"]) - 1)}
+    assert await send("revertConnectionEvent", people.owner, names=event) == 428
+    assert await send("revertConnectionEvent", people.owner, {"If-Match": '"1"'}, names=event) == 412
+    assert await send("revertConnectionEvent", people.owner, {"If-Match": "*"}, names=begun) == 409
+    assert await send("revertConnectionEvent", people.owner, {"If-Match": "*"}, names={"event_id": "7654321"}) == 404
+    assert await send("revertConnectionEvent", people.owner, {"If-Match": "*"}, names=event) == 200
+    assert await send("listConnectionHistory", people.owner) == 200
+
+
+async def test_the_usual_answers_of_an_ended_secret_are_described(people: People) -> None:
+    send, name = people.sender, "endPreviousSecret"
+    assert await send(name, people.owner) == 404
+    assert await send("refreshClientSecret", people.owner, json={"previous_secret_expires_in": 60}) == 200
+    assert await send(name, people.admin) == await send(name, people.admin, {"API-key": "nobody's"}) == 401
+    assert await send(name, people.admin, people.foreign_api_key) == 403
+    assert await send(name, people.owner, {"If-Match": '"1"'}) == 412
+    assert await send(name, people.owner) == 200
+    assert await send("listConnectionHistory", people.owner) == 200
 
 
 async def test_the_usual_answers_of_a_deletion_are_described(people: People) -> None:

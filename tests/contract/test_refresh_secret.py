@@ -104,6 +104,7 @@ async def test_the_connection_is_returned_with_its_new_secret(http: httpx.AsyncC
         "updated_at": wire(row["updated_at"]),
         "secret_tail": data["secret"][-4:],
         "previous_secret_expires_at": None,
+        **factories.UNMOVED,
         "secret": data["secret"],
     }
     assert row["secret_digest"] == security.digest(data["secret"])

@@ -89,7 +89,7 @@ async def test_every_other_column_and_row_stays_as_it_was(http: httpx.AsyncClien
 
     after = await row_of(db, connection.id)
     changed = {column for column in after if after[column] != before[column]}
-    assert changed == {"redirect_uri", "version", "updated_at"}
+    assert changed == {"redirect_uri", "redirect_uri_since", "version", "updated_at"}
     assert after["version"] == before["version"] + 1
     assert after["updated_at"] > before["updated_at"]
     assert await row_of(db, other.id) == other_before

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.anyio
 NOTHING = {
     "tokens_narrowed": 0,
     "tokens_ended": 0,
+    "transitions_completed": 0,
+    "secret_uses_deleted": 0,
     "tokens_deleted": 0,
     "codes_expired": 0,
     "codes_deleted": 0,
@@ -264,6 +266,21 @@ async def test_every_batch_uses_an_index(db: Db) -> None:
     )
     await db.execute(
         "INSERT INTO operations (id, settled_at) SELECT gen_random_uuid(), now() - n * interval '1 s'"
+        " FROM generate_series(1, 5000) n"
+    )
+    await factories.quietly(
+        db,
+        "INSERT INTO connections (id, client_id, consumer_id, redirect_uri, secret_digest, secret_tail)"
+        " SELECT md5('k' || n)::uuid, $1, md5('c' || n)::uuid, 'https://example.com/' || n, sha256(n::text::bytea), ''"
+        " FROM generate_series(1, 5000) n",
+        client.id,
+    )
+    await db.execute(
+        "INSERT INTO transitions_due (connection_id, ends_at) SELECT md5('k' || n)::uuid, now() - n * interval '1 s'"
+        " FROM generate_series(1, 5000) n"
+    )
+    await db.execute(
+        "INSERT INTO secret_uses (digest, last_used_at) SELECT sha256(n::text::bytea), now() - n * interval '1 s'"
         " FROM generate_series(1, 5000) n"
     )
     await db.execute("ANALYZE")

@@ -843,7 +843,8 @@ async def test_a_stored_redirect_uri_against_the_rules_may_stay_but_not_be_impor
 async def test_an_export_has_the_imported_data_without_secrets(db: Connection) -> None:
     await bring(db, data())
     exported = json.loads(await snapshots.export_snapshot(db))
-    assert exported["connections"] == [{k: v for k, v in data()["connections"][0].items() if k != "secret"}]
+    connection = {k: v for k, v in data()["connections"][0].items() if k != "secret"}
+    assert exported["connections"] == [connection | {"transition": None}]
     assert exported["authentication_factors"][0]["factor"] == "+380501112233"
     assert exported["clients"][1] == {
         **data()["clients"][1],

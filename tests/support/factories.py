@@ -10,6 +10,13 @@ from mithril.database import database
 
 Db = database.Connection
 _numbers = itertools.count(1)
+# What the details of a connection show where it has no transition, and no secret was used.
+UNMOVED = {
+    "transition": None,
+    "secret_last_used_at": None,
+    "previous_secret_last_used_at": None,
+    "moved_redirect_uri_attempts": 0,
+}
 
 
 @dataclass(frozen=True)

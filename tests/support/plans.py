@@ -65,6 +65,10 @@ SELECT md5('k' || n)::uuid, md5('c' || n)::uuid, md5('c' || n % 100)::uuid, 'htt
        sha256(('s' || n)::bytea), 'tail', CASE n % 10 WHEN 0 THEN sha256(('p' || n)::bytea) END,
        CASE n % 10 WHEN 0 THEN now() END
   FROM numbers;
+INSERT INTO transitions_due (connection_id, ends_at)
+SELECT md5('k' || n)::uuid, now() + n * interval '1 s' FROM numbers;
+INSERT INTO secret_uses (digest, last_used_at) SELECT sha256(('s' || n)::bytea), now() FROM numbers;
+INSERT INTO moved_attempts (connection_id, attempts) SELECT md5('k' || n)::uuid, n FROM numbers;
 INSERT INTO user_roles (user_id, role_id, client_id)
 SELECT md5('u' || n)::uuid, md5('r' || n % 20)::uuid, md5('c' || n)::uuid FROM numbers;
 INSERT INTO global_user_roles (user_id, role_id) SELECT md5('u' || n)::uuid, md5('r' || n % 20)::uuid FROM numbers;

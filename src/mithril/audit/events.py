@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.database.database import Condition, Database, Listed, Page
+from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
 
 ACTOR_COLUMNS = "actor_user_id, actor_client_id, api_key_client_id, request_id, network_address"
 
@@ -73,6 +73,18 @@ async def list_events(database: Database, noun: str, subject_id: UUID, *, client
     return await database.fetch_page(
         Event, columns=columns, tables="audit_events", conditions=conditions, page=page, order="id DESC"
     )
+
+
+async def find_event(source: Source, event_id: int | None, *, subject_id: UUID) -> Event | None:
+    """Return this event of that subject, or None."""
+    columns = ", ".join(Event.__struct_fields__)
+    statement = f"SELECT {columns} FROM audit_events WHERE id = $1 AND subject_id = $2"
+    return await find_one(source, Event, statement, event_id, subject_id)
+
+
+def decoded(values: str | None) -> dict[str, Any]:
+    """Return the changed fields of an event."""
+    return msgspec.json.decode(values or "{}", type=dict[str, Any])
 
 
 async def find_outcome(database: Database, operation_id: UUID) -> bool | None:

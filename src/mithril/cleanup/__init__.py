@@ -4,5 +4,6 @@ revocation ───────────────► what is left of the 
 expired password ─────────► the user's tokens expire      (PASSWORD_EXPIRATION_DAYS)
 expired token ────────────► deleted some days later       (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
 expired one-time password ► EXPIRED, deleted some days later (TOKEN_TTL_AFTER_EXPIRATION_DAYS)
-expired nonce, counter of a past window ► deleted
+transition that has ended ─► what it changed is stored, with its audit row
+expired nonce, use of a secret that is gone, counter of a past window ► deleted
 """

@@ -48,11 +48,13 @@ def tasks(settings: Settings) -> Iterator[Task]:
     window_minutes = max(
         settings.max_failed_logins_period, settings.otp_send_timeout, -(-settings.max_failures_period // 60)
     )
+    yield Task(store.TRANSITIONS, 0.0)
     yield Task(store.OLD_PASSWORDS, settings.password_expiration_days * SECONDS_PER_DAY)
     yield Task(store.TOKENS, kept_seconds)
     yield Task(store.OPEN_CODES, 0.0)
     yield Task(store.CODES, kept_seconds)
     yield Task(store.NONCES, 0.0)
+    yield Task(store.SECRET_USES, SECONDS_PER_DAY)
     yield Task(store.OPERATIONS, OPERATION_SECONDS)
     yield Task(store.COUNTERS, window_minutes * SECONDS_PER_MINUTE)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from mithril.connections.transition_store import COMPLETION
 from mithril.database.database import Database
 from mithril.tokens.kinds import OUTLIVE_A_PASSWORD
 
@@ -40,7 +41,9 @@ class Target(NamedTuple):
     doomed: str
     """SELECT of the rows in `scanned` that are due. It locks them, and PostgreSQL checks them again after locking."""
     statement: str
-    """UPDATE or DELETE of the rows in `doomed`."""
+    """UPDATE or DELETE of the rows in `doomed`, or INSERT of what follows from `also`."""
+    also: str = ""
+    """Further parts of the statement, which come before its last one."""
     condition: str = "true"
     key: str = "id"
     key_type: str = "uuid"
@@ -97,6 +100,37 @@ NONCES = Target(
     doomed=DOOMED.format("nonces", "expires_at"),
     statement="DELETE FROM nonces WHERE id IN (SELECT id FROM doomed)",
 )
+# What such a transition has changed is computed since it ended, and here it is stored. A row whose transition was ended
+# otherwise, or prolonged, is dropped, or has a later time.
+TRANSITIONS = Target(
+    "transitions_completed",
+    table="transitions_due",
+    moment="ends_at",
+    key="connection_id",
+    doomed=f"""
+    SELECT t.* FROM scanned JOIN connections t ON t.id = scanned.key WHERE t.transition_ends_at <= {THEN}
+    """,
+    also=f""", {COMPLETION[0]}, dropped AS (
+    DELETE FROM transitions_due d USING scanned LEFT JOIN connections c ON c.id = scanned.key
+     WHERE d.connection_id = scanned.key AND d.ends_at <= {THEN}
+       AND (c.transition_ends_at IS DISTINCT FROM d.ends_at OR d.connection_id IN (SELECT id FROM changed))
+)""",
+    statement=COMPLETION[1],
+)
+# Of secrets that no connection has any more.
+SECRET_USES = Target(
+    "secret_uses_deleted",
+    table="secret_uses",
+    moment="last_used_at",
+    key="digest",
+    key_type="bytea",
+    doomed=f"""
+    SELECT t.digest FROM scanned JOIN secret_uses t ON t.digest = scanned.key WHERE t.last_used_at <= {THEN}
+       AND NOT EXISTS (SELECT FROM connections k WHERE k.secret_digest = t.digest)
+       AND NOT EXISTS (SELECT FROM connections k WHERE k.previous_secret_digest = t.digest)
+    """,
+    statement="DELETE FROM secret_uses WHERE digest IN (SELECT digest FROM doomed)",
+)
 OPERATIONS = Target(
     "operations_deleted",
     table="operations",
@@ -141,7 +175,7 @@ WITH scanned AS MATERIALIZED (
      ORDER BY {target.moment}, {target.key} LIMIT $3
 ), doomed AS MATERIALIZED (
     {target.doomed} FOR UPDATE OF t SKIP LOCKED
-), swept AS (
+){target.also}, swept AS (
     {target.statement} RETURNING 1
 )
 SELECT (SELECT count(*) FROM scanned) AS seen, (SELECT count(*) FROM swept) AS swept,

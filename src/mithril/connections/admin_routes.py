@@ -39,7 +39,7 @@ async def show(request: Request) -> Response:
     client_id, connection_id = admin.identifier(request, "client_id"), admin.identifier(request)
     database = requests.resources(request).database
     connection = await service.get_connection(database, connection_id, client_id=client_id)
-    headers = {"etag": conditional.entity_tag(connection.version)}
+    headers = {"etag": conditional.entity_tag(connection.version, *connection.seen)}
     if conditional.is_known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     return envelope.answer(request, view.detailed_view(connection), headers=headers)

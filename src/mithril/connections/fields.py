@@ -15,8 +15,10 @@ from mithril.validation.fields import Fields, refuse
 
 ENTRY = "$.redirect_uri"
 CONSTRAINTS = {"connections_consumer_id_fkey": "$.consumer_id"}
+TRANSITION_SECONDS = 86_400  # where a request does not say how long it lasts
 HTTPS = re.compile(r"https://.+", re.DOTALL)
 NOT_HTTPS = Rule("format", "has invalid format", [r"~r/^https:\/\/.+/"])
+UNCHANGED = Rule("redirect_uri", "The address is the present one; give another one.", {"reason": "unchanged"})
 
 
 def _check_redirect_uri(document: Any, found: dict[str, list[Rule]], settings: Settings) -> None:  # noqa: ANN401
@@ -33,6 +35,7 @@ def _check_redirect_uri(document: Any, found: dict[str, list[Rule]], settings: S
 
 
 CONNECTION_UPDATE = Body("mithril.connections", "connection_update.json", rules=_check_redirect_uri)
+TRANSITION = Body("mithril.connections", "transition.json", rules=_check_redirect_uri)
 REFRESH_SECRET = Body("mithril.connections", "refresh_secret.json", is_optional=True)
 REDIRECT_URI_CHECK = Body("mithril.connections", "redirect_uri_check.json")
 CONNECTION_PUT = Fields("mithril.connections", "connection_put.json")

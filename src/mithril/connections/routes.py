@@ -7,14 +7,16 @@ from starlette.responses import Response
 
 from mithril import access, errors
 from mithril.access import Caller, protected
-from mithril.connections import fields, redirect_uris, service, store, view
-from mithril.identifiers import parse_uuid
+from mithril.connections import fields, redirect_uris, service, store, transitions, view
+from mithril.identifiers import parse_row_number, parse_uuid
 from mithril.validation.bodies import Document
 from mithril.web import conditional, envelope, query_parameters, requests
 
 LIST = "/api/clients/{client_id}/connections"
 ONE = f"{LIST}/{{connection_id}}"
 REFRESH = f"{ONE}/actions/refresh_secret"
+TRANSITION = f"{ONE}/transition"
+REVERT = f"{ONE}/history/{{event_id}}/actions/revert"
 FILTERS = query_parameters.Query(consumer_id=query_parameters.uuid, redirect_uri=query_parameters.text)
 PAGES = query_parameters.Query()
 
@@ -32,7 +34,10 @@ async def show(request: Request, _: Caller, __: Document) -> Response:
     client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
     database = requests.resources(request).database
     connection = await service.get_connection(database, connection_id, client_id=client_id)
-    headers = {"etag": conditional.entity_tag(connection.version), "cache-control": "private, no-cache"}
+    headers = {
+        "etag": conditional.entity_tag(connection.version, *connection.seen),
+        "cache-control": "private, no-cache",
+    }
     if conditional.is_known(request, headers["etag"]):
         return Response(status_code=304, headers=headers)
     return envelope.answer(request, view.detailed_view(connection), headers=headers)
@@ -81,6 +86,75 @@ async def delete(request: Request, caller: Caller, _: Document) -> Response:
     return envelope.answer_without_data(request)
 
 
+async def begin_transition(request: Request, caller: Caller, document: Document) -> Response:
+    """Let a second redirect URI be good beside the present one, for a time; not a published method."""
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
+    connection = await transitions.begin(
+        requests.resources(request).database,
+        connection_id,
+        client_id=client_id,
+        redirect_uri=document["redirect_uri"],
+        lasts_seconds=document.get("lasts_seconds", fields.TRANSITION_SECONDS),
+        expected_versions=conditional.expected_versions(request),
+        actor=access.actor(request, caller),
+    )
+    headers = {"etag": conditional.entity_tag(connection.version, *connection.seen)}
+    return envelope.answer(request, view.detailed_view(connection), headers=headers)
+
+
+async def show_transition(request: Request, _: Caller, __: Document) -> Response:
+    """Show the transition, and how many signed in through each redirect URI; not a published method."""
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
+    database = requests.resources(request).database
+    transition = await transitions.get_transition(database, connection_id, client_id=client_id)
+    return envelope.answer(request, view.transition_view(transition))
+
+
+async def cancel_transition(request: Request, caller: Caller, _: Document) -> Response:
+    """End the transition: only the old redirect URI is good; not a published method."""
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
+    await transitions.cancel(
+        requests.resources(request).database,
+        connection_id,
+        client_id=client_id,
+        expected_versions=conditional.expected_versions(request),
+        actor=access.actor(request, caller),
+    )
+    return envelope.answer_without_data(request)
+
+
+async def revert(request: Request, caller: Caller, _: Document) -> Response:
+    """Set the redirect URI from before an event again; not a published method."""
+    if not conditional.sends_if_match(request):
+        raise errors.PreconditionRequired
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
+    settings, database, _messenger = requests.resources(request)
+    connection = await transitions.revert(
+        database,
+        settings,
+        connection_id,
+        errors.found(parse_row_number(request.path_params["event_id"])),
+        client_id=client_id,
+        expected_versions=conditional.expected_versions(request),
+        actor=access.actor(request, caller),
+    )
+    return envelope.answer(request, view.view(connection), headers={"etag": conditional.entity_tag(connection.version)})
+
+
+async def end_previous_secret(request: Request, caller: Caller, _: Document) -> Response:
+    """Revoke the previous secret before its time; not a published method."""
+    client_id, connection_id = _named(request, "client_id"), _named(request, "connection_id")
+    await service.end_previous_secret(
+        requests.resources(request).database,
+        connection_id,
+        client_id=client_id,
+        expected_versions=conditional.expected_versions(request),
+        api_key_was_sent="api-key" in request.headers,
+        actor=access.actor(request, caller),
+    )
+    return envelope.answer_without_data(request)
+
+
 async def list_history(request: Request, _: Caller, __: Document) -> Response:
     """List what happened to a connection, newest first; not a published method."""
     _filters, page = PAGES.read(request)
@@ -108,6 +182,11 @@ ROUTES = [
     protected(ONE, show, scope="connection:read"),
     protected(ONE, delete, method="DELETE", scope="connection:delete"),
     protected(REFRESH, refresh_secret, method="PATCH", scope="connection:refresh_secret", body=fields.REFRESH_SECRET),
+    protected(f"{ONE}/previous_secret", end_previous_secret, method="DELETE", scope="connection:refresh_secret"),
+    protected(TRANSITION, show_transition, scope="connection:read"),
+    protected(TRANSITION, begin_transition, method="PUT", scope="connection:write", body=fields.TRANSITION),
+    protected(TRANSITION, cancel_transition, method="DELETE", scope="connection:write"),
     protected(f"{ONE}/history", list_history, scope="connection:read"),
+    protected(REVERT, revert, method="POST", scope="connection:write"),
     protected("/api/redirect_uris/check", check_redirect_uri, method="POST", body=fields.REDIRECT_URI_CHECK),
 ]

@@ -3,10 +3,11 @@
 from uuid import UUID
 
 from mithril import errors, refusals, security
-from mithril.audit import events, rows
+from mithril.audit import events
 from mithril.audit.events import Actor, Event
-from mithril.connections import fields, store
+from mithril.connections import fields, store, transition_store, transitions
 from mithril.connections.store import Connection
+from mithril.connections.transitions import check_version
 from mithril.database.database import Database, Listed, Page, Source
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
@@ -30,8 +31,8 @@ async def change_redirect_uri(
 ) -> Connection:
     """Change the redirect URI, which receives the authorization codes of the client's users; return the new state.
 
-    It takes effect at once; it must have passed `fields.CONNECTION_UPDATE`. `expected_versions`: one of them must be
-    the present version; None accepts any.
+    It takes effect at once, and ends a transition; it must have passed `fields.CONNECTION_UPDATE`. `expected_versions`:
+    one of them must be the present version; None accepts any.
     Raises NotFound, PreconditionFailed. Source: API-009-001-006-0339; RFC 9110 section 13.1.1.
     """
     replaced = errors.found(
@@ -44,6 +45,15 @@ async def change_redirect_uri(
             actor=actor,
         )
     )
+    if replaced.connection.transition_redirect_uri is not None:
+        return await transitions.end_by_update(
+            database,
+            connection_id,
+            client_id=client_id,
+            redirect_uri=redirect_uri,
+            expected_versions=expected_versions,
+            actor=actor,
+        )
     if not replaced.is_expected_version:
         raise errors.PreconditionFailed
     return replaced.connection
@@ -72,14 +82,15 @@ async def put_connection(
         if not await store.hold_client(transaction, client_id):
             raise errors.NotFound
         while True:
-            before = await store.lock_pair(transaction, client_id=client_id, consumer_id=consumer_id)
+            before = await transition_store.lock_pair(transaction, client_id=client_id, consumer_id=consumer_id)
             if before is not None and not may_change:
                 raise refusals.ConnectionExists
             columns = fields.columns(given, settings, is_new=before is None)
-            _check_version(before, expected_versions)
+            check_version(before, expected_versions)
             if before is not None:
-                await rows.update(transaction, store.ROWS, columns, row_id=before.id, actor=actor)
-                return await get_connection(transaction, before.id, client_id=client_id), None
+                if "redirect_uri" in columns:
+                    await transitions.set_redirect_uri(transaction, before, columns["redirect_uri"], actor=actor)
+                return await transition_store.show_connection(transaction, before.id), None
             with constraints(fields.CONSTRAINTS):
                 added = await store.add_pair(
                     transaction, columns, secret, client_id=client_id, consumer_id=consumer_id, actor=actor
@@ -107,14 +118,43 @@ async def refresh_secret(
     """
     secret = security.new_secret()
     async with database.transaction(connection_id) as transaction:
-        connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
+        connection = errors.found(
+            await transition_store.lock_connection(transaction, connection_id, client_id=client_id)
+        )
         if needs_api_key:
             _check_api_key(connection, actor.api_key_client_id, was_sent=api_key_was_sent)
-        _check_version(connection, expected_versions)
-        connection = await store.replace_secret(
+        check_version(connection, expected_versions)
+        await store.replace_secret(
             transaction, connection.id, secret, previous_expires_in_seconds=previous_expires_in_seconds, actor=actor
         )
+        connection = await transition_store.show_connection(transaction, connection.id)
     return connection, secret
+
+
+async def end_previous_secret(
+    database: Database,
+    connection_id: UUID,
+    *,
+    client_id: UUID,
+    expected_versions: list[int] | None,
+    api_key_was_sent: bool,
+    actor: Actor,
+    needs_api_key: bool = True,
+) -> None:
+    """Revoke the previous secret before its time.
+
+    `needs_api_key`: as for `refresh_secret`. Raises NotFound, also where there is no previous secret; AccessDenied and
+    Forbidden (rule CON-13), PreconditionFailed.
+    """
+    async with database.transaction(connection_id) as transaction:
+        connection = errors.found(
+            await transition_store.lock_connection(transaction, connection_id, client_id=client_id)
+        )
+        if needs_api_key:
+            _check_api_key(connection, actor.api_key_client_id, was_sent=api_key_was_sent)
+        errors.found(connection.previous_secret_expires_at)
+        check_version(connection, expected_versions)
+        await transition_store.end_previous_secret(transaction, connection_id, actor=actor)
 
 
 async def delete_connection(
@@ -130,8 +170,10 @@ async def delete_connection(
     Raises NotFound, PreconditionFailed.
     """
     async with database.transaction(connection_id) as transaction:
-        connection = errors.found(await store.lock_connection(transaction, connection_id, client_id=client_id))
-        _check_version(connection, expected_versions)
+        connection = errors.found(
+            await transition_store.lock_connection(transaction, connection_id, client_id=client_id)
+        )
+        check_version(connection, expected_versions)
         await store.delete_connection(transaction, connection.id, actor=actor)
 
 
@@ -144,12 +186,6 @@ async def list_history(database: Database, connection_id: UUID, *, client_id: UU
     if not history.total_entries:
         await get_connection(database, connection_id, client_id=client_id)
     return history
-
-
-def _check_version(connection: Connection | None, expected_versions: list[int] | None) -> None:
-    """Raise PreconditionFailed unless the version is expected; an absent connection has none (RFC 9110 13.1.1)."""
-    if expected_versions is not None and (connection is None or connection.version not in expected_versions):
-        raise errors.PreconditionFailed
 
 
 def _check_api_key(connection: Connection, api_key_client_id: UUID | None, *, was_sent: bool) -> None:

@@ -4,6 +4,7 @@ import msgspec
 
 from mithril.audit.events import Event
 from mithril.connections.store import Connection
+from mithril.connections.transition_store import Transition
 
 
 def view(connection: Connection) -> dict[str, object]:
@@ -19,10 +20,25 @@ def view(connection: Connection) -> dict[str, object]:
 
 
 def detailed_view(connection: Connection) -> dict[str, object]:
-    """Return the published fields, and what tells which secret is deployed."""
+    """Return the published fields, the transition, and what tells which secrets are deployed and used."""
+    transition = {"redirect_uri": connection.transition_redirect_uri, "ends_at": connection.transition_ends_at}
     return view(connection) | {
+        "transition": None if connection.transition_redirect_uri is None else transition,
         "secret_tail": connection.secret_tail,
         "previous_secret_expires_at": connection.previous_secret_expires_at,
+        "secret_last_used_at": connection.secret_last_used_at,
+        "previous_secret_last_used_at": connection.previous_secret_last_used_at,
+        "moved_redirect_uri_attempts": connection.moved_redirect_uri_attempts,
+    }
+
+
+def transition_view(transition: Transition) -> dict[str, object]:
+    """Return a transition, and what tells whether it is safe to end the old redirect URI."""
+    return {
+        "redirect_uri": transition.redirect_uri,
+        "began_at": transition.began_at,
+        "ends_at": transition.ends_at,
+        "sign_ins": transition.sign_ins,
     }
 
 

@@ -25,7 +25,7 @@ from mithril.database.lookups import Found, Lookup, Lookups
 from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0007"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
@@ -105,6 +105,15 @@ class SchemaError(Exception):
     """The schema of the database does not fit this code."""
 
 
+class Noted:
+    """What requests have noted in passing, to be written later (see `sightings`)."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.secrets: set[bytes] = set()
+        self.attempts: dict[tuple[UUID, str], int] = {}
+
+
 class Database:
     """Connections to one PostgreSQL, or of several hosts to the one that takes writes: a pool for look-ups, one for the
     rest.
@@ -143,6 +152,7 @@ class Database:
         self._lookup_pool = pool(self._readers, size=of_lookups)
         self._settle_seconds = min(statement_seconds, operations.SETTLE_SECONDS)
         self._lookups = Lookups(partial(self._read, pool=self._lookup_pool))
+        self.noted = Noted()
         self._turns = Turns(most=max(1, (size - of_lookups) // 2), wait_seconds=wait_seconds)
 
     async def __aenter__(self) -> Self:

@@ -22,6 +22,7 @@ from mithril.oauth import scopes, store
 from mithril.oauth.scopes import Reason
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
+from mithril.sightings import service as sightings
 from mithril.tokens import service as tokens
 from mithril.tokens.kinds import Details, GrantType, TokenKind
 from mithril.tokens.store import Issued, NewToken, Seen
@@ -75,6 +76,7 @@ async def match_redirect_uri(database: Database, known: KnownClient, redirect_ur
     """
     connection = await store.find_connection_by_redirect_uri(database, known.client.id, redirect_uri)
     if connection is None:
+        sightings.miss(database, known.client.id, redirect_uri)
         raise refusals.RedirectUriNotRegistered
     if connection.consumer_is_blocked:
         raise refusals.ConsumerBlocked
@@ -140,13 +142,14 @@ async def approve(
     async with database.transaction(user_id, client.id) as transaction:
         # Where there is no approval yet there is no row to hold: two first ones would overwrite each other.
         await user_store.hold_user(transaction, user_id)
-        if await store.hold_connection(transaction, connection.id) != connection:
+        if await store.hold_connection(transaction, connection.id, connection.redirect_uri) != connection:
             raise refusals.RedirectUriNotRegistered
         approval_id = await _grow_approval(transaction, granted, actor=actor)
         details = Details(
             grant_type=GrantType.PASSWORD,
             app_id=str(approval_id),
             redirect_uri=connection.redirect_uri,
+            redirect_uri_since=connection.since,
             scope_request=granted.scope,
             code_challenge=code_challenge,
         )

@@ -6,11 +6,12 @@ Sources: rule TOK-11, RFC 6749 section 2.3.1. Where the credentials are in a req
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import refusals
+from mithril import refusals, security
 from mithril.database.database import Database, PooledConnection
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
+from mithril.sightings import service as sightings
 
 
 class Credentials(NamedTuple):
@@ -41,6 +42,8 @@ async def identify(database: Database, given: Credentials) -> AuthenticatedClien
     client_id, connection = parse_uuid(given.client_id), None
     if client_id and given.secret is not None:
         connection = await store.find_connection_by_secret(database, client_id, given.secret)
+        if connection is not None:
+            sightings.use_secret(database, security.digest(given.secret))
     may_exist = client_id and (connection or given.secret is None)
     client = await store.find_client(database, client_id) if may_exist else None
     if client is None or (connection is None and not client.is_public):
@@ -59,14 +62,16 @@ async def authenticate(database: Database, given: Credentials) -> AuthenticatedC
     return caller
 
 
-async def hold(transaction: PooledConnection, caller: AuthenticatedClient) -> RegisteredConnection | None:
-    """Return the connection of the caller as it is now, held against deletion; None for a public client.
+async def hold(
+    transaction: PooledConnection, caller: AuthenticatedClient, redirect_uri: str | None
+) -> RegisteredConnection | None:
+    """Return the connection of the caller as it is now, held against change; None for a public client.
 
     Raises ClientSecretWrong when it was deleted in the meantime, and its secret with it.
     """
     if caller.connection is None:
         return None
-    held = await store.hold_connection(transaction, caller.connection.id)
+    held = await store.hold_connection(transaction, caller.connection.id, redirect_uri)
     if held is None:
         raise refusals.ClientSecretWrong
     return held

@@ -8,24 +8,26 @@ from hmac import compare_digest
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
+from mithril.oauth import store
 from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_connection
 from mithril.settings import Settings
 from mithril.tokens import service as tokens
-from mithril.tokens import store as token_store
 from mithril.tokens.kinds import GrantType, TokenKind
 
 VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 
 
 def check_redirect_uri(redemption: Redemption) -> None:
-    """Check that request, code and connection have one redirect URI (rule TOK-15). Raises RedirectUriMismatch.
+    """Check that request and code have one redirect URI, which the connection has too (rule TOK-15).
 
-    A code of a connection that was given another redirect URI and then the old one again stays refused. Raises
-    GrantInvalid for the secret of another connection with the same redirect URI.
+    It must have been good without a break since the code was issued: one that was taken away and given back does not
+    count. Raises RedirectUriMismatch, and GrantInvalid for the secret of another connection with the same redirect URI.
     """
     token, connection = redemption.token, redemption.connection
-    known = {redemption.request.redirect_uri, token.details.redirect_uri, connection and connection.redirect_uri}
-    if len(known) > 1 or None in known or (token.is_for_moved_redirect_uri and not token.is_used):
+    if connection is None or connection.since is None or connection.redirect_uri != token.details.redirect_uri:
+        raise refusals.RedirectUriMismatch
+    has_moved = token.is_for_moved_redirect_uri or token.details.redirect_uri_since not in (None, connection.since)
+    if has_moved and token.connection_id in (None, connection.id) and not token.is_used:
         raise refusals.RedirectUriMismatch
     check_connection(redemption)
 
@@ -40,8 +42,15 @@ def check_verifier(redemption: Redemption) -> None:
 
 
 async def consume(transaction: PooledConnection, _: Settings, redemption: Redemption) -> bool:
-    """Mark the code as used."""
-    return await token_store.consume_token(transaction, redemption.token.id)
+    """Mark the code as used. Raises RedirectUriMismatch where its redirect URI has moved since `check_redirect_uri`."""
+    code, connection = redemption.token, redemption.connection
+    assert connection is not None, "check_redirect_uri wants one"
+    if await store.consume_code(transaction, code.id, connection=connection):
+        return True
+    held = await store.hold_connection(transaction, connection.id, connection.redirect_uri)
+    if held != connection and not code.is_used:
+        raise refusals.RedirectUriMismatch
+    return False
 
 
 async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
@@ -50,9 +59,8 @@ async def issue(transaction: PooledConnection, settings: Settings, redemption: R
     follow = partial(
         code.followed_by, scope=code.details.scope_request or "", connection_id=connection.id if connection else None
     )
-    details = redemption.details(GrantType.CODE)
-    refresh = await tokens.issue(transaction, settings, follow(TokenKind.REFRESH, details=details))
     details = redemption.details(GrantType.CODE, redirect_uri=code.details.redirect_uri)
+    refresh = await tokens.issue(transaction, settings, follow(TokenKind.REFRESH, details=details))
     access = await tokens.issue(transaction, settings, follow(TokenKind.ACCESS, details=details))
     return GrantedTokens(access, refresh)
 

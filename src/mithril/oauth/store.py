@@ -48,6 +48,9 @@ class RegisteredConnection(msgspec.Struct, frozen=True, kw_only=True):
     client_id: UUID
     consumer_id: UUID
     redirect_uri: str
+    """The one that was asked about."""
+    since: str | None
+    """The version since which that one has been good without a break; None where it is not good now."""
     consumer_is_blocked: bool
     broker_scope: str | None
     """What the consumer may use, as a broker, of the tokens of a BROKER client."""
@@ -70,17 +73,35 @@ SELECT c.id, c.name, c.is_blocked, c.settings, c.priv_settings ->> 'access_type'
 """,
     "uuid",
 )
+# Since which version of connection `k` a redirect URI has been good; NULL where it is not. During a transition two are
+# good; from the moment at which it ends, stored or not, the new one alone.
+GOOD_SINCE = """
+CASE WHEN k.transition_ends_at <= {clock} THEN CASE WHEN k.transition_redirect_uri = {uri} THEN k.transition_since END
+     WHEN k.redirect_uri = {uri} THEN k.redirect_uri_since
+     WHEN k.transition_redirect_uri = {uri} THEN k.transition_since END
+"""
 CONNECTION = """
-SELECT k.id, k.client_id, k.consumer_id, k.redirect_uri, consumer.is_blocked AS consumer_is_blocked,
-       consumer.priv_settings ->> 'broker_scope' AS broker_scope
+SELECT k.id, k.client_id, k.consumer_id, {} AS redirect_uri, {} AS since,
+       consumer.is_blocked AS consumer_is_blocked, consumer.priv_settings ->> 'broker_scope' AS broker_scope
   FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id WHERE"""
-HOLD_CONNECTION = f"{CONNECTION} k.id = $1 FOR KEY SHARE OF k"
+OF_REDIRECT_URI = CONNECTION.format("$2::text", f"({GOOD_SINCE.format(clock='statement_timestamp()', uri='$2')})::text")
+HOLD_CONNECTION = f"{OF_REDIRECT_URI} k.id = $1 FOR KEY SHARE OF k"
 FIND_CONNECTION_BY_REDIRECT_URI = f"""
-{CONNECTION} k.client_id = $1 AND k.redirect_uri = $2 ORDER BY k.inserted_at, k.id LIMIT 1
+{OF_REDIRECT_URI} k.client_id = $1 AND ({GOOD_SINCE.format(clock="statement_timestamp()", uri="$2")}) IS NOT NULL
+ ORDER BY k.inserted_at, k.id LIMIT 1
+"""
+# The connection is held, so only the clock can take the redirect URI away: the lock on the approval may have been
+# waited for.
+CONSUME_CODE = f"""
+UPDATE tokens SET used_at = clock_timestamp(), updated_at = now()
+ WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp() AND EXISTS (
+       SELECT FROM connections k
+        WHERE k.id = $2 AND ({GOOD_SINCE.format(clock="clock_timestamp()", uri="$3")}) IS NOT NULL)
+RETURNING id
 """
 FIND_CONNECTION_BY_SECRET = Lookup(
     f"""
-{CONNECTION} k.client_id = $1
+{CONNECTION.format("''::text", "NULL::text")} k.client_id = $1
    AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
 """,
     "uuid",
@@ -95,10 +116,12 @@ SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE
 # Of several connections with one redirect URI the oldest counts, as above.
 BROKER_SCOPES = """
 SELECT k.broker_scope FROM (
-    SELECT DISTINCT ON (k.redirect_uri) k.consumer_id, consumer.is_blocked,
+    SELECT DISTINCT ON (good.uri) k.consumer_id, consumer.is_blocked,
            consumer.priv_settings ->> 'broker_scope' AS broker_scope
-      FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id
-     WHERE k.client_id = $1 ORDER BY k.redirect_uri, k.inserted_at, k.id
+      FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id, LATERAL (
+               SELECT k.redirect_uri WHERE (k.transition_ends_at <= now()) IS NOT TRUE
+                UNION ALL SELECT k.transition_redirect_uri WHERE k.transition_redirect_uri IS NOT NULL) good (uri)
+     WHERE k.client_id = $1 ORDER BY good.uri, k.inserted_at, k.id
 ) k WHERE NOT k.is_blocked AND ($2::uuid IS NULL OR k.consumer_id = $2)
 """
 UNKNOWN_SCOPES = """
@@ -156,12 +179,25 @@ async def find_connection_by_redirect_uri(
     return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_REDIRECT_URI, client_id, redirect_uri)
 
 
-async def hold_connection(transaction: PooledConnection, connection_id: UUID | None) -> RegisteredConnection | None:
-    """Return the connection of that id as it is now, held against deletion until the transaction ends; or None.
+async def hold_connection(
+    transaction: PooledConnection, connection_id: UUID | None, redirect_uri: str | None
+) -> RegisteredConnection | None:
+    """Return the connection of that id as it is now, held against change until the transaction ends; or None.
 
-    Hold it before any token: a deletion locks connection and tokens in the same order.
+    `redirect_uri`: the one that is asked about, if any. Hold it before any token: a deletion locks connection and
+    tokens in the same order.
     """
-    return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id)
+    asked = "" if redirect_uri is None or "\0" in redirect_uri else redirect_uri
+    return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id, asked)
+
+
+async def consume_code(transaction: PooledConnection, code_id: UUID, *, connection: RegisteredConnection) -> bool:
+    """Mark a code as used; False when it was used or expired, or its redirect URI is not good any more.
+
+    Exactly one of several gets True.
+    """
+    asked = (code_id, connection.id, connection.redirect_uri)
+    return await transaction.fetchval(CONSUME_CODE, *asked) is not None
 
 
 async def find_connection_by_secret(database: Database, client_id: UUID, secret: str) -> RegisteredConnection | None:

@@ -65,7 +65,7 @@ async def _find(
     transaction: PooledConnection, grant: TokenGrant, *, caller: AuthenticatedClient, request: TokenRequest
 ) -> Redemption:
     """Find the token, which is of the grant's kind, of this client and not expired, and hold its connection."""
-    connection = await client_authentication.hold(transaction, caller)
+    connection = await client_authentication.hold(transaction, caller, request.redirect_uri)
     token = await token_store.find_token(transaction, request.presented)
     if token is None or token.name != grant.kind:
         raise refusals.TokenNotFound
@@ -74,7 +74,7 @@ async def _find(
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired
     if connection is None and token.connection_id is not None:
-        connection = await store.hold_connection(transaction, token.connection_id)
+        connection = await store.hold_connection(transaction, token.connection_id, request.redirect_uri)
     return Redemption(request=request, client=caller.client, connection=connection, token=token)
 
 

@@ -58,6 +58,7 @@ class Section(msgspec.Struct, frozen=True, eq=False, dict=True):
     also: Schema = {}  # beside the fields of the API, or instead of them; what is a UUID is required
     without: tuple[str, ...] = ()  # fields of the API that a row does not have, or need not have
     columns: Callable[[Row], Columns] = dict  # from a row to its columns, before the reference is looked up
+    shown: dict[str, str] = {}  # SQL of what an export has under a key that is not simply a column
 
     @cached_property
     def schema(self) -> Schema:
@@ -83,7 +84,7 @@ class Section(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 def _connection(row: Row) -> Columns:
     secret = connections.secret_columns(row["secret"]) if "secret" in row else {}
-    return {name: value for name, value in row.items() if name != "secret"} | secret
+    return {name: value for name, value in row.items() if name not in ("secret", "transition")} | secret
 
 
 def _token(row: Row) -> Columns:
@@ -107,6 +108,13 @@ OF_USER: Schema = {"user_id": UUID}
 TOKEN_SCHEMA: Schema = token_fields.TOKEN.schema["properties"]
 DETAILS: Schema = TOKEN_SCHEMA["details"]["properties"] | {"connection_id": UUID_OR_NULL}
 
+TRANSITION: Schema = {
+    "type": ["object", "null"],
+    "required": ["redirect_uri", "ends_at"],
+    "properties": {"redirect_uri": {"type": "string"}, "ends_at": {"type": "string", "format": "date-time"}},
+    "additionalProperties": False,
+}
+
 TOKENS = Section(
     "tokens",
     tokens.ROWS._replace(is_audited=False),
@@ -117,6 +125,15 @@ TOKENS = Section(
     | {"expires_at": TOKEN_SCHEMA["expires_at"], "expires_in": SECONDS, "connection_id": UUID_OR_NULL}
     | {"details": TOKEN_SCHEMA["details"] | {"properties": DETAILS}},
     columns=_token,
+)
+CONNECTIONS = Section(
+    "connections",
+    connections.ROWS,
+    CONNECTION_PUT,
+    (ID, PAIR, SECRET, PREVIOUS_SECRET),
+    also={"client_id": UUID, "consumer_id": UUID, "secret": TEXT, "transition": TRANSITION},
+    columns=_connection,
+    shown=connections.EXPORTED,
 )
 SECTIONS = (
     Section("client_types", scope_sets.CLIENT_TYPES, NAMED_SCOPE, (ID, NAME)),
@@ -131,14 +148,7 @@ SECTIONS = (
         columns=user_fields.columns,  # whether the password differs shows only beside the stored hash
     ),
     Section("clients", clients.ROWS, CLIENT, (ID,), "client_type", {"id": UUID}),
-    Section(
-        "connections",
-        connections.ROWS,
-        CONNECTION_PUT,
-        (ID, PAIR, SECRET, PREVIOUS_SECRET),
-        also={"client_id": UUID, "consumer_id": UUID, "secret": TEXT},
-        columns=_connection,
-    ),
+    CONNECTIONS,
     Section("user_roles", user_roles.ROWS, USER_ROLE, (ID, ROLE_IN_CLIENT), "role", OF_USER),
     Section("global_user_roles", user_roles.GLOBAL_ROWS, GLOBAL_USER_ROLE, (ID, ROLE_EVERYWHERE), "role", OF_USER),
     Section("approvals", oauth.APPROVAL_ROWS, APPROVAL, (ID, APPROVAL_OF_USER)),

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib import resources
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,13 +20,13 @@ from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
-from mithril.connections import redirect_uris
+from mithril.connections import redirect_uris, transition_store, transitions
 from mithril.connections import store as connections
 from mithril.database.database import Connection, Violation
 from mithril.identifiers import parse_uuid
 from mithril.snapshots import store
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
-from mithril.snapshots.sections import SECTIONS, TOKENS, Row, Section
+from mithril.snapshots.sections import CONNECTIONS, SECTIONS, TOKENS, Row, Section
 from mithril.tokens import records as token_records
 from mithril.tokens import store as tokens
 from mithril.users import passwords
@@ -36,6 +37,7 @@ __all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"
 # Gets the progress of an import: the section, how many of its rows are done, and how many there are.
 Listener = Callable[[str, int, int], None]
 Hashing = Callable[[str], Awaitable[str]]
+LONGEST_TRANSITION = timedelta(days=30)
 HASHES_AT_A_TIME = 4  # each takes 64 MiB and tens of milliseconds
 
 
@@ -81,6 +83,7 @@ async def import_snapshot(
     """
     async with connection.transaction(isolation="read_committed"):
         now = await store.begin(connection)
+        await transition_store.complete_all(connection)
         running = _Import(connection, actor, now, policy, only_missing, hashed, Report())
         for section in SECTIONS:
             if given := getattr(snapshot, section.name):
@@ -110,6 +113,8 @@ class _Entry(msgspec.Struct):
     row: Row
     columns: Columns
     existing: asyncpg.Record | None = None
+    transition: tuple[str, datetime] | None = None
+    """Of a connection: the redirect URI that is good too, and until when both are."""
 
 
 class _Import(msgspec.Struct):
@@ -181,11 +186,9 @@ class _Import(msgspec.Struct):
                 columns["password_hash"] = await self.hashed(row["password"])
             columns["password_set_at"] = self.now
         if "redirect_uri" in row:
-            problems = redirect_uris.problems(row["redirect_uri"], self.policy)
-            # The one that a connection has was let in by other settings.
-            if problems and not (existing and existing["redirect_uri"] == row["redirect_uri"]):
-                reasons = ", ".join(problem.reason for problem in problems)
-                raise SnapshotError(f"{entry.at}.redirect_uri: refused ({reasons})")
+            self._check_redirect_uri(entry, row["redirect_uri"], "redirect_uri")
+            if row.get("transition"):
+                self._read_transition(entry, row["transition"])
             if existing is None and "secret" not in row:
                 columns |= connections.secret_columns(security.new_secret())
                 self.report.without_secret.append(columns.setdefault("id", str(uuid4())))
@@ -193,6 +196,42 @@ class _Import(msgspec.Struct):
         seconds = row.get("expires_in")
         if seconds is not None and (existing is None or (seconds > 0) != (existing["expires_at"] > self.now)):
             columns["expires_at"] = self.now + timedelta(seconds=int(seconds))
+
+    def _check_redirect_uri(self, entry: _Entry, redirect_uri: str, place: str) -> None:
+        problems, existing = redirect_uris.problems(redirect_uri, self.policy), entry.existing
+        # Those that a connection has were let in by other settings.
+        if problems and redirect_uri not in (
+            (existing["redirect_uri"], existing["transition_redirect_uri"]) if existing else ()
+        ):
+            reasons = ", ".join(problem.reason for problem in problems)
+            raise SnapshotError(f"{entry.at}.{place}: refused ({reasons})")
+
+    def _read_transition(self, entry: _Entry, given: Row) -> None:
+        """Note the transition; of one that has ended, the new redirect URI is the one of the connection."""
+        redirect_uri, ends_at = given["redirect_uri"], datetime.fromisoformat(given["ends_at"])
+        self._check_redirect_uri(entry, redirect_uri, "transition.redirect_uri")
+        if redirect_uri == entry.row["redirect_uri"]:
+            raise SnapshotError(f"{entry.at}.transition.redirect_uri: refused (unchanged)")
+        if ends_at > self.now + LONGEST_TRANSITION:
+            raise SnapshotError(f"{entry.at}.transition.ends_at: more than {LONGEST_TRANSITION.days} days ahead")
+        if ends_at <= self.now:
+            entry.columns["redirect_uri"] = redirect_uri
+        else:
+            entry.transition = (redirect_uri, ends_at)
+
+    async def _move(self, entry: _Entry, row_id: Any, *, client_id: Any) -> bool:  # noqa: ANN401 -- UUIDs of records
+        """Bring the redirect URIs of a stored connection to what the entry says; return whether they changed."""
+        redirect_uri, ends_at = entry.transition or (None, None)
+        return await transitions.bring(
+            self.connection,
+            row_id,
+            client_id=client_id,
+            redirect_uri=entry.columns["redirect_uri"],
+            transition_redirect_uri=redirect_uri,
+            ends_at=ends_at,
+            keeps_transition="transition" not in entry.row,
+            actor=self.actor,
+        )
 
     async def _write(self, section: Section, entry: _Entry) -> str:
         """Bring the row to what the entry says; return which of `Counts` that is."""
@@ -202,9 +241,15 @@ class _Import(msgspec.Struct):
             async with db.transaction() if self.only_missing else nullcontext():
                 if section is TOKENS:
                     columns = await token_records.bounded(db, columns, is_new=not row_id)
+                has_moved = False
+                if section is CONNECTIONS and entry.existing:
+                    has_moved = await self._move(entry, row_id, client_id=entry.existing["client_id"])
+                    columns = {name: value for name, value in columns.items() if name != "redirect_uri"}
                 if row_id and not await rows.update(db, section.table, columns, row_id=row_id, actor=actor):
-                    return "unchanged"
+                    return "changed" if has_moved else "unchanged"
                 row_id = row_id or await rows.insert(db, section.table, columns, actor=actor)
+                if entry.transition and not entry.existing:
+                    await self._move(entry, row_id, client_id=columns["client_id"])
         except (Violation, errors.ValidationFailed) as refused:
             self._refuse(*_blamed(section, entry, refused))
             return "unchanged"

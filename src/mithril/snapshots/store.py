@@ -80,7 +80,8 @@ async def export(connection: Connection, section: Section) -> list[str]:
     """Return each row as one line of JSON, oldest first."""
     noun = section.reference
     name = f"(SELECT name FROM {noun}s WHERE id = t.{noun}_id) AS {noun}"
-    columns = [name if key == noun else key for key in section.schema["properties"] if key not in HIDDEN]
+    shown = {key: f"{sql} AS {key}" for key, sql in section.shown.items()} | {noun: name}
+    columns = [shown.get(key, key) for key in section.schema["properties"] if key not in HIDDEN]
     found = await connection.fetch(
         f"SELECT (SELECT row_to_json(line) FROM (SELECT {', '.join(columns)}) line)::text"
         f" FROM {section.table.name} t ORDER BY t.inserted_at, t.id"

@@ -66,7 +66,8 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     grant_type: str | None = None
     app_id: str | None = None  # of a code and what is issued for it: the approval that it rests on
-    redirect_uri: str | None = None  # of a code and its access token: where the code went
+    redirect_uri: str | None = None  # of a code and what is issued for it: where the code went
+    redirect_uri_since: str | None = None  # of a code: since which version of the connection that one has been good
     scope_request: str | None = None  # of a code or a two-factor token: the scope of what comes next
     code_challenge: str | None = None  # of a code: that of PKCE
     replaces: str | None = None  # of a refresh token: the id of the one that it was issued for

@@ -153,15 +153,16 @@ EXPIRE_SOME_OF_USER = EXPIRE_SOME.format("user_id = $1 AND ($2::uuid IS NULL OR 
 EXPIRE_SOME_OF_CLIENT = EXPIRE_SOME.format("client_id = $1")
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
-# That a redirect URI was changed, and perhaps changed back, is in the audit trail only.
+# A code notes since when its redirect URI has been good. For one that does not, of an older release or made by hand,
+# the audit trail says whether the redirect URI was changed, and perhaps changed back.
 FIND_TOKEN = f"""
 SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.details, t.expires_at,
        remaining.scope, t.expires_at <= now() AS is_expired, remaining.scope IS NULL AS is_revoked,
        t.used_at IS NOT NULL AS is_used, t.is_bound_by_roles,
        t.seen_user, t.seen_client, t.seen_type, t.seen_role,
-       t.name = '{TokenKind.CODE}' AND coalesce(t.inserted_at <= (
+       t.name = '{TokenKind.CODE}' AND NOT t.details ? 'redirect_uri_since' AND coalesce(t.inserted_at <= (
            SELECT e.occurred_at FROM audit_events e
-            WHERE e.subject_id = t.connection_id AND e.action = 'connection.update' AND e.old ? 'redirect_uri'
+            WHERE e.subject_id = t.connection_id AND e.old ->> 'redirect_uri' <> e.new ->> 'redirect_uri'
             ORDER BY e.id DESC LIMIT 1
        ), false) AS is_for_moved_redirect_uri
   FROM tokens t JOIN users u ON u.id = t.user_id JOIN clients c ON c.id = t.client_id
@@ -188,7 +189,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was revoked, or nothing of its scope is left."""
     is_used: bool
     is_for_moved_redirect_uri: bool
-    """Whether it is a code, and the redirect URI of its connection was changed after it was issued."""
+    """Whether it is a code that does not note since when its redirect URI is good, and that one was changed since."""
     seen: Seen
     is_bound_by_roles: bool
 

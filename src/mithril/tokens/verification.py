@@ -10,6 +10,7 @@ from uuid import UUID
 
 from mithril import errors, refusals, security
 from mithril.database.database import Database
+from mithril.sightings import service as sightings
 from mithril.tokens import verification_store as store
 from mithril.tokens.kinds import Details, TokenKind
 from mithril.tokens.verification_store import KeyHolder, Owner, Presented
@@ -53,9 +54,11 @@ REFUSALS: Mapping[Fault, type[errors.MithrilError]] = {
 
 async def find(database: Database, *, token: str, api_key: str | None) -> Presented | None:
     """Return all that is known about the two, in one statement; None for an unknown token."""
-    return await store.find_presented(
-        database, digest=security.digest(token), api_key_digest=security.digest(api_key) if api_key else None
-    )
+    key_digest = security.digest(api_key) if api_key else None
+    found = await store.find_presented(database, digest=security.digest(token), api_key_digest=key_digest)
+    if key_digest is not None and found is not None and found.broker_id is not None:
+        sightings.use_secret(database, key_digest)
+    return found
 
 
 def fault_of(found: Presented | None, *, api_key_was_sent: bool) -> Fault | None:
@@ -96,7 +99,7 @@ async def find_owner(database: Database, token: str) -> Owner:
 
 async def verify_key(database: Database, api_key: str) -> KeyHolder:
     """Return the broker of an API-key, for calls without any user. Raises NotFound, Unprocessable, Unauthorized."""
-    found = await store.find_key_holder(database, security.digest(api_key))
+    found = await _find_key_holder(database, api_key)
     if found is None:
         raise errors.NotFound
     if not (found.broker_scope or "").strip():
@@ -108,7 +111,7 @@ async def verify_key(database: Database, api_key: str) -> KeyHolder:
 
 async def find_key_client(database: Database, api_key: str) -> UUID | None:
     """Return the client of an API-key, broker or not; None when the key is unknown or the client blocked."""
-    found = await store.find_key_holder(database, security.digest(api_key))
+    found = await _find_key_holder(database, api_key)
     return None if found is None or found.is_blocked else found.client_id
 
 
@@ -124,6 +127,14 @@ def details_of(found: Presented) -> dict[str, object]:
     if found.access_type == "BROKER" and found.broker_scope is not None:
         said["broker_scope"] = found.broker_scope
     return said
+
+
+async def _find_key_holder(database: Database, api_key: str) -> KeyHolder | None:
+    digest = security.digest(api_key)
+    found = await store.find_key_holder(database, digest)
+    if found is not None:
+        sightings.use_secret(database, digest)
+    return found
 
 
 def _fault_of_token(found: Presented) -> Fault | None:

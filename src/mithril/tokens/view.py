@@ -13,6 +13,7 @@ NEVER_SHOWN = (
     "request_authentication_factor_state",
     "answer",
     "replaces",
+    "redirect_uri_since",
     "successor",
     "chosen",
 )

@@ -1,16 +1,28 @@
 """Conditional requests: entity tags, If-Match and If-None-Match (RFC 9110 section 13)."""
 
+import hashlib
 import re
 
 from starlette.requests import Request
 
 # An entity tag of this server in a list (RFC 9110 section 13.1.1), compared as a string: "01" is not "1".
-OWN_TAG = re.compile(r'(?:\A|,)[ \t]*"([1-9][0-9]{0,17})"(?=[ \t]*(?:,|\Z))')
+OWN_TAG = re.compile(r'(?:\A|,)[ \t]*"([1-9][0-9]{0,17})(?:-[0-9a-f]{12})?"(?=[ \t]*(?:,|\Z))')
 
 
-def entity_tag(version: int) -> str:
-    """Return the strong entity tag of a version (RFC 9110 section 8.8.3)."""
-    return f'"{version}"'
+def entity_tag(version: int, *seen: object) -> str:
+    """Return the strong entity tag of a version (RFC 9110 section 8.8.3).
+
+    `seen`: what is shown beside the version and changes without a new one. A change is made whatever was seen, so
+    `If-Match` compares the version alone.
+    """
+    if not any(seen):
+        return f'"{version}"'
+    return f'"{version}-{hashlib.blake2b(repr(seen).encode(), digest_size=6).hexdigest()}"'
+
+
+def sends_if_match(request: Request) -> bool:
+    """Return whether the request says which version it is about."""
+    return "if-match" in request.headers
 
 
 def expected_versions(request: Request) -> list[int] | None:
