@@ -189,13 +189,6 @@ async def test_after_too_many_wrong_codes_the_user_is_blocked(
     assert await db.fetchval("SELECT is_blocked FROM users WHERE id = $1", case.user_id)
 
 
-async def test_a_factor_without_a_phone_is_explained(http: httpx.AsyncClient, db: Db, case: Case) -> None:
-    await add_factor(db, case, None)
-    response = await sign_in(http, f"/sign-in?{case.changed()}", email=case.email)
-    assert response.status_code == 403
-    assert "without a telephone number" in response.text
-
-
 async def test_a_failed_message_is_explained(
     demo: httpx.AsyncClient, db: Db, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

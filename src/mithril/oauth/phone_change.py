@@ -4,6 +4,7 @@
                                      ├──► init_factor ──► APPROVE_FACTOR ── approve_factor ──► session
     session, another phone ──────────┘
 
+On the pages the sign-in waits in a LOGIN_FACTOR token; there only the first phone can be named.
 The one-time password goes to the phone that is to be the factor. Its rules are in `second_factor`.
 """
 
@@ -11,16 +12,17 @@ import msgspec
 
 from mithril import errors, refusals
 from mithril.audit.events import Actor
-from mithril.database.database import Database
+from mithril.database.database import Database, PooledConnection, Source
 from mithril.oauth import login, second_factor
 from mithril.oauth.login import LoginToken, NextStep
 from mithril.otp import store as factors
 from mithril.otp.store import Factor
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
-from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, TokenKind
+from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, Details, TokenKind
 from mithril.tokens.store import Issued, Token
 
+SMS = "SMS"
 NAMING_SCOPE = "user:request_factor"
 
 
@@ -36,16 +38,27 @@ async def init_factor(
         raise refusals.TokenKindWrong
     # The session that follows may do what the one before it could, and no more.
     scope = token.scope if token.name == TokenKind.ACCESS and token.scope else token.details.scope_request
-    details = msgspec.structs.replace(
-        token.details,
-        scope_request=scope,
-        request_authentication_factor=phone,
-        request_authentication_factor_type=factor_type,
-        request_authentication_factor_state=factor.state,
-    )
+    details = _named(msgspec.structs.replace(token.details, scope_request=scope), factor, factor_type, phone)
     new = token.followed_by(TokenKind.TWO_FACTOR, scope="", details=details)
     issued = await second_factor.begin(database, settings, new, messenger=messenger, phone=phone, replaces=token)
     return LoginToken(issued, NextStep.APPROVE_FACTOR)
+
+
+async def name_first(
+    database: Database, settings: Settings, *, token: Token, phone: str, messenger: Messenger, answer: str
+) -> Issued:
+    """Send a one-time password to the first phone of a user who signs in on the pages.
+
+    `token`: a `LOGIN_FACTOR`; another one takes its place, as in `second_factor.send_again`. Raises NotFound,
+    Unauthorized, also where a phone was named meanwhile, TooManyMessages, MessageNotSent.
+    """
+    factor = await _get_factor(database, token, SMS)
+    if factor.phone is not None:
+        raise refusals.TokenKindWrong
+    new = token.followed_by(TokenKind.LOGIN_FACTOR, scope=None, details=_named(token.details, factor, SMS, phone))
+    return await second_factor.begin(
+        database, settings, new, messenger=messenger, phone=phone, replaces=token, answer=answer
+    )
 
 
 def check_initiated(token: Token) -> None:
@@ -68,10 +81,7 @@ async def approve_factor(
     `token` must have passed `bearers` and `check_initiated`. Raises NotFound, Unauthorized; FactorNotInitiated when
     the factor was changed since `init_factor`: else a password alone could replace a phone that was named meanwhile.
     """
-    phone, state = token.details.request_authentication_factor or "", token.details.request_authentication_factor_state
-    factor = await _get_factor(database, token, token.details.request_authentication_factor_type or "")
-    if factor.state != state:
-        raise refusals.FactorNotInitiated(detail="the factor was changed meanwhile")
+    phone = await find_named(database, token) or ""
     otp_id = await second_factor.confirm(database, settings, token, value=bearer, phone=phone, code=code, actor=actor)
     kept = msgspec.structs.replace(
         token.details,
@@ -82,13 +92,41 @@ async def approve_factor(
     by = second_factor.actor_of(actor, token)
     async with database.transaction(token.user_id, token.client_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id)
-        if not await factors.change_factor(transaction, factor.id, state=factor.state, phone=phone, actor=by):
-            raise refusals.FactorNotInitiated(detail="the factor was changed at the same moment")
+        await keep_named(transaction, token, actor=by)
         return await login.open_session(transaction, settings, token, details=kept)
 
 
-async def _get_factor(database: Database, token: Token, factor_type: str) -> Factor:
-    factor = await factors.find_factor(database, token.user_id, factor_type=factor_type)
+async def find_named(source: Source, token: Token) -> str | None:
+    """Return the phone that is named in the token, or None. Raises NotFound, and FactorNotInitiated as above."""
+    asked = token.details
+    if asked.request_authentication_factor is not None:
+        factor = await _get_factor(source, token, asked.request_authentication_factor_type or "")
+        if factor.state != asked.request_authentication_factor_state:
+            raise refusals.FactorNotInitiated(detail="the factor was changed meanwhile")
+    return asked.request_authentication_factor
+
+
+async def keep_named(transaction: PooledConnection, token: Token, *, actor: Actor) -> None:
+    """Make the phone that is named in the token the user's factor. Raises as `find_named`."""
+    asked = token.details
+    phone, state = asked.request_authentication_factor or "", asked.request_authentication_factor_state or ""
+    factor = await _get_factor(transaction, token, asked.request_authentication_factor_type or "")
+    if not await factors.change_factor(transaction, factor.id, state=state, phone=phone, actor=actor):
+        raise refusals.FactorNotInitiated(detail="the factor was changed at the same moment")
+
+
+def _named(details: Details, factor: Factor, factor_type: str, phone: str) -> Details:
+    """Return the details of a token that waits for the one-time password of that phone."""
+    return msgspec.structs.replace(
+        details,
+        request_authentication_factor=phone,
+        request_authentication_factor_type=factor_type,
+        request_authentication_factor_state=factor.state,
+    )
+
+
+async def _get_factor(source: Source, token: Token, factor_type: str) -> Factor:
+    factor = await factors.find_factor(source, token.user_id, factor_type=factor_type)
     if factor is None:
         raise errors.NotFound(detail="no active factor")
     return factor

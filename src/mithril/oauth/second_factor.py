@@ -61,13 +61,20 @@ async def begin(
 
 
 async def send_again(
-    database: Database, settings: Settings, token: Token, *, messenger: Messenger, answer: str | None = None
+    database: Database,
+    settings: Settings,
+    token: Token,
+    *,
+    messenger: Messenger,
+    phone: str | None = None,
+    answer: str | None = None,
 ) -> Issued:
     """Send another one-time password, for a new token in place of `token`.
 
-    Raises as `begin`, and FactorNotSet; then `token` stays active.
+    `phone`: where it is not that of the user's factor yet. Raises as `begin`, and FactorNotSet; then `token` stays
+    active.
     """
-    phone = await find_phone(database, token.user_id)
+    phone = phone or await find_phone(database, token.user_id)
     scope = None if token.name == TokenKind.LOGIN_FACTOR else ""
     new = token.followed_by(TokenKind(token.name), scope=scope, details=token.details)
     return await begin(database, settings, new, messenger=messenger, phone=phone, replaces=token, answer=answer)

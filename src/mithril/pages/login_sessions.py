@@ -16,7 +16,7 @@ from starlette.requests import Request
 from mithril import errors, refusals, security
 from mithril.audit.events import Actor
 from mithril.oauth import nonce as nonces
-from mithril.oauth import password_change, second_factor
+from mithril.oauth import password_change, phone_change, second_factor
 from mithril.otp import store as factors
 from mithril.pages import cookies
 from mithril.pages.authorization_request import AuthorizationRequest
@@ -49,6 +49,11 @@ class LoginSession(NamedTuple):
     def is_complete(self) -> bool:
         """Whether only consent is missing. Else it waits for the second factor, or for a new password."""
         return self.token.name == TokenKind.LOGIN_SESSION
+
+    @property
+    def named_phone(self) -> str | None:
+        """The phone that becomes the factor of a user who had none, if its one-time password is right."""
+        return self.token.details.request_authentication_factor
 
     @property
     def form_binding(self) -> str:
@@ -132,27 +137,43 @@ def signed_value(request: Request, asked: AuthorizationRequest) -> str:
 async def begin_second_factor(request: Request, asked: AuthorizationRequest, user: User) -> Issued | None:
     """Send a one-time password, and issue a session that waits for it; None for a user without an active factor.
 
-    Raises FactorNotSet where the factor has no phone yet, TooManyMessages, MessageNotSent; then nothing is stored.
+    Where the factor has no phone yet, the session waits for one. Raises TooManyMessages, MessageNotSent; then nothing
+    is stored.
     """
     settings, database, messenger = requests.resources(request)
     factor = await factors.find_factor(database, user.id)
     if factor is None:
         return None
-    if factor.phone is None:
-        raise refusals.FactorNotSet
     new = NewToken(kind=TokenKind.LOGIN_FACTOR, user_id=user.id, client_id=asked.redirect.client.id)
     return await second_factor.begin(database, settings, new, messenger=messenger, phone=factor.phone)
 
 
 async def send_again(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> Issued:
-    """Send another one-time password, for another session. Raises as `second_factor.send_again`."""
+    """Send another one-time password, for another session.
+
+    Raises as `second_factor.send_again` and `phone_change.find_named`.
+    """
     settings, database, messenger = requests.resources(request)
     answer = answer_of(request, asked, session.value, form)
-    return await second_factor.send_again(database, settings, session.token, messenger=messenger, answer=answer)
+    named = await phone_change.find_named(database, session.token)
+    return await second_factor.send_again(
+        database, settings, session.token, messenger=messenger, phone=named, answer=answer
+    )
+
+
+async def name_phone(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> Issued:
+    """Send a one-time password to the phone in this form, for another session. Raises as `phone_change.name_first`."""
+    settings, database, messenger = requests.resources(request)
+    answer, phone = answer_of(request, asked, session.value, form), form.get("phone") or ""
+    return await phone_change.name_first(
+        database, settings, token=session.token, phone=phone, messenger=messenger, answer=answer
+    )
 
 
 async def confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> None:
-    """Check the one-time password, and use it up with its session. Raises OtpRefused, FactorNotSet.
+    """Check the one-time password, and use it up with its session; keep a phone that was named for it.
+
+    Raises OtpRefused, FactorNotSet, and FactorNotInitiated where another phone was named meanwhile.
 
     A form that has used the session before is good again, also when the first one is not finished yet.
     """
@@ -160,7 +181,7 @@ async def confirm(request: Request, asked: AuthorizationRequest, session: LoginS
         return
     try:
         await _confirm(request, asked, session, form)
-    except errors.OtpRefused:
+    except (errors.OtpRefused, refusals.FactorNotInitiated):
         found = await find(request, asked, form=form)
         if found is None or not found.token.is_used:
             raise
@@ -169,13 +190,16 @@ async def confirm(request: Request, asked: AuthorizationRequest, session: LoginS
 async def _confirm(request: Request, asked: AuthorizationRequest, session: LoginSession, form: Parameters) -> None:
     settings, database, _ = requests.resources(request)
     answer, code = answer_of(request, asked, session.value, form), form.get("code") or ""
-    phone = await second_factor.find_phone(database, session.user.id)
     by, token = actor(request, asked, session.user), session.token
+    named = await phone_change.find_named(database, token)
+    phone = named or await second_factor.find_phone(database, token.user_id)
     otp_id = await second_factor.confirm(
         database, settings, token, value=session.value, phone=phone, code=code, actor=by
     )
     async with database.transaction(token.user_id) as transaction:
         await second_factor.use(transaction, settings, token, otp_id=otp_id, answer=answer)
+        if named:
+            await phone_change.keep_named(transaction, token, actor=by)
 
 
 async def change_password(
@@ -224,10 +248,11 @@ async def end(request: Request, session: LoginSession) -> None:
         await token_store.revoke_token(transaction, session.token.id)
 
 
-async def masked_phone(request: Request, user: User) -> str:
-    """Return the end of the number that the message went to."""
-    factor = await factors.find_factor(requests.resources(request).database, user.id)
-    return MASK + (factor.phone or "")[-SHOWN_DIGITS:] if factor else MASK
+async def masked_phone(request: Request, session: LoginSession) -> str | None:
+    """Return the end of the number that the message went to; None where the user has named none yet."""
+    factor = await factors.find_factor(requests.resources(request).database, session.user.id)
+    phone = session.named_phone or (factor and factor.phone)
+    return MASK + phone[-SHOWN_DIGITS:] if phone else MASK if factor is None else None
 
 
 def actor(request: Request, asked: AuthorizationRequest, user: User) -> Actor:

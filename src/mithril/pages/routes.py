@@ -25,7 +25,8 @@ from mithril.pages.consent import Consent
 from mithril.pages.login_sessions import LoginSession
 from mithril.throttling import limits as throttling
 from mithril.tokens.kinds import LOGIN_SECONDS, TokenKind
-from mithril.users import passwords
+from mithril.tokens.store import Issued
+from mithril.users import passwords, phones
 from mithril.users import service as users
 from mithril.users.store import User
 from mithril.web import conditional, requests, routing
@@ -36,7 +37,7 @@ AUTHORIZE = Entrance("/oauth2/authorize", is_standard=True)
 REFUSAL_VIEWS = dict.fromkeys((SIGN_IN.path, AUTHORIZE.path), rendering.refusal)
 
 # What the forms before consent decide, in their order.
-DECISIONS = ("again", "confirm", "password")
+DECISIONS = ("phone", "again", "confirm", "password")
 
 PageHandler = Callable[[Request, AuthorizationRequest, Parameters], Awaitable[Response]]
 Step = Callable[[Request, AuthorizationRequest, Parameters, LoginSession], Awaitable[Response]]
@@ -122,8 +123,6 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parame
                 database, settings, email=email, password=password, network_address=requests.network_address(request)
             )
         waiting = await login_sessions.begin_second_factor(request, asked, user)
-    except refusals.FactorNotSet:
-        return await _sign_in_form(request, asked, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
         return await _refuse(request, asked, refusal, email=email, problem="wrong")
     if waiting is None:
@@ -171,9 +170,11 @@ async def _confirm(
     """Take the form of the second factor."""
     if fields.get("decision") == "again":
         return await _send_again(request, asked, fields, session)
+    if fields.get("decision") == "phone":
+        return await _name_phone(request, asked, fields, session)
     try:
         await login_sessions.confirm(request, asked, session, fields)
-    except refusals.FactorNotSet:
+    except (errors.NotFound, refusals.FactorNotSet, refusals.FactorNotInitiated):
         return await _form(request, asked, problem="session_over", status=401)
     except errors.OtpRefused as refusal:
         over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, asked) is None
@@ -182,12 +183,30 @@ async def _confirm(
     return await _admit(request, asked, session.user, after=session)
 
 
+async def _name_phone(
+    request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession
+) -> Response:
+    """Take the form of the first phone, or show it once more for another number."""
+    phone = fields.get("phone") or ""
+    if not phone and session.named_phone:
+        return _phone_form(request, asked, session)
+    if not phones.is_phone(phone):
+        return _phone_form(request, asked, session, problem="phone", status=422)
+    if phone == session.named_phone:
+        return answers.next_step(request)
+    return await _send_code(request, asked, login_sessions.name_phone(request, asked, session, fields))
+
+
 async def _send_again(
     request: Request, asked: AuthorizationRequest, fields: Parameters, session: LoginSession
 ) -> Response:
+    return await _send_code(request, asked, login_sessions.send_again(request, asked, session, fields))
+
+
+async def _send_code(request: Request, asked: AuthorizationRequest, sending: Awaitable[Issued]) -> Response:
     try:
-        waiting = await login_sessions.send_again(request, asked, session, fields)
-    except (refusals.FactorNotSet, refusals.TokenExpired):
+        waiting = await sending
+    except (errors.NotFound, errors.Unauthorized, refusals.FactorNotSet):
         return await _form(request, asked, problem="session_over", status=401, starts_over=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
         return await _form(request, asked, problem=refusal.page or "wrong", status=refusal.status)
@@ -299,13 +318,23 @@ async def _form(
     if session is None:
         return await _sign_in_form(request, asked, problem=problem, status=status)
     if session.waits_for_second_factor:
-        phone = await login_sessions.masked_phone(request, session.user)
-        values = {"problem": problem, "phone": phone, "bound_to": session.form_binding}
+        phone = await login_sessions.masked_phone(request, session)
+        if phone is None:
+            return _phone_form(request, asked, session, problem=problem, status=status)
+        values: dict[str, Any] = {"phone": phone, "may_name": session.named_phone is not None}
+        values |= {"problem": problem, "bound_to": session.form_binding}
         return rendering.form_page(request, asked, "factor.html", status=status, **values)
     if not session.is_complete:
         values = {"problem": problem, "email": session.user.email, "bound_to": session.form_binding}
         return rendering.form_page(request, asked, "new_password.html", status=status, **values)
     return await _consent_form(request, asked, session, problem=problem, status=status)
+
+
+def _phone_form(
+    request: Request, asked: AuthorizationRequest, session: LoginSession, *, problem: str = "", status: int = 200
+) -> Response:
+    values = {"problem": problem, "bound_to": session.form_binding}
+    return rendering.form_page(request, asked, "phone.html", status=status, **values)
 
 
 async def _sign_in_form(
