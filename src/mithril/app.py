@@ -40,7 +40,7 @@ from mithril.scope_sets import admin_routes as scope_sets_admin
 from mithril.scope_sets import routes as scope_sets
 from mithril.settings import Settings, SettingsError, reread
 from mithril.sightings import service as sightings
-from mithril.sms import messenger
+from mithril.sms import mailer, messenger
 from mithril.tokens import admin_routes as tokens_admin
 from mithril.user_roles import admin_routes as user_roles_admin
 from mithril.user_roles import routes as user_roles
@@ -131,6 +131,7 @@ class Application:
     def change(self, settings: Settings) -> None:
         """Go on with other secrets: those are the settings that may change, because they come from files."""
         self.settings = settings
+        self.messenger.mailer = mailer.mailer(settings)
         self.public.resources = self.internal.resources = Resources(settings, self.database, self.messenger)
         self.internal.guard = _guard(settings)
         self.database.change_url(settings.database_url)
@@ -152,6 +153,7 @@ class Application:
         async with self.database, _in_background(*self._background_tasks()):
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            await self.messenger.finish()
         await self.messenger.close()
         await send({"type": "lifespan.shutdown.complete"})
 

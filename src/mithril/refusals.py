@@ -25,6 +25,7 @@ from mithril.errors import (
     Rule,
     ServiceUnavailable,
     Standing,
+    TooManyMessages,
     Unauthorized,
     Unprocessable,
 )
@@ -139,6 +140,7 @@ OtpExpired = _named(OtpRefused, "OtpExpired", "OTP expired.", type="otp_expired"
 OtpAttemptsExceeded = _named(
     OtpRefused, "OtpAttemptsExceeded", "Reached max OTP verify attempts", type="otp_reached_max_attempts"
 )
+TooManyLinks = _named(TooManyMessages, "TooManyLinks", page="link_pause")
 FactorNotSet = _named(Conflict, "FactorNotSet", "Factor not set")
 FactorAlreadyEnabled = _named(Conflict, "FactorAlreadyEnabled", "user authentication factor already enabled")
 FactorAlreadyDisabled = _named(Conflict, "FactorAlreadyDisabled", "user authentication factor already disabled")
@@ -216,6 +218,7 @@ SignatureNotOffered = _named(
     oauth_error="unauthorized_client",
 )
 PageUnreadable = _named(PageError, "PageUnreadable", page="unreadable")
+LinkOver = _named(PageError, "LinkOver", page="link_over", status=410)
 PageFormForeign = _named(PageError, "PageFormForeign", page="foreign_form", status=403)
 PageParameterDoubled = _named(PageError, "PageParameterDoubled", page="doubled")
 PageParameterMissing = _named(PageError, "PageParameterMissing", page="missing")

@@ -173,6 +173,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mpi_request_timeout: Annotated[
         int, Meta(ge=1, le=600_000), described("milliseconds that the register of patients may take before 503")
     ] = 10_000
+    smtp_url: Annotated[
+        Text,
+        _Secret,
+        described(
+            "URL of the mail server, smtp or smtps, with user and password; empty: none, and --demo prints e-mails"
+        ),
+    ] = ""
+    smtp_sender: Annotated[Text, described("e-mail address from which e-mails are sent")] = ""
     jwt_secret: Annotated[
         Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: nonces are issued with --demo only")
     ] = ""
@@ -225,6 +233,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def data_home(self) -> Path:
         """Return the folder of the embedded PostgreSQL and its log."""
         return Path(self.home) if self.home else platformdirs.user_data_path("mithril", appauthor=False)
+
+    @property
+    def sends_links(self) -> bool:
+        """Return whether a user who has forgotten the password can be sent a link, which needs a URL to lead to."""
+        has_service = bool(self.smtp_url or (self.sms_enabled and self.otp_endpoint))
+        return self.demo or (has_service and bool(self.public_url))
 
     def is_administrative(self, client_type: str) -> bool:
         """Return whether tokens of clients of that type may name any client."""
@@ -302,6 +316,8 @@ def _checked(values: Mapping[str, object]) -> Settings:
         value = getattr(settings, name)
         if value and not all(map(is_meant, value if isinstance(value, tuple) else [value])):
             raise SettingsError(f"{PREFIX}{name.upper()}: expected {expected}")
+    if settings.smtp_url and not settings.smtp_sender:
+        raise SettingsError(f"{PREFIX}SMTP_SENDER: expected an e-mail address, because {PREFIX}SMTP_URL is set")
     return settings
 
 
@@ -355,6 +371,8 @@ _PUBLIC_URL = re.compile(rf"https?://{_HOST}/?", re.ASCII | re.IGNORECASE)
 _URL = re.compile(rf"https?://(?:[!-~]*@)?{_HOST}(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
 _DATABASE_HOST = r"(?:[^/?#@:,\s\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
 # Without a host, that of the variables of libpq (PGHOST and the like).
+_SMTP_URL = re.compile(rf"smtps?://(?:[!-~]*@)?{_HOST}/?", re.ASCII | re.IGNORECASE)
+_SENDER = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}")
 _DATABASE_URL = re.compile(
     rf"postgres(?:ql)?://(?:[^/?#\[\]]*@)?{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:[/?].*)?", re.ASCII
 )
@@ -368,6 +386,11 @@ MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
         ("otp_endpoint", "digital_signature_endpoint", "mpi_endpoint"),
         (lambda text: bool(_URL.fullmatch(text)) and _has_host(text), "an http or https URL"),
     ),
+    "smtp_url": (
+        lambda text: bool(_SMTP_URL.fullmatch(text)) and _has_host(text),
+        "a URL such as smtps://user:password@host:465",
+    ),
+    "smtp_sender": (lambda text: bool(_SENDER.fullmatch(text)), "an e-mail address"),
     "host": (_is_host, "an IP address or a host name"),
     "internal_host": (_is_host, "an IP address or a host name"),
     "jwt_secret": (_is_key, f"a key of at least {NONCE_KEY_BYTES} bytes"),

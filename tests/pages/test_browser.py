@@ -22,7 +22,9 @@ from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
 from mithril import security
 from mithril.pages import texts
+from mithril.sms import mailer, messenger
 from mithril.snapshots import service as snapshots
+from support.cases import code_in
 from support.judging import signed
 from support.servers import Server, demo_server
 
@@ -31,6 +33,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CLINIC, PIS = "1380df72-275a-11e7-93ae-92361f002671", "5b1d7a60-93c4-4f0e-8d2b-6c1e0f3a7c04"
 OWNER, DOCTOR, PASSWORD = "owner@clinic.example", "doctor@clinic.example", "Demo-Password-1"
+PASSWORD_HASH = security.hash_password(PASSWORD)
 WIDTHS = [360, 1280]
 AT_BOTH_WIDTHS = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 ENTRANCES = ["/sign-in", "/oauth2/authorize"]
@@ -150,6 +153,22 @@ async def page(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterato
     yield opened
     await opened.close()
     assert not [text for text in complaints if "status of 4" not in text]
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are sent to phones and by e-mail."""
+    sent: list[str] = []
+
+    async def send(_: messenger.ConsoleMessenger, phone: str, text: str) -> None:
+        sent.append(text)
+
+    async def mail(_: mailer.ConsoleMailer, recipient: str, *, subject: str, text: str) -> None:
+        sent.append(text)
+
+    monkeypatch.setattr(messenger.ConsoleMessenger, "send", send)
+    monkeypatch.setattr(mailer.ConsoleMailer, "send", mail)
+    return sent
 
 
 def address(server: Server, callback: Callback, entrance: str, **changes: str) -> str:
@@ -370,6 +389,90 @@ async def test_a_callback_may_redirect_to_an_app(page: Page, server: Server, cal
 
 
 @AT_BOTH_WIDTHS
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noqa: PLR0917 -- fixtures
+    page: Page, server: Server, callback: Callback, tmp_path: Path, messages: list[str], language: str
+) -> None:
+    words, phone = texts.words(language), "+380671112233"
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE email = $1", DOCTOR)
+    add = """
+    INSERT INTO authentication_factors (user_id, type) SELECT id, 'SMS' FROM users WHERE email = $1
+        ON CONFLICT (user_id, type) DO UPDATE SET factor = NULL, is_active = true
+    """
+    await connection.execute(add, DOCTOR)
+    await connection.execute(
+        "UPDATE users SET password_hash = $2 WHERE email = $1", DOCTOR, security.hash_password(PASSWORD)
+    )
+    await connection.execute("TRUNCATE password_hstr, attempts")
+    await sign_in(page, address(server, callback, "/sign-in", scope="legal_entity:read", lang=language), email=DOCTOR)
+    await expect(page.get_by_role("heading", level=1)).to_have_text(words["phone_title"])
+    await expect(page.locator("#phone")).to_be_focused()
+    await look(page, tmp_path, f"phone-{language}")
+    await page.keyboard.press("End")
+    await page.keyboard.type(phone.removeprefix("+380"))
+    await send(page)
+    await expect(page.locator("#code")).to_be_focused()
+    await look(page, tmp_path, f"code-{language}")
+    await page.keyboard.type(code_in(messages[-1]))
+    await send(page)
+    await expect(page.get_by_role("heading", level=1)).to_have_text(words["new_password_title"])
+    await look(page, tmp_path, f"password-{language}")
+    for again in ("Something-Else-1", "Something-New-1"):
+        await expect(page.get_by_label(words["new_password"], exact=True)).to_be_focused()
+        await page.keyboard.type("Something-New-1")
+        await page.keyboard.press("Tab")
+        await page.keyboard.type(again)
+        await send(page)
+        if again != "Something-New-1":
+            await expect(page.get_by_role("alert")).to_have_text(words["problem_not_the_same"])
+            await look(page, tmp_path, f"password-refused-{language}")
+    await page.get_by_role("button", name=words["deny"]).click()
+    await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    await connection.close()
+
+
+@AT_BOTH_WIDTHS
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 -- fixtures
+    page: Page, server: Server, callback: Callback, tmp_path: Path, messages: list[str], language: str
+) -> None:
+    words, new = texts.words(language), "Something-New-1"
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE users SET password_hash = $2 WHERE email = $1", DOCTOR, PASSWORD_HASH)
+    await connection.execute("TRUNCATE password_hstr, attempts")
+    await page.goto(address(server, callback, "/oauth2/authorize", lang=language))
+    await look(page, tmp_path, f"sign-in-{language}")
+    await page.get_by_role("link", name=words["forgotten"]).focus()
+    await send(page)
+    await expect(page.locator("#email")).to_be_focused()
+    await look(page, tmp_path, f"forgotten-{language}")
+    await page.keyboard.type(DOCTOR)
+    await send(page)
+    await expect(page.get_by_role("status")).to_have_text(words["link_sent"])
+    await look(page, tmp_path, f"sent-{language}")
+    while not messages:  # noqa: ASYNC110 -- the message goes out beside the answer
+        await asyncio.sleep(0.01)
+    (link,) = re.findall(rf"{server.url}/new-password[^ ]+", messages[-1])
+    await page.goto(f"{link}&lang={language}")
+    await expect(page).to_have_url(f"{server.url}/new-password?lang={language}")
+    await expect(page.get_by_label(words["new_password"], exact=True)).to_be_focused()
+    await look(page, tmp_path, f"link-{language}")
+    await page.keyboard.type(new)
+    await page.keyboard.press("Tab")
+    await page.keyboard.type(new)
+    await send(page)
+    await expect(page.get_by_role("heading", level=1)).to_have_text(words["password_changed_title"])
+    await look(page, tmp_path, f"changed-{language}")
+    await page.goto(link + f"&lang={language}")
+    await expect(page.get_by_role("alert")).to_have_text(words["error_link_over"])
+    await look(page, tmp_path, f"over-{language}")
+    hashed = await connection.fetchval("SELECT password_hash FROM users WHERE email = $1", DOCTOR)
+    assert security.is_password(new, hashed)
+    await connection.close()
+
+
+@AT_BOTH_WIDTHS
 async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
     page: Page, server: Server, callback: Callback, tmp_path: Path
 ) -> None:
@@ -454,7 +557,7 @@ async def test_a_double_click_on_the_second_factor_leads_to_the_consent_form(
     owner = await connection.fetchval("SELECT id FROM users WHERE email = $1", OWNER)
     add = "INSERT INTO authentication_factors (user_id, type, factor) VALUES ($1, 'SMS', '+380501234567')"
     await connection.execute(add, owner)
-    await connection.execute("DELETE FROM attempts")
+    await connection.execute("TRUNCATE password_hstr, attempts")
     await sign_in(page, address(server, callback, "/sign-in"))
     code = "".join(filter(str.isdigit, capsys.readouterr().out.rpartition(":")[2]))
     await page.get_by_label("Код із повідомлення").fill(code)

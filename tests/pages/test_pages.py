@@ -473,7 +473,8 @@ async def test_a_path_with_extra_slashes_leads_through_all_pages(
     """As a browser goes: it sends a cookie to the path of the cookie only, and each form to where the form says."""
     start = f"{demo.base_url}{written(entrance, form)}?{case.changed()}"
     shown = await demo.get(start)
-    style, other_language, action = links(shown, entrance)
+    style, other_language, action, forgotten = links(shown, entrance)
+    links(await demo.get(forgotten), entrance)
     assert (await demo.get(style)).headers["content-type"] == "text/css; charset=utf-8"
     assert 'lang="uk"' in (await demo.get(other_language)).text
     data = {"form_token": form_token(shown), "email": case.email, "password": PASSWORD}

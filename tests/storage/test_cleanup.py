@@ -181,12 +181,12 @@ async def test_expired_nonces_and_counters_are_deleted(db: Db, database: Databas
     kept = await db.fetchval(nonce, client.id, 60.0)
     await db.fetchval(nonce, client.id, -1.0)
     counter = "INSERT INTO attempts (key, started_at) VALUES ($1, now() - make_interval(secs => $2))"
-    for key, age in (("login:new", 590.0), ("login:old", 601.0), ("otp-send:new", 30.0)):
+    for key, age in (("link:new", 3590.0), ("login:old", 3601.0), ("otp-send:new", 30.0)):
         await db.execute(counter, key, age)
     settings = Settings(max_failed_logins_period=10, otp_send_timeout=1)
     assert await service.clean_up(database, settings) == NOTHING | {"nonces_deleted": 1, "counters_deleted": 1}
     assert await ids(db, "nonces") == {kept}
-    assert {row["key"] for row in await db.fetch("SELECT key FROM attempts")} == {"login:new", "otp-send:new"}
+    assert {row["key"] for row in await db.fetch("SELECT key FROM attempts")} == {"link:new", "otp-send:new"}
 
 
 async def test_a_cleanup_runs_in_small_batches_and_skips_rows_that_must_be_kept(

@@ -16,6 +16,7 @@ from mithril import errors
 from mithril.cleanup import store
 from mithril.cleanup.store import BEGINNING, Target
 from mithril.database.database import Database
+from mithril.oauth import password_link
 from mithril.settings import Settings
 
 BATCH_ROWS = 500
@@ -56,7 +57,8 @@ def tasks(settings: Settings) -> Iterator[Task]:
     yield Task(store.NONCES, 0.0)
     yield Task(store.SECRET_USES, SECONDS_PER_DAY)
     yield Task(store.OPERATIONS, OPERATION_SECONDS)
-    yield Task(store.COUNTERS, window_minutes * SECONDS_PER_MINUTE)
+    window_seconds = max(window_minutes * SECONDS_PER_MINUTE, password_link.WINDOW_SECONDS)
+    yield Task(store.COUNTERS, window_seconds)
 
 
 async def clean_up(

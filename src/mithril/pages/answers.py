@@ -40,7 +40,12 @@ def explain_roles(
 
 def next_step(request: Request) -> Response:
     """Redirect to the same page by GET, so that neither "reload" nor "back" sends a form again."""
-    return Response(status_code=SEE_OTHER, headers={"location": rendering.url(request)})
+    return see(rendering.url(request))
+
+
+def see(location: str) -> Response:
+    """Redirect to a page of ours."""
+    return Response(status_code=SEE_OTHER, headers={"location": location})
 
 
 def _to_client(

@@ -1,4 +1,4 @@
-"""The two cookies of the pages: the login session, and a secret of the browser, which proves that a form was ours.
+"""The cookies of the pages: the login session, a secret of the browser, which proves that a form was ours, and a link.
 
 Over https both have the prefix `__Host-`, which keeps neighbouring hosts from setting them and requires `Path=/`.
 Browsers refuse that prefix over plain http; there the cookies are limited to the path of the entrance.
@@ -20,6 +20,7 @@ from mithril.web.forms import Parameters
 
 LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"
+LINK = "mithril-link"
 VALUE = re.compile(rb"[A-Za-z0-9_-]{32}")
 # Every byte that no name of a cookie has (RFC 6265 section 4.1.1): parsers differ in which of them they strip.
 NOT_OF_A_NAME = bytes(

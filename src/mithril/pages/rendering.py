@@ -37,7 +37,13 @@ STYLE_PATH, ICON_PATH = "/sign-in/style.css", "/favicon.ico"
 
 
 def form_page(
-    request: Request, asked: AuthorizationRequest, template: str, *, bound_to: str, status: int = 200, **values: object
+    request: Request,
+    asked: AuthorizationRequest | None,
+    template: str,
+    *,
+    bound_to: str,
+    status: int = 200,
+    **values: object,
 ) -> Response:
     """Return a page with a form; `values` are what the template needs beyond what every form has.
 
@@ -69,9 +75,9 @@ def _with_form(
 
 
 def explanation(
-    request: Request, asked: AuthorizationRequest, template: str, *, status: int, **values: object
+    request: Request, asked: AuthorizationRequest | None, template: str, *, status: int, **values: object
 ) -> Response:
-    """Return a page without a form, about a request whose client and redirect URI are right."""
+    """Return a page without a form, about a request whose client and redirect URI are right, or about none."""
     values |= _request_values(request, asked)
     return _page(request, template, values, status=status, policy=POLICY + NO_FORMS)
 
@@ -93,8 +99,10 @@ def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, object]]
     return described
 
 
-def _request_values(request: Request, asked: AuthorizationRequest) -> dict[str, object]:
+def _request_values(request: Request, asked: AuthorizationRequest | None) -> dict[str, object]:
     """Return what each page says about the request; `action` is its URL."""
+    if asked is None:
+        return {"action": url(request)}
     host = urlsplit(asked.redirect.connection.redirect_uri).netloc
     return {"client": asked.redirect.client.name, "host": host, "action": url(request)}
 
@@ -129,3 +137,9 @@ def url(request: Request, *, without: str = "") -> str:
     parts = request.scope["query_string"].decode("latin-1").split("&")
     query = "&".join(part for part in parts if not without or part.partition("=")[0] != without)
     return f"{quote(request.scope['path'])}?{query}"
+
+
+def step_url(request: Request, step: str) -> str:
+    """Return the URL of another step of the page."""
+    here = url(request, without="step")
+    return f"{here}{'' if here.endswith('?') else '&'}step={step}"

@@ -18,6 +18,7 @@ from mithril.pages import (
     forms,
     home,
     login_sessions,
+    password_links,
     rendering,
 )
 from mithril.pages.authorization_request import AuthorizationRequest, Entrance
@@ -34,7 +35,7 @@ from mithril.web.forms import NO_PARAMETERS, Parameters
 
 SIGN_IN = Entrance("/sign-in", is_standard=False)
 AUTHORIZE = Entrance("/oauth2/authorize", is_standard=True)
-REFUSAL_VIEWS = dict.fromkeys((SIGN_IN.path, AUTHORIZE.path), rendering.refusal)
+REFUSAL_VIEWS = dict.fromkeys((SIGN_IN.path, AUTHORIZE.path, password_links.PATH), rendering.refusal)
 
 # What the forms before consent decide, in their order.
 DECISIONS = ("phone", "again", "confirm", "password")
@@ -65,12 +66,14 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
 
 async def ask(request: Request, asked: AuthorizationRequest, _: Parameters) -> Response:
     """Show the form of the step at which the browser is."""
-    return await _form(request, asked)
+    return password_links.show(request, asked) or await _form(request, asked)
 
 
 async def receive(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
     """Take a form that was sent."""
     decision = fields.get("decision")
+    if decision == "link":
+        return await password_links.send(request, asked, fields)
     session = await login_sessions.find(request, asked, form=fields) if decision else None
     if session is None and decision == "switch":
         return answers.next_step(request)
@@ -241,14 +244,10 @@ async def _change_password(
     except errors.ValidationFailed as refusal:
         if await login_sessions.find(request, asked) is None:  # the same form has come first
             return await _session_over(request, asked, fields)
-        return await _form(request, asked, problem=_password_problem(refusal), status=422)
+        return await _form(request, asked, problem=passwords.problem_name(refusal), status=422)
     except errors.Unauthorized:
         return await _session_over(request, asked, fields)
     return _next_step(request, following.value)
-
-
-def _password_problem(refusal: errors.ValidationFailed) -> str:
-    return "password_used" if any(passwords.USED in each.rules for each in refusal.invalid) else "password_rules"
 
 
 async def _session_over(request: Request, asked: AuthorizationRequest, fields: Parameters) -> Response:
@@ -341,6 +340,8 @@ async def _sign_in_form(
     request: Request, asked: AuthorizationRequest, *, email: str | None = None, problem: str, status: int
 ) -> Response:
     values = {"problem": problem, "email": email or asked.email, "bound_to": _form_binding(asked, None)}
+    sends_links = requests.resources(request).settings.sends_links
+    values["forgotten"] = rendering.step_url(request, password_links.FORGOTTEN) if sends_links else ""
     template = "sign_in.html" if asked.user_data is None else "signature.html"
     return rendering.form_page(request, asked, template, status=status, **values)
 
@@ -372,6 +373,7 @@ ROUTES = [
     page(SIGN_IN, receive, "POST"),
     page(AUTHORIZE, ask, "GET"),
     page(AUTHORIZE, receive, "POST"),
+    *password_links.ROUTES,
     routing.route("/", home.show),
     routing.route(rendering.STYLE_PATH, show_style),
     routing.route(rendering.ICON_PATH, show_icon),

@@ -6,18 +6,44 @@ text or a phone number: a text carries a one-time password.
 
 import asyncio
 import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
 
 from mithril import errors
 from mithril.settings import Settings
+from mithril.sms.mailer import Mailer, mailer
 
 MILLISECONDS = 1000
+MOST_SENDING = 100  # messages at a time
+log = structlog.stdlib.get_logger("mithril")
 
 
 class Messenger:
     """Send nothing and report success, for MITHRIL_SMS_ENABLED=false; what else sends messages derives from it."""
 
+    def __init__(self) -> None:
+        """`mailer`: by which a user without a phone is reached."""
+        self.mailer = Mailer()
+        self._sending: set[asyncio.Task[None]] = set()
+
     async def send(self, phone: str, text: str) -> None:
         """Return when the text is accepted for delivery. Raises MessageNotSent."""
+
+    def send_later(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Run what sends a message and raises nothing, beside all else; drop it where very many are running."""
+        if len(self._sending) >= MOST_SENDING:
+            sending.close()
+            log.error("message_dropped", detail="too many are being sent")
+            return
+        task = asyncio.create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def finish(self) -> None:
+        """Wait for all that is sent beside."""
+        await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def close(self) -> None:
         """Release the resources, if there are any."""
@@ -37,6 +63,7 @@ class HttpMessenger(Messenger):
 
     def __init__(self, endpoint: str, *, timeout_seconds: float) -> None:
         """Connect to nothing yet. `timeout_seconds` limits a whole delivery, also to a slow service."""
+        super().__init__()
         # The import takes a seventh of a second, and most processes have no SMS service.
         import httpx  # noqa: PLC0415
 
@@ -71,7 +98,13 @@ class NoMessenger(Messenger):
 
 
 def messenger(settings: Settings) -> Messenger:
-    """Return the adapter that the settings ask for. The console is for demos only."""
+    """Return the adapter that the settings ask for, with its mailer. The console is for demos only."""
+    found = _messenger(settings)
+    found.mailer = mailer(settings)
+    return found
+
+
+def _messenger(settings: Settings) -> Messenger:
     if not settings.sms_enabled:
         return Messenger()
     if settings.otp_endpoint:

@@ -20,6 +20,7 @@ class TokenKind(enum.StrEnum):
     LOGIN_SESSION = "sign_in_visit"  # one answer to the consent form of the pages: the value is in a cookie
     LOGIN_FACTOR = "sign_in_second_factor"  # waits for the one-time password of the pages: in the same cookie
     LOGIN_PASSWORD = "sign_in_new_password"  # waits for a new password, in place of one that is too old: there too
+    PASSWORD_LINK = "password_link"  # a new password, once, for a forgotten one: the value is in a message
 
 
 class GrantType(enum.StrEnum):
@@ -39,6 +40,7 @@ HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
 # What a browser may hold in the cookie of the pages, and for how many seconds: the time for one form.
 HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
 LOGIN_SECONDS = 600
+LINK_SECONDS = 900  # of a link for a new password
 # What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
 # joins the sessions of one sign-in, to which its forms are bound.
 STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
@@ -56,6 +58,7 @@ OUTLIVE_A_PASSWORD = (
     TokenKind.CHANGE_PASSWORD,
     TokenKind.LOGIN_FACTOR,
     TokenKind.LOGIN_PASSWORD,
+    TokenKind.PASSWORD_LINK,
 )
 # A token that was issued for one of these is held by a client's program, not by the sign-in of a user.
 GRANTS_TO_PROGRAMS = (GrantType.CODE, GrantType.REFRESH)
@@ -75,7 +78,8 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_authentication_factor_type: str | None = None
     request_authentication_factor_state: str | None = None  # of the factor when that phone was named
     user_data: str | None = None  # of a login session by signature: the digest of what was signed
-    answer: str | None = None  # of a used login session: which form used it; that form may come again
+    answer: str | None = None  # of a used login session or link: which form used it; that form may come again
+    account_state: str | None = None  # of a link: what an administrator can change of its user and the second factor
 
     @classmethod
     def decoded(cls, text: str) -> "Details":

@@ -51,6 +51,8 @@ async def revoke_older_sessions(transaction: PooledConnection, issued: Issued) -
 def _lifetime_seconds(kind: TokenKind, settings: Settings) -> int:
     if kind in kinds.HELD_BY_BROWSERS:
         return kinds.LOGIN_SECONDS
+    if kind is TokenKind.PASSWORD_LINK:
+        return kinds.LINK_SECONDS
     if kind is TokenKind.CODE:
         return settings.auth_code_grant_lifetime
     return settings.auth_refresh_token_lifetime if kind is TokenKind.REFRESH else settings.auth_access_token_lifetime

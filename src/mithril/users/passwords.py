@@ -10,7 +10,7 @@ from uuid import UUID
 from mithril import refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
-from mithril.errors import Rule
+from mithril.errors import Rule, ValidationFailed
 from mithril.tokens import store as token_store
 from mithril.users import store
 from mithril.users.store import UserRecord
@@ -43,6 +43,11 @@ async def judge(database: Database, user_id: UUID, password: str) -> list[Rule]:
         return broken
     known = await store.list_password_hashes(database, user_id, limit=KEPT)
     return [USED] if await asyncio.to_thread(_is_any, password, known) else []
+
+
+def problem_name(refusal: ValidationFailed) -> str:
+    """Return the name of the text in which a page explains why a password is refused."""
+    return "password_used" if any(USED in each.rules for each in refusal.invalid) else "password_rules"
 
 
 async def hashed(password: str) -> str:

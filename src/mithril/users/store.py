@@ -23,6 +23,17 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     is_blocked: bool
 
 
+class Recipient(msgspec.Struct, frozen=True, kw_only=True):
+    """A user to whom a link is sent; `phone` is that of the active second factor, or None."""
+
+    id: UUID
+    email: str
+    is_blocked: bool
+    phone: str | None
+    state: str
+    """Changes with every change of the user by an administrator, and with every change of the factor."""
+
+
 class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A user as it may be shown; `settings` is JSON as text."""
 
@@ -49,6 +60,13 @@ FILTERS = {
     "is_blocked": "is_blocked = {}",
 }
 FIND = "SELECT id, email, password_hash, password_set_at, tax_id, person_id, is_blocked FROM users WHERE"
+FIND_RECIPIENT = """
+SELECT u.id, u.email, u.is_blocked, nullif(f.factor, '') AS phone,
+       md5(concat_ws('|', u.email, extract(epoch FROM u.updated_at), f.id, f.factor, extract(epoch FROM f.updated_at)))
+           AS state
+  FROM users u LEFT JOIN authentication_factors f ON f.user_id = u.id AND f.type = 'SMS' AND f.is_active
+ WHERE
+"""
 # The present one too: it may have been set without a row in the history.
 PASSWORD_HASHES = """
 SELECT password_hash FROM users WHERE id = $1 AND password_hash IS NOT NULL
@@ -116,6 +134,13 @@ async def list_users_by_tax_id(database: Database, tax_id: str) -> list[User]:
         return []
     statement = f"{FIND} tax_id = $1 AND tax_id <> '' ORDER BY person_id = '', id LIMIT 2"
     return [User(**row) for row in await database.fetch(statement, tax_id)]
+
+
+async def find_recipient(source: Source, *, email: str | None = None, user_id: UUID | None = None) -> Recipient | None:
+    """Return the user with this e-mail address, in any letter case, or else with this id; or None."""
+    if email is not None:
+        return await find_one(source, Recipient, f"{FIND_RECIPIENT} u.email = $1", email.lower())
+    return await find_one(source, Recipient, f"{FIND_RECIPIENT} u.id = $1", user_id)
 
 
 async def find_last_revocation(source: Source, user_id: UUID) -> int | None:
