@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples audit sbom clean dump
+.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples test-tools bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples lock-tools audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,16 @@ test-examples: install examples/node_modules ## the programs of examples, with N
 
 examples/node_modules: examples/package-lock.json
 	@cd examples && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+test-tools: install .tools/installed ## linters and generators of code read the descriptions, with Node, Java and Go; two minutes
+	@$(BIN)/python -m pytest -m tools --numprocesses=2 --dist=load tests/test_tools.py
+
+# What only these tests need is beside the environment, not in it.
+.tools/installed: $(VENV)/installed tests/tools/requirements.lock tests/tools/package-lock.json
+	@rm -rf .tools && mkdir .tools && cp tests/tools/package.json tests/tools/package-lock.json .tools
+	@cd .tools && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target .tools/site --require-hashes -r tests/tools/requirements.lock
 	@touch $@
 
 dump: install ## write the schema of this version, with data, into tests/storage/releases
@@ -120,6 +130,12 @@ lock-examples: ## resolve the packages of the examples in Node anew
 	@cd examples && rm -f package-lock.json && \
 	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
+lock-tools: install ## resolve the linters and generators that read the descriptions anew
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --upgrade --no-header --output-file tests/tools/requirements.lock tests/tools/requirements.in
+	@cd tests/tools && rm -f package-lock.json && \
+	  npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+
 clean: ## remove .venv and what the tools left behind
 	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules examples/node_modules
-	@rm -rf .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json
+	@rm -rf .tools .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json

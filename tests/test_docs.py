@@ -18,7 +18,7 @@ from support import processes, repository
 from support.programs import free_port
 
 README = (repository() / "README.md").read_text()
-OTHERS = {".venv", ".venvs", ".site", "node_modules"}  # what is installed here has documents too
+OTHERS = {".venv", ".venvs", ".site", ".tools", "node_modules"}  # what is installed here has documents too
 DOCUMENTS = [p for p in repository().rglob("*.md") if not OTHERS & set(p.parts)]
 
 

@@ -107,7 +107,7 @@ async def test_refusals_can_be_read_too(http: httpx.AsyncClient) -> None:
         await http.put(TOKEN, headers=ORIGIN),
         await http.post(METADATA, headers=ORIGIN),
     ]
-    assert [each.status_code for each in answers] == [401, 400, 413, 405, 405]
+    assert [each.status_code for each in answers] == [400, 400, 413, 405, 405]
     for response in answers:
         assert allowed(response) == {"access-control-allow-origin": "*", "access-control-expose-headers": EXPOSED}
 
@@ -126,7 +126,7 @@ async def test_refusals_of_too_many_requests_can_be_read_too(small: Server) -> N
     form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "unknown"}
     async with httpx.AsyncClient(base_url=small.url) as http:
         answers = [await http.post(TOKEN, data=form) for _ in range(2)]
-    assert [each.status_code for each in answers] == [401, 429]
+    assert [each.status_code for each in answers] == [400, 429]
     assert {each.headers["access-control-allow-origin"] for each in answers} == {"*"}
     with connect(small) as connection:
         connection.sendall(b"POST /oauth2/revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n")

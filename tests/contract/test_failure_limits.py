@@ -93,7 +93,7 @@ async def test_beyond_the_quota_a_correct_secret_is_refused_until_the_window_end
 ) -> None:
     code = await oauth_world.code_of(http, db, world)
     for _ in range(3):
-        assert (await guess(http, world.clinic.id)).status_code == 401
+        assert (await guess(http, world.clinic.id)).status_code == 400
     assert (await oauth_world.exchange(http, world, code)).status_code == 429
     throttling._over.clear()  # as if the window were over for the worker, which does not read the database
     assert (await oauth_world.exchange(http, world, code)).status_code == 201
@@ -113,17 +113,17 @@ async def test_other_clients_and_other_ip_addresses_are_not_limited(
 
 async def test_an_ip_address_that_tries_many_clients_is_limited(http: httpx.AsyncClient) -> None:
     statuses = [(await guess(http, uuid4())).status_code for _ in range(8)]
-    assert statuses == [401] * 6 + [429] * 2
+    assert statuses == [400] * 6 + [429] * 2
 
 
 async def test_all_nodes_share_the_counters(http: httpx.AsyncClient, other: httpx.AsyncClient, world: World) -> None:
     nodes = [http, other, http, other, http]
-    assert [(await guess(node, world.clinic.id)).status_code for node in nodes] == [401, 401, 401, 429, 429]
+    assert [(await guess(node, world.clinic.id)).status_code for node in nodes] == [400, 400, 400, 429, 429]
 
 
 async def test_simultaneous_guesses_are_all_counted(http: httpx.AsyncClient, world: World) -> None:
     answers = await asyncio.gather(*(guess(http, world.clinic.id) for _ in range(12)))
-    assert sorted(each.status_code for each in answers).count(401) == 3
+    assert sorted(each.status_code for each in answers).count(400) == 3
 
 
 async def test_successful_requests_are_never_limited_and_cost_no_statement(
@@ -147,7 +147,7 @@ async def test_the_standard_routes_answer_429_in_their_own_format(
 ) -> None:
     form = {"client_id": str(world.clinic.id), "client_secret": "wrong", "token": "x", "grant_type": "refresh_token"}
     answers = [await http.post(path, data=form) for _ in range(4)]
-    assert [each.status_code for each in answers] == [401, 401, 401, 429]
+    assert [each.status_code for each in answers] == [400, 400, 400, 429]
     assert answers[3].json()["error"] == "temporarily_unavailable"
     assert int(answers[3].headers["retry-after"]) >= 1
 

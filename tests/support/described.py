@@ -92,3 +92,4 @@ async def check(response: httpx.Response) -> None:
     if schema is not None:
         await response.aread()
         schema.validate(response.json())
+        assert response.json().get("meta", {}).get("code", response.status_code) == response.status_code

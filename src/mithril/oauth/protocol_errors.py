@@ -13,6 +13,8 @@ from starlette.types import Scope
 from mithril import errors, refusals
 from mithril.web import envelope
 
+# The scope key of whether the client's credentials are in the body.
+IN_BODY = "mithril.client_in_body"
 INVALID_REQUEST, INVALID_CLIENT = "invalid_request", "invalid_client"
 CHALLENGE = 'Basic realm="mithril", charset="UTF-8"'
 
@@ -23,15 +25,17 @@ CODES_OF_FAILURES: Mapping[int, str] = {
 }
 
 
-def show(_: Scope, error: errors.MithrilError) -> Response:
+def show(scope: Scope, error: errors.MithrilError) -> Response:
     """Return the answer for a refusal; the edge adds the headers that belong to it.
 
-    Once the client is authenticated, what is left to be wrong is the grant: that is 400 (RFC 6749 section 5.2).
+    Once the client is authenticated, what is left to be wrong is the grant: that is 400 (RFC 6749 section 5.2). So are
+    wrong credentials in the body: 401 must name a scheme of the header, and a browser would ask its user for a password
+    (rule STD-19).
     """
     code = error.oauth_error or CODES_OF_FAILURES.get(error.status, INVALID_REQUEST)
     status = error.status
     if code == INVALID_CLIENT:
-        status = HTTPStatus.UNAUTHORIZED
+        status = HTTPStatus.BAD_REQUEST if scope.get(IN_BODY) else HTTPStatus.UNAUTHORIZED
     elif isinstance(error, errors.Unauthorized | errors.Unprocessable):
         status = HTTPStatus.BAD_REQUEST
     content = {

@@ -153,6 +153,7 @@ def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
 
 async def _authenticate(request: Request, form: Parameters) -> AuthenticatedClient:
     given = forms.credentials(request, form)
+    request.scope[protocol_errors.IN_BODY] = "authorization" not in request.headers
     database = requests.resources(request).database
     async with throttling.limited(request, client_id=given.client_id):
         caller = await client_authentication.authenticate(database, given)

@@ -205,11 +205,10 @@ def _page(name: str) -> Description:
 
 
 def _refusal(rule: Description) -> Description:
-    """Return the schema of a refusal from its status, its types, and what else its `error` must have."""
+    """Return the schema of a refusal from its types, and what else its `error` must have."""
     types, required = rule["types"], {"required": rule["required"]} if "required" in rule else {}
     error = required | {"properties": {"type": {"enum": types} if isinstance(types, list) else {"const": types}}}
-    properties = {"meta": {"properties": {"code": {"const": rule["code"]}}}, "error": error}
-    return {"allOf": [_component("schemas", "Refusal"), {"properties": properties}]}
+    return {"allOf": [_component("schemas", "Refusal"), {"properties": {"error": error}}]}
 
 
 def _oauth_response(response: Description) -> Description:

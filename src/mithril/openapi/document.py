@@ -14,7 +14,7 @@ import yaml
 
 from mithril import __version__
 from mithril.connections import redirect_uris
-from mithril.openapi import completion, files
+from mithril.openapi import completion, files, for_tools
 from mithril.openapi.completion import Description
 
 FOLDER: Final = package_files.files("mithril.openapi")
@@ -23,20 +23,19 @@ SHARED: Final = ("components/headers", "components/parameters", "components/resp
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, ten times as fast, where PyYAML was built with it
 
 
-@functools.cache
-def render(public_url: str) -> files.File:
-    """Return the public document as JSON.
+@functools.lru_cache(maxsize=8)  # a caller may name any host
+def render(listener: str, origin: str) -> files.File:
+    """Return the document of `public` or `internal` as JSON.
 
-    `public_url` is where callers find the server; if it is empty, they find it where they found the document.
+    `origin` is where callers reach the listener. Programs need it whole: many do not know where the document is from.
     """
-    servers = [{"url": public_url.rstrip("/") or "/"}]
-    return files.file(msgspec.json.encode(load() | {"servers": servers}), "application/json")
+    servers = msgspec.json.encode({"servers": [{"url": origin}]})
+    return files.file(servers[:-1] + b"," + _encoded(listener)[1:], "application/json")
 
 
 @functools.cache
-def render_internal() -> files.File:
-    """Return the internal listener's document as JSON."""
-    return files.file(msgspec.json.encode(load_internal() | {"servers": [{"url": "/"}]}), "application/json")
+def _encoded(listener: str) -> bytes:
+    return msgspec.json.encode(_load(listener))
 
 
 def load() -> Description:
@@ -57,7 +56,7 @@ def merged(listener: str) -> Description:
 
 
 def _load(listener: str) -> Description:
-    return completion.without_unused(completion.completed(merged(listener)))
+    return completion.without_unused(for_tools.prepared(completion.completed(merged(listener))))
 
 
 def _read(name: str) -> Description:

@@ -23,12 +23,12 @@ KEPT_FOR_AN_HOUR = {"cache-control": "public, max-age=3600"}
 
 async def describe(request: Request) -> Response:
     """Answer with the description of the public listener, as JSON."""
-    return _answer(request, document.render(requests.resources(request).settings.public_url), REVALIDATED)
+    return _answer(request, document.render("public", requests.origin(request.scope)), REVALIDATED)
 
 
 async def describe_internal(request: Request) -> Response:
     """Answer with the description of the internal listener, as JSON."""
-    return _answer(request, document.render_internal(), REVALIDATED)
+    return _answer(request, document.render("internal", requests.listener_origin(request.scope)), REVALIDATED)
 
 
 async def show(request: Request) -> Response:

@@ -75,7 +75,12 @@ def header(request: Request, name: str) -> str | None:
 def origin(scope: Scope) -> str:
     """Return the scheme and host by which the caller reaches this server, without a final slash; OAuth's `iss`."""
     public_url: str = scope["resources"].settings.public_url
-    return public_url.rstrip("/") if public_url else f"{scope['scheme']}://{_host(scope)}"
+    return public_url.rstrip("/") if public_url else listener_origin(scope)
+
+
+def listener_origin(scope: Scope) -> str:
+    """Return the scheme and host of this very request: on the internal listener, which has no public URL."""
+    return f"{scope['scheme']}://{_host(scope)}"
 
 
 def own_origin(settings: Settings) -> str:
