@@ -26,8 +26,11 @@ install: $(VENV)/installed ## make .venv from the lock file
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mithril needs Python 3.11 or newer; set PYTHON=python3.x")'
 	@echo "Installing into $(VENV) from requirements.lock ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+# What an installation that did not reach its end has left is removed: it may lack anything, pip too.
+	@test -e $@ && $(BIN)/uv --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -c 'import venv; from ensurepip import version' 2>/dev/null \
+	  || { echo "Python lacks venv: on Debian and Ubuntu, apt install python3-venv; elsewhere, a complete Python" >&2; exit 1; }; \
+	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	@rm -f $@
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q src/mithril

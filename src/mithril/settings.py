@@ -231,8 +231,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def data_home(self) -> Path:
-        """Return the folder of the embedded PostgreSQL and its log."""
-        return Path(self.home) if self.home else platformdirs.user_data_path("mithril", appauthor=False)
+        """Return the folder of the embedded PostgreSQL and its log. Raises SettingsError where there is none."""
+        try:
+            return Path(self.home or platformdirs.user_data_path("mithril", appauthor=False)).expanduser()
+        except RuntimeError:  # a user without HOME and without an account
+            raise SettingsError("MITHRIL_HOME: name the folder for the data: this user has no home folder") from None
 
     @property
     def sends_links(self) -> bool:

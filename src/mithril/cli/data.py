@@ -75,10 +75,15 @@ def export(
     from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- as above
 
     content = session.with_connection(chosen, snapshots.export_snapshot)
-    if output_file is None:
-        sys.stdout.buffer.write(content)
-    else:
-        output_file.write_bytes(content)
+    try:
+        if output_file is None:
+            sys.stdout.buffer.write(content)
+        else:
+            output_file.write_bytes(content)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        output.fail(f"{output_file or 'standard output'} cannot be written: {error.strerror}")
 
 
 async def sweep(opened: Database, chosen: Settings) -> Done:

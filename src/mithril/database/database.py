@@ -419,7 +419,8 @@ def is_current(version: str | None) -> bool:
 async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
     """Bring the schema to the newest revision, if it is older. Several processes may call this at once.
 
-    Tables that something else uses, such as a dump, are waited for. Raises SchemaError when that takes too long.
+    Tables that something else uses, such as a dump, are waited for. Raises SchemaError when that takes too long, and
+    for a schema of a newer release.
     """
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
@@ -442,6 +443,7 @@ async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
 
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
         try:
+            await _check_not_newer(opened)
             async with engine.begin() as connection:
                 await connection.run_sync(upgrade)
         except DBAPIError as error:  # of asyncpg, as from anything else that works on the database
@@ -461,6 +463,12 @@ async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
             if time.monotonic() > latest:
                 raise SchemaError(f"tables were in use for {patience_seconds:.0f} s, by a dump perhaps") from error
         await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
+
+
+async def _check_not_newer(connection: Connection) -> None:
+    version = await schema_version(connection)
+    if version is not None and version > SCHEMA_VERSION:
+        raise SchemaError(f"the schema is at version {version}, and this release knows {SCHEMA_VERSION}")
 
 
 async def find_one(

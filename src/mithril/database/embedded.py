@@ -45,6 +45,7 @@ _ANSWER_SECONDS = 30.0
 _ORPHANS_SECONDS = 30.0
 _START_SECONDS = 600  # recovery after a crash may take minutes
 _STOP_SECONDS = 60
+_FAULT = re.compile(r"\b(?:FATAL|PANIC|error): ")  # how its programs begin the line that says why
 
 
 class EmbeddedError(Exception):
@@ -346,7 +347,8 @@ def _run(cluster: _Cluster, command: str, *arguments: str, stdin: str = "") -> N
         start_new_session=True,  # Ctrl-C must reach only this process
     )
     if result.returncode:
-        raise EmbeddedError(f"{command} failed with status {result.returncode}: {result.stdout.strip()}")
+        said = [line for line in result.stdout.splitlines() if _FAULT.search(line)] or [result.stdout.strip()]
+        raise EmbeddedError(f"{command} failed with status {result.returncode}: {said[0]}")
 
 
 # The home folder and the account
