@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mithril import refusals, security
-from mithril.database.database import Database, PooledConnection
+from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
@@ -39,16 +39,19 @@ async def identify(database: Database, given: Credentials) -> AuthenticatedClien
     Only a public client may send no secret (RFC 6749 section 2.1). A secret that is sent must be right, for a public
     client too: the present one of a connection, or the previous one while it is still accepted.
     """
-    client_id, connection = parse_uuid(given.client_id), None
-    if client_id and given.secret is not None:
-        connection = await store.find_connection_by_secret(database, client_id, given.secret)
-        if connection is not None:
-            sightings.use_secret(database, security.digest(given.secret))
-    may_exist = client_id and (connection or given.secret is None)
-    client = await store.find_client(database, client_id) if may_exist else None
-    if client is None or (connection is None and not client.is_public):
+    client_id = parse_uuid(given.client_id)
+    if client_id is None:
         raise refusals.ClientSecretWrong
-    return AuthenticatedClient(client, connection)
+    if given.secret is None:
+        client = await store.find_client(database, client_id)
+        if client is None or not client.is_public:
+            raise refusals.ClientSecretWrong
+        return AuthenticatedClient(client, None)
+    known = await store.find_by_secret(database, client_id, given.secret)
+    if known is None:
+        raise refusals.ClientSecretWrong
+    sightings.use_secret(database, security.digest(given.secret))
+    return AuthenticatedClient(*known)
 
 
 async def authenticate(database: Database, given: Credentials) -> AuthenticatedClient:
@@ -60,21 +63,6 @@ async def authenticate(database: Database, given: Credentials) -> AuthenticatedC
     if caller.client.is_blocked:
         raise refusals.AuthenticatedClientBlocked
     return caller
-
-
-async def hold(
-    transaction: PooledConnection, caller: AuthenticatedClient, redirect_uri: str | None
-) -> RegisteredConnection | None:
-    """Return the connection of the caller as it is now, held against change; None for a public client.
-
-    Raises ClientSecretWrong when it was deleted in the meantime, and its secret with it.
-    """
-    if caller.connection is None:
-        return None
-    held = await store.hold_connection(transaction, caller.connection.id, redirect_uri)
-    if held is None:
-        raise refusals.ClientSecretWrong
-    return held
 
 
 def sees(caller: AuthenticatedClient, *, client_id: UUID, connection_id: UUID | None) -> bool:

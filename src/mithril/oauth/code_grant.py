@@ -9,10 +9,10 @@ from hmac import compare_digest
 from mithril import refusals
 from mithril.database.database import PooledConnection
 from mithril.oauth import store
-from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_connection
+from mithril.oauth.grants import Redemption, TokenGrant, check_connection, note_nothing
 from mithril.settings import Settings
-from mithril.tokens import service as tokens
 from mithril.tokens.kinds import GrantType, TokenKind
+from mithril.tokens.store import NewToken
 
 VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")  # RFC 7636 section 4.1
 
@@ -53,16 +53,17 @@ async def consume(transaction: PooledConnection, _: Settings, redemption: Redemp
     return False
 
 
-async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
-    """Issue a refresh token and an access token, through the connection whose secret was shown."""
+def offer(redemption: Redemption) -> list[NewToken]:
+    """Return a refresh token and an access token, through the connection whose secret was shown."""
     code, connection = redemption.token, redemption.connection
-    follow = partial(
-        code.followed_by, scope=code.details.scope_request or "", connection_id=connection.id if connection else None
-    )
     details = redemption.details(GrantType.CODE, redirect_uri=code.details.redirect_uri)
-    refresh = await tokens.issue(transaction, settings, follow(TokenKind.REFRESH, details=details))
-    access = await tokens.issue(transaction, settings, follow(TokenKind.ACCESS, details=details))
-    return GrantedTokens(access, refresh)
+    follow = partial(
+        code.followed_by,
+        scope=code.details.scope_request or "",
+        details=details,
+        connection_id=connection.id if connection else None,
+    )
+    return [follow(TokenKind.REFRESH), follow(TokenKind.ACCESS)]
 
 
 def _proves(verifier: str, challenge: str) -> bool:
@@ -74,6 +75,8 @@ GRANT = TokenGrant(
     kind=TokenKind.CODE,
     check=check_redirect_uri,
     prove=check_verifier,
+    is_simple=lambda _: True,
     consume=consume,
-    issue=issue,
+    offer=offer,
+    note=note_nothing,
 )

@@ -77,9 +77,10 @@ async def consume(transaction: PooledConnection, nonce: UUID, *, client_id: UUID
 async def _check_secret(database: Database, client: RegisteredClient, secret: str | None) -> None:
     if secret is None:
         refuse([("$.client_secret", REQUIRED)])
-    connection = await store.find_connection_by_secret(database, client.id, secret or "")
-    if connection is None:
+    known = await store.find_by_secret(database, client.id, secret or "")
+    if known is None:
         raise refusals.ClientSecretWrong
+    _client, connection = known
     if connection.consumer_is_blocked:
         raise refusals.ConsumerBlocked
 

@@ -19,11 +19,11 @@ from mithril import refusals
 from mithril.database.database import PooledConnection
 from mithril.identifiers import parse_uuid
 from mithril.oauth import scopes
-from mithril.oauth.grants import GrantedTokens, Redemption, TokenGrant, check_connection
+from mithril.oauth.grants import Redemption, TokenGrant, check_connection
 from mithril.settings import Settings
-from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
 from mithril.tokens.kinds import GrantType, TokenKind
+from mithril.tokens.store import Issued, NewToken
 from mithril.validation import scopes as syntax
 
 
@@ -49,33 +49,33 @@ async def consume(transaction: PooledConnection, settings: Settings, redemption:
     return first_id is not None and await token_store.is_active(transaction, first_id)
 
 
-async def issue(transaction: PooledConnection, settings: Settings, redemption: Redemption) -> GrantedTokens:
-    """Issue an access token, and for a public client a refresh token.
+def offer(redemption: Redemption) -> list[NewToken]:
+    """Return an access token, and for a public client a refresh token.
 
-    Raises Unauthorized for a scope that is not granted, or of which nothing is left; then nothing is consumed.
+    Raises ScopeWidened, and ApprovalRevoked where nothing of the scope is left.
     """
     token = redemption.token
-    left = await _scope_left(transaction, redemption)
     details = redemption.details(GrantType.REFRESH)
-    # The roles were asked, also for a token made by hand.
-    follower = msgspec.structs.replace(
-        token.followed_by(TokenKind.ACCESS, scope=left, details=details), is_bound_by_roles=True
-    )
-    access = await tokens.issue(transaction, settings, follower)
+    access = token.followed_by(TokenKind.ACCESS, scope=_scope_left(redemption), details=details)
+    access = msgspec.structs.replace(access, is_bound_by_roles=True)  # they were asked, also for a token made by hand
     if not redemption.client.is_public:
-        return GrantedTokens(access, None)
+        return [access]
     kept = msgspec.structs.replace(token.details, replaces=str(token.id))
-    successor = token.followed_by(TokenKind.REFRESH, scope=token.scope, details=kept)
-    refresh = await tokens.issue(transaction, settings, successor)
-    await token_store.note_successor(transaction, token.id, successor_id=refresh.id)
-    return GrantedTokens(access, refresh)
+    return [access, token.followed_by(TokenKind.REFRESH, scope=token.scope, details=kept)]
 
 
-async def _scope_left(transaction: PooledConnection, redemption: Redemption) -> str:
+async def note(transaction: PooledConnection, redemption: Redemption, issued: list[Issued]) -> None:
+    """Note the successor of the refresh token, where there is one."""
+    for each in issued:
+        if each.name == TokenKind.REFRESH:
+            await token_store.note_successor(transaction, redemption.token.id, successor_id=each.id)
+
+
+def _scope_left(redemption: Redemption) -> str:
     token, client, wanted = redemption.token, redemption.client, scopes.checked(redemption.request.scope or "")
     if not set(wanted.split()) <= set((token.scope or "").split()):
         raise refusals.ScopeWidened
-    roles = await scopes.role_scope(transaction, token.user_id, client_id=client.id)
+    roles = scopes.joined(*(scope.split() for scope in redemption.role_scopes))
     left = syntax.narrowed(token.scope or "", client.type_scope, roles, *([wanted] if wanted else []))
     if not left:
         raise refusals.ApprovalRevoked(detail="no scope is left")
@@ -86,6 +86,8 @@ GRANT = TokenGrant(
     kind=TokenKind.REFRESH,
     check=check_exists,
     prove=lambda _: None,  # the refresh token is its own proof
+    is_simple=lambda redemption: redemption.connection is not None and not redemption.client.is_public,
     consume=consume,
-    issue=issue,
+    offer=offer,
+    note=note,
 )

@@ -1,5 +1,6 @@
 """The SQL that the grants need: clients with what bounds their scope, approvals, role scopes."""
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -64,15 +65,14 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 APPROVAL_ROWS = rows.AuditedTable("apps", "approval", client="w.client_id")
-FIND_CLIENT = Lookup(
-    """
+CLIENT = """
 SELECT c.id, c.name, c.is_blocked, c.settings, c.priv_settings ->> 'access_type' AS access_type,
        ct.name AS type_name, ct.scope AS type_scope, c.last_revocation, ct.last_revocation AS type_revocation,
        ct.last_role_revocation AS role_revocation
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
-""",
-    "uuid",
-)
+"""
+FIND_CLIENT = Lookup(CLIENT, "uuid")
+OF_CONNECTION = "connection."  # begins the names of a connection's columns, beside those of something else
 # Since which version of connection `k` a redirect URI has been good; NULL where it is not. During a transition two are
 # good; from the moment at which it ends, stored or not, the new one alone.
 GOOD_SINCE = """
@@ -99,10 +99,13 @@ UPDATE tokens SET used_at = clock_timestamp(), updated_at = now()
         WHERE k.id = $2 AND ({GOOD_SINCE.format(clock="clock_timestamp()", uri="$3")}) IS NOT NULL)
 RETURNING id
 """
-FIND_CONNECTION_BY_SECRET = Lookup(
+# A client and its connection with a secret, present or previous: the client's columns, then those of the connection.
+FIND_BY_SECRET = Lookup(
     f"""
-{CONNECTION.format("''::text", "NULL::text")} k.client_id = $1
-   AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
+SELECT c.*, {", ".join(f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__)}
+  FROM ({CONNECTION.format("''::text", "NULL::text")} k.client_id = $1
+           AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))) k
+  JOIN ({CLIENT}) c ON c.id = k.client_id
 """,
     "uuid",
     "bytea",
@@ -200,10 +203,22 @@ async def consume_code(transaction: PooledConnection, code_id: UUID, *, connecti
     return await transaction.fetchval(CONSUME_CODE, *asked) is not None
 
 
-async def find_connection_by_secret(database: Database, client_id: UUID, secret: str) -> RegisteredConnection | None:
-    """Return the client's connection with that secret, the present or a still accepted previous one; or None."""
-    digest = security.digest(secret)
-    return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_SECRET, client_id, digest)
+async def find_by_secret(
+    source: Source, client_id: UUID, secret: str
+) -> tuple[RegisteredClient, RegisteredConnection] | None:
+    """Return the client and its connection with that secret, the present or a still accepted previous one; or None."""
+    row: dict[str, Any] | None = await find_one(source, dict, FIND_BY_SECRET, client_id, security.digest(secret))
+    if row is None:
+        return None
+    connection = connection_in(row)
+    assert connection is not None, "the join gives one"
+    return RegisteredClient(**row), connection
+
+
+def connection_in(row: dict[str, Any]) -> RegisteredConnection | None:
+    """Take the columns of a connection out of a row; None where there is no connection."""
+    own = {name.removeprefix(OF_CONNECTION): row.pop(name) for name in tuple(row) if name.startswith(OF_CONNECTION)}
+    return None if own["id"] is None else RegisteredConnection(**own)
 
 
 async def list_role_scopes(source: Source, user_id: UUID, *, client_id: UUID) -> list[str]:

@@ -7,7 +7,7 @@ from mithril.database.database import PooledConnection
 from mithril.settings import Settings
 from mithril.tokens import kinds, store
 from mithril.tokens.kinds import TokenKind
-from mithril.tokens.store import Issued, NewToken
+from mithril.tokens.store import Draft, Issued, NewToken
 
 
 async def issue(
@@ -29,6 +29,11 @@ async def issue(
     if issued is None:
         raise refusals.IssueDenied(detail="client or user blocked meanwhile, or the family has ended")
     return issued
+
+
+def draft(settings: Settings, new: NewToken) -> Draft:
+    """Return a token that is to be issued, with a new value."""
+    return Draft(new, security.new_secret(), _lifetime_seconds(new.kind, settings))
 
 
 async def take(transaction: PooledConnection, token_id: UUID, answer: str | None) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -63,25 +64,60 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
     """Until it expires, by the clock of the database; None where an operator said when that is."""
 
 
+class Draft(NamedTuple):
+    """A token that is to be issued, with its value, which is stored nowhere."""
+
+    new: NewToken
+    value: str
+    lives_seconds: float
+
+    def issued(self, token_id: UUID, expires_at: datetime, lives_seconds: int) -> Issued:
+        """Return it as it was issued."""
+        new = self.new
+        return Issued(
+            id=token_id,
+            name=new.kind,
+            value=self.value,
+            user_id=new.user_id,
+            client_id=new.client_id,
+            connection_id=new.connection_id,
+            family_id=new.family_id,
+            scope=new.scope,
+            details=new.details,
+            expires_at=expires_at,
+            lives_seconds=lives_seconds,
+        )
+
+
 # A block of client or user holds its row: this statement waits for it, and then sees that it is blocked. The family of
 # a public client ends a fixed time after the token that it began with, and what it has issued not later.
-ADD_TOKEN = """
-INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at,
-                    seen_user, seen_client, seen_type, seen_role, is_bound_by_roles)
+TOKEN_COLUMNS = """name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at,
+                    seen_user, seen_client, seen_type, seen_role, is_bound_by_roles"""
+
+
+def family_end(family: str, seconds: str) -> str:
+    """Return the query for `ends_at`, so long after the first token of a family of a public client `c`; else NULL."""
+    return f"""
+SELECT CASE WHEN c.settings @> '{{"public": true}}' THEN coalesce(
+           (SELECT inserted_at FROM tokens WHERE id = {family}),
+           (SELECT min(inserted_at) FROM tokens WHERE family_id = {family})
+       ) + make_interval(secs => {seconds}) END AS ends_at
+"""
+
+
+LIVES_SECONDS = "floor(extract(epoch FROM expires_at - now()))::integer AS lives_seconds"
+ADD_TOKEN = f"""
+INSERT INTO tokens ({TOKEN_COLUMNS})
 SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, least(now() + make_interval(secs => $9), family.ends_at),
        coalesce($11, u.last_revocation), coalesce($12, c.last_revocation), coalesce($13, ct.last_revocation),
        coalesce($14, ct.last_role_revocation), $15
   FROM users u, clients c JOIN client_types ct ON ct.id = c.client_type_id, LATERAL (
-           SELECT CASE WHEN c.settings @> '{"public": true}' THEN coalesce(
-                      (SELECT inserted_at FROM tokens WHERE id = $6),
-                      (SELECT min(inserted_at) FROM tokens WHERE family_id = $6)
-                  ) + make_interval(secs => $10) END AS ends_at
+           {family_end("$6", "$10")}
        ) family
  WHERE u.id = $3 AND NOT u.is_blocked AND c.id = $4 AND NOT c.is_blocked
    AND (family.ends_at > now()) IS NOT FALSE
    FOR KEY SHARE OF u, c
-RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at,
-          floor(extract(epoch FROM expires_at - now()))::integer AS lives_seconds
+RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at, {LIVES_SECONDS}
 """
 REVOKE_OTHERS = """
 UPDATE tokens SET expires_at = now(), updated_at = now()
@@ -245,9 +281,11 @@ async def add_token(
 async def find_token(source: Source, value: str) -> Token | None:
     """Return the token of that value, of any kind, active or not; or None."""
     row = await source.fetchrow(FIND_TOKEN, security.digest(value))
-    if row is None:
-        return None
-    known = dict(row)
+    return None if row is None else token_of(dict(row))
+
+
+def token_of(known: dict[str, Any]) -> Token:
+    """Return the token with these columns of `FIND_TOKEN`."""
     seen = Seen(*(known.pop(f"seen_{whose}") for whose in Seen.__struct_fields__))
     details, scope = Details.decoded(known.pop("details")), known["scope"]
     if known["name"] in kinds.ASK_FOR_SCOPE and scope is not None and details.scope_request is not None:

@@ -1,0 +1,141 @@
+"""The SQL of a token request: one statement finds all that is asked about, another one does all that is granted.
+
+Between the two anything may change, so the second does something only if what the first has seen is still so. Each row
+that counts is locked, in the order of a block or a deletion, and PostgreSQL then judges its newest version.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from mithril import security
+from mithril.database.database import Database, Source
+from mithril.oauth import store
+from mithril.oauth.store import GOOD_SINCE, OF_CONNECTION, RegisteredConnection
+from mithril.tokens import store as tokens
+from mithril.tokens.store import Draft, Issued, Token
+
+
+class Found(NamedTuple):
+    """What a token request is about."""
+
+    connection: RegisteredConnection | None
+    """That of the caller, else the one through which the token was issued."""
+    token: Token | None
+    is_user_blocked: bool
+    approval_id: UUID | None
+    role_scopes: list[str]
+    """One text for each role of the user."""
+
+
+class Unchanged(NamedTuple):
+    """What must be as it was found, for the tokens to be issued."""
+
+    token_id: UUID
+    connection_id: UUID
+    approval_id: UUID
+    redirect_uri: str | None
+    """That of a code, which must still be good since the same version; of no other token."""
+    since: str | None
+
+
+def _find() -> str:
+    connection = store.OF_REDIRECT_URI.replace("$2", "$3").partition("WHERE")[0]
+    columns = ", ".join(f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__)
+    roles = store.ROLE_SCOPES.replace("$1", "token.user_id").replace("$2", "token.client_id")
+    return f"""
+SELECT {columns}, token.*, coalesce(u.is_blocked, false) AS is_user_blocked, a.id AS approval_id,
+       ARRAY(SELECT role.scope FROM ({roles}) role) AS role_scopes
+  FROM (SELECT) one
+  LEFT JOIN ({tokens.FIND_TOKEN}) token ON true
+  LEFT JOIN LATERAL ({connection} WHERE k.id = coalesce($2, token.connection_id)) k ON true
+  LEFT JOIN users u ON u.id = token.user_id
+  LEFT JOIN apps a ON a.user_id = token.user_id AND a.client_id = token.client_id
+"""
+
+
+FIND = _find()
+# Locks of several rows are taken in the order in which they are named. The new tokens have seen what the presented one
+# has: whatever was revoked since that was issued concerns them too.
+REDEEM = f"""
+WITH held AS (
+    SELECT t.user_id, t.client_id, t.seen_user, t.seen_client, t.seen_type, t.seen_role, family.ends_at
+      FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id,
+           apps a JOIN users u ON u.id = a.user_id JOIN clients c ON c.id = a.client_id, tokens t, LATERAL (
+               {tokens.family_end("$7", "$8")}
+           ) family
+     WHERE k.id = $2 AND NOT consumer.is_blocked AND a.id = $3 AND NOT u.is_blocked AND NOT c.is_blocked
+       AND t.id = $1 AND t.used_at IS NULL AND t.expires_at > clock_timestamp()
+       AND ($4::text IS NULL OR ({GOOD_SINCE.format(clock="clock_timestamp()", uri="$4")})::text = $5)
+       AND (family.ends_at > now()) IS NOT FALSE
+       FOR KEY SHARE OF k, c, u FOR UPDATE OF a FOR NO KEY UPDATE OF t
+), used AS (
+    UPDATE tokens SET used_at = clock_timestamp(), updated_at = now() FROM held WHERE id = $1 AND $9
+), issued AS (
+    INSERT INTO tokens ({tokens.TOKEN_COLUMNS})
+    SELECT new.name, new.digest, held.user_id, held.client_id, $6, $7, new.scope, new.details,
+           least(now() + make_interval(secs => new.lives_seconds), held.ends_at),
+           held.seen_user, held.seen_client, held.seen_type, held.seen_role, new.is_bound
+      FROM held, unnest($10::text[], $11::bytea[], $12::text[], $13::jsonb[], $14::float8[], $15::boolean[])
+                 new (name, digest, scope, details, lives_seconds, is_bound)
+     WHERE in_time($16)
+    RETURNING id, digest, expires_at, {tokens.LIVES_SECONDS}
+), noted AS (
+    INSERT INTO operations (id) SELECT $17 FROM held
+)
+SELECT array_agg(id ORDER BY place) AS ids, array_agg(expires_at ORDER BY place) AS expire_at,
+       array_agg(lives_seconds ORDER BY place) AS live_seconds
+  FROM issued JOIN unnest($11) WITH ORDINALITY new (digest, place) USING (digest) HAVING count(*) > 0
+"""
+# What `REDEEM` returned for that operation.
+RECALL = f"""
+SELECT array_agg(id ORDER BY place) AS ids, array_agg(expires_at ORDER BY place) AS expire_at,
+       array_agg({tokens.LIVES_SECONDS.replace("now()", "inserted_at").removesuffix(" AS lives_seconds")}
+                 ORDER BY place) AS live_seconds
+  FROM tokens JOIN unnest($1::bytea[]) WITH ORDINALITY new (digest, place) USING (digest)
+ WHERE EXISTS (SELECT FROM operations o WHERE o.id = $2) HAVING count(*) > 0
+"""
+
+
+async def find(source: Source, value: str, *, connection_id: UUID | None, redirect_uri: str | None) -> Found:
+    """Return what is known of a presented token. `connection_id`: of the caller, if it has shown a secret.
+
+    `redirect_uri`: what is asked about it is in the connection, as `store.hold_connection` has it.
+    """
+    asked = "" if redirect_uri is None or "\0" in redirect_uri else redirect_uri
+    row = await source.fetchrow(FIND, security.digest(value), connection_id, asked)
+    assert row is not None, "the statement always gives one"
+    known = dict(row)
+    connection = store.connection_in(known)
+    own = {name: known.pop(name) for name in ("is_user_blocked", "approval_id", "role_scopes")}
+    return Found(connection, None if known["id"] is None else tokens.token_of(known), **own)
+
+
+async def redeem(
+    database: Database, seen: Unchanged, drafts: Sequence[Draft], *, is_used_up: bool, family_lives_seconds: float
+) -> list[Issued] | None:
+    """Issue these tokens for the one that was presented; None, and nothing is done, where something has changed.
+
+    The drafts are of one user, client, connection and family. `is_used_up`: whether the presented token is single-use.
+    """
+    digests = [security.digest(draft.value) for draft in drafts]
+    first = drafts[0].new
+    row = await database.write(
+        REDEEM,
+        *seen,
+        first.connection_id,
+        first.family_id,
+        float(family_lives_seconds),
+        is_used_up,
+        [draft.new.kind for draft in drafts],
+        digests,
+        [draft.new.scope for draft in drafts],
+        [draft.new.details.encoded for draft in drafts],
+        [float(draft.lives_seconds) for draft in drafts],
+        [draft.new.is_bound_by_roles for draft in drafts],
+        recall=(RECALL, digests),
+    )
+    if row is None:
+        return None
+    moments = zip(drafts, row["ids"], row["expire_at"], row["live_seconds"], strict=True)
+    return [draft.issued(id_, expires_at, lives) for draft, id_, expires_at, lives in moments]
