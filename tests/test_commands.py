@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from mithril.cli import audit
 from mithril.database.database import Database
 from mithril.scope_sets import service as scope_sets
 from mithril.tokens import verification
+from support import repository
 from support.servers import fresh_database
 
 PASSWORD = "Operators-Password-1"
@@ -152,6 +154,7 @@ def test_every_command_has_help_and_every_group_command_has_json() -> None:
                 "revoke",
                 "deactivate-tokens",
                 "refresh-secret",
+                "move",
                 "reset",
             }
             assert is_destructive == ("--yes" in options), name
@@ -420,6 +423,154 @@ def test_a_connection_of_two_clients_is_rotated_without_the_api_key_of_the_consu
     ).json
     rotated = mithril("connection", "refresh-secret", world.client_id, made["id"], "--yes", "--json").json
     assert rotated["secret"] != made["secret"]
+
+
+def connected(mithril: Run, world: World, redirect_uri: str) -> tuple[str, str]:
+    """Return the ids of a client and of its connection, in which it is its own consumer."""
+    owner = ("--type", world.client_type, "--owner", world.email)
+    client_id = mithril("client", "create", "Clinic", *owner, "--json").json["id"]
+    made = mithril("connection", "create", client_id, "--redirect-uri", redirect_uri, "--json").json
+    return client_id, made["id"]
+
+
+def test_a_connection_is_moved_and_moved_back(mithril: Run, world: World, url: str) -> None:
+    one, new = connected(mithril, world, "https://old.example.com/"), "https://new.example.com/"
+    moved = mithril("connection", "move", *one, "--redirect-uri", new, "--lasts", "24h", "--json").json
+    assert (moved["redirect_uri"], moved["transition"]["redirect_uri"]) == ("https://old.example.com/", new)
+    table = mithril("connection", "list", one[0]).out
+    assert "https://old.example.com/" in table
+    assert new in table
+    assert mithril("connection", "cancel-move", *one, "--json").json["transition"] is None
+    assert mithril("connection", "cancel-move", *one).status == 3, "there is none any more"
+    assert mithril("connection", "change", *one, "--redirect-uri", new).status == 0
+    (event,) = (each for each in events(url) if each["action"] == "connection.update" and new in (each["new"] or ""))
+    last = json.loads(mithril("audit", "--action", "connection.update", "--json").out.splitlines()[-1])
+    assert mithril("connection", "revert", *one, NOBODY).status == 2
+    assert mithril("connection", "revert", *one, 99_999_999).status == 3
+    back = mithril("connection", "revert", *one, last["id"], "--json").json
+    assert (back["redirect_uri"], event["request_id"].startswith("mithril connection change, by ")) == (
+        "https://old.example.com/",
+        True,
+    )
+
+
+def test_a_move_that_is_named_wrongly_is_refused(mithril: Run, world: World) -> None:
+    one = connected(mithril, world, "https://old.example.com/")
+    for uri, lasts, status in (
+        ("https://old.example.com/", "24h", 1),
+        ("https://New.example.com/", "24h", 1),
+        ("https://new.example.com/", "59s", 1),
+        ("https://new.example.com/", "31d", 1),
+        ("https://new.example.com/", "a day", 2),
+        ("https://new.example.com/", "24", 2),
+    ):
+        assert mithril("connection", "move", *one, "--redirect-uri", uri, "--lasts", lasts).status == status, uri
+    assert mithril("connection", "move", one[0], NOBODY, "--redirect-uri", "https://new.example.com/").status == 3
+    assert mithril("connection", "move", *one).status == 2
+    prefixes = ("--from", "https://old.example.com/", "--to", "https://new.example.com/")
+    assert mithril("connection", "move", *one, "--consumer", one[0], *prefixes).status == 2
+    assert mithril("connection", "move", "--consumer", NOBODY, *prefixes).status == 3
+    for bad in ("https://old.example.com", "old", "https:///", prefixes[3]):
+        assert mithril("connection", "move", "--consumer", one[0], "--from", bad, *prefixes[2:]).status == 2, bad
+    assert mithril("connection", "end-previous-secret", *one).status == 3
+    mithril("connection", "refresh-secret", *one, "--keep", "60")
+    assert mithril("connection", "end-previous-secret", *one).status == 0
+
+
+@pytest.fixture
+def mis(url: str, mithril: Run, world: World) -> str:
+    """A MIS with 400 connections whose redirect URIs begin alike, and two others."""
+    consumer: str = mithril(
+        *("client", "create", "MIS", "--type", world.client_type, "--owner", world.email, "--json"),
+    ).json["id"]
+
+    async def add() -> None:
+        db = await asyncpg.connect(url)
+        await db.execute(
+            "WITH added AS (INSERT INTO clients (name, client_type_id, user_id)"
+            " SELECT 'Clinic ' || n, client_type_id, user_id FROM clients, generate_series(1, 402) n WHERE id = $1"
+            " RETURNING id, substring(name FROM 8)::integer AS n)"
+            " INSERT INTO connections (client_id, consumer_id, redirect_uri, secret_digest, secret_tail)"
+            " SELECT id, $1, CASE WHEN n <= 400 THEN 'https://old.mis.example.com/' || n"
+            " ELSE 'https://old.mis.example.com.' || n || '.example.com/' END, sha256(id::text::bytea), '' FROM added",
+            consumer,
+        )
+        await db.close()
+
+    asyncio.run(add())
+    return consumer
+
+
+def state_of(mithril: Run, url: str, mis: str) -> list[tuple[str, str | None]]:
+    async def read() -> list[tuple[str, str | None]]:
+        db = await asyncpg.connect(url)
+        found = await db.fetch(
+            "SELECT redirect_uri, transition_redirect_uri FROM connections WHERE consumer_id::text = $1 ORDER BY 1", mis
+        )
+        await db.close()
+        return [(row[0], row[1]) for row in found]
+
+    return asyncio.run(read())
+
+
+@pytest.mark.slow
+def test_the_connections_of_a_mis_are_moved_by_the_script_of_the_documentation(
+    mithril: Run, url: str, mis: str
+) -> None:
+    page = (repository() / "docs/redirect-uris.md").read_text()
+    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "connection move" in block)
+    folder = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = {"PATH": folder, "MIS": mis, "MITHRIL_DATABASE_URL": url, "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
+    ran = subprocess.run(["sh", "-c", script], env=environment, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert [ran.stdout.count(state) for state in ("would begin", " begun", "is under way")] == [400, 400, 400]
+    moved = {(f"https://old.mis.example.com/{n}", f"https://new.mis.example.com/{n}") for n in range(1, 401)}
+    kept = {(f"https://old.mis.example.com.{n}.example.com/", None) for n in (401, 402)}
+    assert set(state_of(mithril, url, mis)) == moved | kept
+    begun = [
+        each for each in events(url) if each["action"] == "connection.begin_transition" and "mis.exam" in each["new"]
+    ]
+    assert len(begun) == 400
+    assert {each["request_id"].partition(",")[0] for each in begun} == {"mithril connection move"}
+
+
+def test_a_move_of_a_mis_begins_nothing_where_anything_is_refused(mithril: Run, url: str, mis: str) -> None:
+    before = state_of(mithril, url, mis)
+    move = ("connection", "move", "--consumer", mis, "--from", "https://old.mis.example.com/", "--json")
+    for more in ((), ("--dry-run",), ("--yes",)):
+        refused = mithril(*move, "--to", "https://new.mis.example.com/a//", *more)
+        assert refused.status == 1
+        assert {row["state"] for row in refused.json} == {"refused: double_slash"}
+        assert len(refused.json) == 400
+        assert state_of(mithril, url, mis) == before
+    asked = mithril(*move, "--to", "https://old.mis.example.com/v2/")
+    assert (asked.status, "400 transitions" in asked.err) == (1, True), "there is no terminal to ask"
+    assert state_of(mithril, url, mis) == before
+
+
+def test_a_move_of_a_mis_goes_on_where_it_stopped_and_moves_nothing_twice(mithril: Run, url: str, mis: str) -> None:
+    """Also where the new prefix begins with the old one, and after the time is over."""
+
+    async def execute(statement: str) -> None:
+        db = await asyncpg.connect(url)
+        await db.execute(statement, mis)
+        await db.close()
+
+    here = ("connection", "move", "--consumer", mis, "--from", "https://old.mis.example.com/", "--yes", "--json")
+    move = (*here, "--to", "https://old.mis.example.com/v2/")
+    assert len([row for row in mithril(*move).json if row["state"] == "begun"]) == 400
+    some = "consumer_id = $1::text::uuid AND redirect_uri LIKE '%/1__'"
+    await_ended = "UPDATE connections SET transition_ends_at = now() WHERE transition_ends_at > now() AND "
+    asyncio.run(execute(await_ended + some))
+    nothing = "transition_redirect_uri, transition_since, transition_began_at, transition_ends_at"
+    asyncio.run(
+        execute(f"UPDATE connections SET ({nothing}) = ROW(NULL, NULL, NULL, NULL) WHERE {some.replace('1__', '2__')}")
+    )
+    states = [row["state"] for row in mithril(*move).json]
+    assert (states.count("begun"), states.count("is under way")) == (100, 200), "a hundred have ended"
+    other = mithril(*here, "--to", "https://third.example.com/")
+    assert other.status == 1
+    assert [row["state"] for row in other.json].count("refused: another transition") == 300
 
 
 def test_the_value_of_a_token_is_printed_once(mithril: Run, world: World, url: str) -> None:

@@ -17,7 +17,21 @@ import sys
 import typer
 
 from mithril import errors, settings, streams
-from mithril.cli import answers, audit, clients, connections, data, demo, output, scopes, serve, session, tokens, users
+from mithril.cli import (
+    answers,
+    audit,
+    clients,
+    connections,
+    data,
+    demo,
+    moves,
+    output,
+    scopes,
+    serve,
+    session,
+    tokens,
+    users,
+)
 from mithril.database import database, faults
 from mithril.database.embedded import EmbeddedError
 from mithril.settings import SettingsError
@@ -41,6 +55,7 @@ app.command("export", rich_help_panel=DATA)(data.export)
 app.add_typer(demo.app, rich_help_panel=DATA)
 session.command(app, "sweep", rich_help_panel=DATA)(data.sweep)
 session.command(app, "audit", rich_help_panel=ADMINISTRATION)(audit.audit)
+assert moves.app is connections.app, "its commands are of the same group"
 for group in (clients.app, connections.app, users.app, tokens.app, scopes.roles, scopes.client_types):
     app.add_typer(group, rich_help_panel=ADMINISTRATION)
 app.command("check-redirect-uri", rich_help_panel=ANSWERS)(answers.check_redirect_uri)

@@ -17,7 +17,10 @@ from mithril.settings import Option, Settings
 app = typer.Typer(
     name="connection", help="Connections: a client, its consumer, a redirect URI and a secret.", no_args_is_help=True
 )
-COLUMNS = ("id", "consumer_id", "redirect_uri", "secret_tail", "updated_at")
+COLUMNS = (
+    *("id", "consumer_id", "redirect_uri", "transition.redirect_uri", "transition.ends_at"),
+    *("secret_tail", "updated_at"),
+)
 LONGEST_SECONDS = 604_800
 
 ConnectionId = Annotated[UUID, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
@@ -79,10 +82,13 @@ async def change(
     *,
     redirect_uri: RedirectUri,
 ) -> One:
-    """Change the redirect URI. Codes issued for the old one are revoked at once; tokens stay active."""
+    """Change the redirect URI. Codes issued for the old one are revoked at once; tokens stay active.
+
+    `mithril connection move` lets both be good for a time.
+    """
     await find(opened, client_id, connection_id)
     fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, chosen)
-    connection = await service.change_redirect_uri(
+    await service.change_redirect_uri(
         opened,
         connection_id,
         client_id=client_id,
@@ -90,7 +96,7 @@ async def change(
         expected_versions=None,
         actor=actor,
     )
-    return One(view.detailed_view(connection))
+    return One(view.detailed_view(await find(opened, client_id, connection_id)))
 
 
 @session.command(app, "refresh-secret")

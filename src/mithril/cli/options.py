@@ -111,6 +111,14 @@ def document(text: str) -> dict[str, Any]:
     return found
 
 
+def duration(text: str) -> int:
+    """Return the seconds of a time such as 90s, 30m, 12h, 7d. Raises BadParameter, a usage error, for other text."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in SECONDS_BY_UNIT or not (number.isascii() and number.isdigit()):
+        raise typer.BadParameter(f"{text!r} is not a time such as 90s, 30m, 12h or 7d")
+    return int(number[:12]) * SECONDS_BY_UNIT[unit]
+
+
 def moment(text: str) -> datetime:
     """Parse a date or time in ISO 8601, UTC where it names no zone, or an age such as 90s, 30m, 12h, 7d.
 

@@ -129,11 +129,15 @@ class One(NamedTuple):
 
 
 class Many(NamedTuple):
-    """Rows of a list: of each these columns, or as JSON all of it. `listed`: the page that they are."""
+    """Rows of a list: of each these columns, or as JSON all of it. `listed`: the page that they are.
+
+    `status`: with which the command exits, where some of the rows are refused.
+    """
 
     rows: Sequence[Mapping[str, Any]]
     columns: Sequence[str]
     listed: Listed[Any] | None = None
+    status: int = 0
 
     def print(self, *, as_json: bool) -> None:
         """Print the rows, and how many more there are."""
@@ -149,6 +153,8 @@ class Many(NamedTuple):
             total = f"{'at least ' if listed.is_bounded else ''}{listed.total_entries}"
             hint = f"; --page {listed.page.number + 1} shows more" if more else ""
             note(f"{listed.page.offset + 1} to {listed.page.offset + len(rows)} of {total}{hint}")
+        if self.status:
+            raise typer.Exit(self.status)
 
 
 class Done(NamedTuple):
@@ -176,8 +182,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], ha
         is_id = column == "id" or column.endswith("_id")
         table.add_column(column, overflow="fold", no_wrap=is_id, min_width=UUID_WIDTH if is_id else None)
     for row in rows:
-        table.add_row(*(Text(shown(row.get(column))) for column in columns))
+        table.add_row(*(Text(shown(_cell(row, column))) for column in columns))
     _print(table)
+
+
+def _cell(row: Mapping[str, Any], column: str) -> object:
+    """Return the value of a column; `a.b` is what `a` has as `b`, where it has anything."""
+    outer, _, inner = column.partition(".")
+    value = row.get(outer)
+    return value.get(inner) if inner and value is not None else value
 
 
 def shown(value: object) -> str:

@@ -95,6 +95,7 @@ DETAILS = f"""{columns_at("now()")},
                AS previous_secret_last_used_at,
              coalesce((SELECT m.attempts FROM moved_attempts m WHERE m.connection_id = connections.id), 0)
                AS moved_redirect_uri_attempts"""
+OF_CONSUMER = f"SELECT {columns_at('now()')} FROM connections WHERE consumer_id = $1 ORDER BY inserted_at, id"
 # What a data file says of redirect URIs, by its keys.
 EXPORTED = {
     "redirect_uri": "CASE WHEN transition_ends_at <= now() THEN transition_redirect_uri ELSE redirect_uri END",
@@ -224,6 +225,11 @@ async def list_connections(
     return await database.fetch_page(
         Connection, columns=DETAILS, tables="connections", conditions=conditions, page=page
     )
+
+
+async def list_of_consumer(database: Database, consumer_id: UUID) -> list[Connection]:
+    """Return all connections with this consumer, the oldest first, without what was seen of them."""
+    return [Connection(**row) for row in await database.fetch(OF_CONSUMER, consumer_id)]
 
 
 async def find_connection(source: Source, connection_id: UUID, *, client_id: UUID) -> Connection | None:
