@@ -23,6 +23,7 @@ FLOORS = [
     ["server.supervisor"],
     ["app", "server"],
     ["routes"],
+    ["console"],
     ["pages", "oauth.forms", "oauth.protocol_errors"],
     ["access", "throttling.limits"],
     ["web"],

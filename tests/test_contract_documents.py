@@ -10,6 +10,7 @@ import pytest
 from starlette.routing import BaseRoute, Match, Route
 
 from mithril import app
+from mithril.console import routes as console
 from support import repository
 
 CONTRACT = repository() / "docs/contract"
@@ -21,7 +22,12 @@ RULE = re.compile(rf"^(?:- |\| )\*\*({NUMBER})\*\*", re.MULTILINE)
 CITATION = re.compile(rf"\brules?\b((?:(?:[\s#,(]|to\b|and\b)+`?{NUMBER}\b`?)+)", re.IGNORECASE)
 OLD_STYLE = re.compile(r"contract\.md|\brows? [0-9]+|\bdesign(?:\.md|: )|\bthe design\b", re.IGNORECASE)
 CYRILLIC = re.compile("[а-яіїєґ]", re.IGNORECASE)  # noqa: RUF001 -- Cyrillic
-LISTENERS = {"Public listener": [app.PUBLIC], "Internal listener": [app.INTERNAL], "Both": [app.PUBLIC, app.INTERNAL]}
+LISTENERS = {
+    "Public listener": [app.PUBLIC],
+    "Internal listener": [app.INTERNAL],
+    "The console": [list[BaseRoute](console.ROUTES)],
+    "Both": [app.PUBLIC, app.INTERNAL],
+}
 
 RULES = [rule for text in DOCUMENTS.values() for rule in RULE.findall(text)]
 KNOWN = frozenset(RULES)

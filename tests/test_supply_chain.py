@@ -25,6 +25,7 @@ LOCKED = re.split(r"\n(?=\S)", (repository() / "requirements.lock").read_text())
 # Dependencies that are not imported, and their reasons.
 NOT_IMPORTED = {
     "greenlet": "SQLAlchemy needs it to run Alembic over asyncpg",
+    "tzdata": "the standard library reads it",
     "httptools": "uvicorn's parser, by its name in the protocol",
     "uvloop": "uvicorn's event loop, by its name in the configuration",
     "anyio": "its pytest plugin",

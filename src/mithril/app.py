@@ -23,6 +23,7 @@ from mithril.clients import admin_routes as clients_admin
 from mithril.clients import routes as clients
 from mithril.connections import admin_routes as connections_admin
 from mithril.connections import routes as connections
+from mithril.console import routes as console
 from mithril.database.database import Database
 from mithril.gateway import routes as gateway
 from mithril.health import routes as health
@@ -108,7 +109,7 @@ class Application:
         resources = Resources(settings, self.database, self.messenger)
         capacity = settings.max_requests
         self.public = Edge(
-            [*PUBLIC, *(demo_callback.routes(self) if settings.demo else ())],
+            [*PUBLIC, *_console(settings), *(demo_callback.routes(self) if settings.demo else ())],
             resources,
             listener="public",
             capacity=capacity,
@@ -116,16 +117,18 @@ class Application:
             refusal_views={
                 **standard_oauth.REFUSAL_VIEWS,
                 **pages.REFUSAL_VIEWS,
+                **_console_views(settings),
                 **(demo_callback.REFUSAL_VIEWS if settings.demo else {}),
             },
         )
         self.internal = Edge(
-            INTERNAL,
+            [*INTERNAL, *_console(settings)],
             resources,
             listener="internal",
             capacity=capacity,
             guard=_guard(settings),
             refuses_queries=True,
+            refusal_views=_console_views(settings),
         )
 
     def change(self, settings: Settings) -> None:
@@ -164,6 +167,16 @@ class Application:
         if self.settings.sweep_interval:
             tasks.append(cleanup.clean_up_regularly(self.database, self.settings))
         return tasks
+
+
+def _console(settings: Settings) -> list[BaseRoute]:
+    """Return the routes of the console, which both listeners have unless it is off (rule CSL-1)."""
+    return [] if settings.console == "off" else list(console.ROUTES)
+
+
+def _console_views(settings: Settings) -> dict[str, edge.RefusalView]:
+    """Return what shows the refusals of the console."""
+    return dict(console.REFUSAL_VIEWS) if settings.console != "off" else {}
 
 
 def _database_url(settings: Settings) -> str:

@@ -220,6 +220,7 @@ SignatureNotOffered = _named(
 PageUnreadable = _named(PageError, "PageUnreadable", page="unreadable")
 LinkOver = _named(PageError, "LinkOver", page="link_over", status=410)
 PageFormForeign = _named(PageError, "PageFormForeign", page="foreign_form", status=403)
+ConsoleFormForeign = _named(PageError, "ConsoleFormForeign", page="form", status=403)
 PageParameterDoubled = _named(PageError, "PageParameterDoubled", page="doubled")
 PageParameterMissing = _named(PageError, "PageParameterMissing", page="missing")
 PageClientUnknown = _named(PageError, "PageClientUnknown", page="unknown_client")

@@ -80,6 +80,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     home: Annotated[
         Text, Option.DATABASE, described("folder of the embedded PostgreSQL; empty: the user's data directory")
     ] = ""
+    console: Annotated[
+        Literal["off", "owners", "all"],
+        described("who may use the console on the public listener: off, owners, or all, administrators too"),
+    ] = "owners"
     demo: Annotated[
         bool,
         Option.DEMO,

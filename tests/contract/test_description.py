@@ -132,7 +132,7 @@ def described(routes: Sequence[BaseRoute]) -> set[tuple[str, str]]:
 def test_every_public_route_is_described_and_every_described_operation_has_a_route() -> None:
     for_browsers = described(pages_routes.ROUTES)  # two pages for browsers, which the introduction describes
     assert {(method, path) for method, path, _ in operations()} == described(app.PUBLIC) - for_browsers
-    assert all(path in DOCUMENT["info"]["description"] for path in ("/sign-in", "/oauth2/authorize"))
+    assert all(path in DOCUMENT["info"]["description"] for path in ("/sign-in", "/oauth2/authorize", "/console"))
 
 
 def test_the_probes_of_both_listeners_are_described() -> None:

@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 
-import msgspec
 import pytest
 
 from mithril import errors
-from mithril.app import Application
 from mithril.settings import Settings, SettingsError, load
 from mithril.sms import mailer
 from mithril.sms.messenger import messenger
@@ -161,10 +159,3 @@ def test_links_are_offered_where_they_can_be_sent_and_lead_to_a_fixed_host(
 ) -> None:
     """The host of a request would let a caller choose to which host a user's link leads."""
     assert Settings(**changes).sends_links is sends  # type: ignore[arg-type]
-
-
-async def test_another_mail_server_in_the_file_of_the_secret_is_used_without_a_restart() -> None:
-    settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/none")
-    application = Application(settings)
-    application.change(msgspec.structs.replace(settings, smtp_url="smtps://mail.example.org", smtp_sender=SENDER))
-    assert type(application.messenger.mailer) is mailer.SmtpMailer

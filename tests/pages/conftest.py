@@ -7,6 +7,7 @@ import pytest
 
 from mithril.sms import messenger
 from support.cases import Case, add_factor, make_case
+from support.console import Owner, make_owner, sign_in
 from support.factories import Db
 from support.servers import Server, running_server
 
@@ -37,3 +38,29 @@ async def demo(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     with running_server(database_url=server.database_url, demo=True) as running:
         async with httpx.AsyncClient(base_url=running.url) as client:
             yield client
+
+
+@pytest.fixture
+async def owner(db: Db) -> Owner:
+    return await make_owner(db)
+
+
+@pytest.fixture
+async def inside(http: httpx.AsyncClient, owner: Owner) -> httpx.AsyncClient:
+    """A browser in which the owner has signed in."""
+    response = await sign_in(http, owner.email)
+    assert response.status_code == 303, response.text
+    return http
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that servers have sent, of which none has a service for that."""
+    received: list[str] = []
+
+    async def send(_: messenger.Messenger, phone: str, text: str) -> None:
+        assert phone == "+380501234567"
+        received.append(text)
+
+    monkeypatch.setattr(messenger.NoMessenger, "send", send)
+    return received

@@ -4,9 +4,7 @@ Skipped with a reason when the machine has no Chromium.
 """
 
 import asyncio
-import os
 import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -18,26 +16,25 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import asyncpg
 import httpx
 import pytest
-from playwright.async_api import Browser, Error, Page, async_playwright, expect
+from playwright.async_api import Browser, Error, Page, expect
 
 from mithril import security
 from mithril.pages import texts
 from mithril.sms import mailer, messenger
 from mithril.snapshots import service as snapshots
+from support import chromium
 from support.cases import code_in
 from support.judging import signed
 from support.servers import Server, demo_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CLINIC, PIS = "1380df72-275a-11e7-93ae-92361f002671", "5b1d7a60-93c4-4f0e-8d2b-6c1e0f3a7c04"
 OWNER, DOCTOR, PASSWORD = "owner@clinic.example", "doctor@clinic.example", "Demo-Password-1"
+PASSWORD_HASH = security.hash_password(PASSWORD)
 WIDTHS = [360, 1280]
 AT_BOTH_WIDTHS = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 ENTRANCES = ["/sign-in", "/oauth2/authorize"]
-# Milliseconds for any one step: only a machine with much other work takes more than one of the thirty seconds.
-PATIENCE = 100_000  # milliseconds
 
 
 @dataclass
@@ -112,21 +109,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    arguments = [
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--no-first-run",
-        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
-    ]
-    expect.set_options(timeout=PATIENCE)
-    async with async_playwright() as playwright:
-        launched = await playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE)
-        yield launched
-        await launched.close()
+    async with chromium.launched() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -146,26 +130,12 @@ async def page(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterato
     """A page, 360 pixels wide unless the test sets another width. An error in the browser's console fails the test."""
     width = getattr(request, "param", WIDTHS[0])
     opened = await browser.new_page(viewport={"width": width, "height": 740}, locale="uk-UA")
-    opened.set_default_timeout(PATIENCE)
+    opened.set_default_timeout(chromium.PATIENCE)
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     yield opened
     await opened.close()
     assert not [text for text in complaints if "status of 4" not in text]
-
-
-@pytest.fixture
-async def doctor(server: Server) -> AsyncIterator[asyncpg.Connection]:
-    """A connection for a test that changes the doctor's password or phone: afterwards these are as before."""
-    connection = await asyncpg.connect(server.database_url)
-    known = await connection.fetchval("SELECT password_hash FROM users WHERE email = $1", DOCTOR)
-    yield connection
-    changed = "UPDATE users SET password_hash = $2, password_set_at = now() WHERE email = $1 RETURNING id"
-    user_id = await connection.fetchval(changed, DOCTOR, known)
-    for table in ("authentication_factors", "password_hstr"):
-        await connection.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)
-    await connection.execute("TRUNCATE attempts")
-    await connection.close()
 
 
 @pytest.fixture
@@ -404,18 +374,20 @@ async def test_a_callback_may_redirect_to_an_app(page: Page, server: Server, cal
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noqa: PLR0917 -- fixtures
-    page: Page,
-    server: Server,
-    callback: Callback,
-    tmp_path: Path,
-    doctor: asyncpg.Connection,
-    messages: list[str],
-    language: str,
+    page: Page, server: Server, callback: Callback, tmp_path: Path, messages: list[str], language: str
 ) -> None:
     words, phone = texts.words(language), "+380671112233"
-    await doctor.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE email = $1", DOCTOR)
-    add = "INSERT INTO authentication_factors (user_id, type) SELECT id, 'SMS' FROM users WHERE email = $1"
-    await doctor.execute(add, DOCTOR)
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE email = $1", DOCTOR)
+    add = """
+    INSERT INTO authentication_factors (user_id, type) SELECT id, 'SMS' FROM users WHERE email = $1
+        ON CONFLICT (user_id, type) DO UPDATE SET factor = NULL, is_active = true
+    """
+    await connection.execute(add, DOCTOR)
+    await connection.execute(
+        "UPDATE users SET password_hash = $2 WHERE email = $1", DOCTOR, security.hash_password(PASSWORD)
+    )
+    await connection.execute("TRUNCATE password_hstr, attempts")
     await sign_in(page, address(server, callback, "/sign-in", scope="legal_entity:read", lang=language), email=DOCTOR)
     await expect(page.get_by_role("heading", level=1)).to_have_text(words["phone_title"])
     await expect(page.locator("#phone")).to_be_focused()
@@ -440,20 +412,18 @@ async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noq
             await look(page, tmp_path, f"password-refused-{language}")
     await page.get_by_role("button", name=words["deny"]).click()
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
+    await connection.close()
 
 
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 -- fixtures
-    page: Page,
-    server: Server,
-    callback: Callback,
-    tmp_path: Path,
-    doctor: asyncpg.Connection,
-    messages: list[str],
-    language: str,
+    page: Page, server: Server, callback: Callback, tmp_path: Path, messages: list[str], language: str
 ) -> None:
     words, new = texts.words(language), "Something-New-1"
+    connection = await asyncpg.connect(server.database_url)
+    await connection.execute("UPDATE users SET password_hash = $2 WHERE email = $1", DOCTOR, PASSWORD_HASH)
+    await connection.execute("TRUNCATE password_hstr, attempts")
     await page.goto(address(server, callback, "/oauth2/authorize", lang=language))
     await look(page, tmp_path, f"sign-in-{language}")
     await page.get_by_role("link", name=words["forgotten"]).focus()
@@ -480,8 +450,9 @@ async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 --
     await page.goto(link + f"&lang={language}")
     await expect(page.get_by_role("alert")).to_have_text(words["error_link_over"])
     await look(page, tmp_path, f"over-{language}")
-    hashed = await doctor.fetchval("SELECT password_hash FROM users WHERE email = $1", DOCTOR)
+    hashed = await connection.fetchval("SELECT password_hash FROM users WHERE email = $1", DOCTOR)
     assert security.is_password(new, hashed)
+    await connection.close()
 
 
 @AT_BOTH_WIDTHS

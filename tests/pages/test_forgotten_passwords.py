@@ -4,14 +4,11 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 import httpx
 import pytest
 
 from mithril import errors
-from mithril.database.database import Database
-from mithril.oauth import password_change, password_link
 from mithril.sms import mailer, messenger
 from support.cases import PASSWORD, Case, add_factor, form_token, sign_in
 from support.factories import Db
@@ -337,70 +334,3 @@ async def test_a_request_for_a_link_needs_a_form_of_ours_and_an_email(
     assert (await demo.post(url, data=foreign)).status_code == 403
     assert (await demo.post(url, data=foreign | {"form_token": form_token(page), "email": ""})).status_code == 422
     assert not sent
-
-
-async def test_a_server_that_stops_sends_what_was_asked_for(
-    server: Server, db: Db, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[str] = []
-
-    async def send(_: mailer.ConsoleMailer, recipient: str, *, subject: str, text: str) -> None:
-        await asyncio.sleep(0.2)
-        sent.append(recipient)
-
-    monkeypatch.setattr(mailer.ConsoleMailer, "send", send)
-    await db.execute("TRUNCATE attempts")
-    with running_server(database_url=server.database_url, demo=True) as running:
-        async with httpx.AsyncClient(base_url=running.url) as client:
-            assert (await ask(client, case)).status_code == 303
-    assert sent == [case.email]
-
-
-async def test_a_link_that_is_not_sent_is_logged_without_what_was_in_it(
-    demo: httpx.AsyncClient, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts: list[str] = []
-    lines: list[dict[str, object]] = []
-
-    async def fail(_: mailer.ConsoleMailer, recipient: str, *, subject: str, text: str) -> None:
-        texts.append(text)
-        raise errors.MessageNotSent(detail="mail server: SMTPConnectError")
-
-    monkeypatch.setattr(mailer.ConsoleMailer, "send", fail)
-    monkeypatch.setattr(password_link.log, "warning", lambda event, **values: lines.append({"event": event, **values}))
-    assert (await ask(demo, case)).status_code == 303
-    for _ in range(500):
-        if lines:
-            break
-        await asyncio.sleep(0.01)
-    line = {"event": "password_link_not_sent", "user_id": str(case.user_id), "detail": "mail server: SMTPConnectError"}
-    assert lines == [line]
-    assert texts
-
-
-async def test_beyond_very_many_messages_at_a_time_one_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messenger, "MOST_SENDING", 1)
-    outbox, done = messenger.Messenger(), []
-
-    async def note(name: str) -> None:
-        done.append(name)
-
-    outbox.send_later(note("first"))
-    outbox.send_later(note("second"))
-    await outbox.finish()
-    assert done == ["first"]
-
-
-async def test_a_change_of_the_user_while_the_password_is_hashed_ends_the_link(
-    demo: httpx.AsyncClient, server: Server, case: Case, sent: Sent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page, hashed = await opened(demo, await link_to(demo, case, sent)), password_change.hashed
-
-    async def change_meanwhile(database: Database, user_id: UUID, password: str) -> str:
-        async with httpx.AsyncClient(base_url=server.internal_url) as internal:
-            user = {"user": {"email": f"{user_id}@example.com"}}
-            assert (await internal.patch(f"/admin/users/{user_id}", json=user)).status_code == 200
-        return await hashed(database, user_id, password)
-
-    monkeypatch.setattr(password_change, "hashed", change_meanwhile)
-    assert (await change(demo, page)).status_code == 410

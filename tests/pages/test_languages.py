@@ -103,7 +103,7 @@ def test_both_languages_have_the_same_texts() -> None:
 
 
 def test_every_known_scope_has_a_description_in_both_languages() -> None:
-    areas = texts._load("scopes.json").values()
+    areas = texts.load("scopes.json").values()
     assert all(not area["uk"].isascii() and area["en"].isascii() for area in areas)
     described = [each for area in areas for each in area["scopes"].items()]
     assert len({scope for scope, _ in described}) == len(described)

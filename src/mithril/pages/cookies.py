@@ -1,7 +1,8 @@
-"""The cookies of the pages: the login session, a secret of the browser, which proves that a form was ours, and a link.
+"""The cookies of the pages: the session, a secret of the browser, which proves that a form was ours, and a link.
 
-Over https both have the prefix `__Host-`, which keeps neighbouring hosts from setting them and requires `Path=/`.
-Browsers refuse that prefix over plain http; there the cookies are limited to the path of the entrance.
+The console has two of its own. Over https all have the prefix `__Host-`, which keeps neighbouring hosts from setting
+them and requires `Path=/`. Browsers refuse that prefix over plain http; there those of signing in are limited to the
+path of the entrance.
 
 The header is read in bytes. A neighbouring host can set a cookie whose name is ours to a parser that strips what is
 around it, such as the byte A0, or that takes the last of several: where there could be any doubt, there is no cookie.
@@ -21,6 +22,8 @@ from mithril.web.forms import Parameters
 LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"
 LINK = "mithril-link"
+CONSOLE_SESSION, CONSOLE_FORM = "mithril-console", "mithril-console-form"
+OF_ALL_PATHS = (CONSOLE_SESSION, CONSOLE_FORM)
 VALUE = re.compile(rb"[A-Za-z0-9_-]{32}")
 # Every byte that no name of a cookie has (RFC 6265 section 4.1.1): parsers differ in which of them they strip.
 NOT_OF_A_NAME = bytes(
@@ -36,13 +39,13 @@ def read(request: Request, name: str) -> str | None:
 
 def keep(request: Request, response: Response, name: str, value: str, *, lives_seconds: int | None = None) -> None:
     """Set the cookie; without `lives_seconds` until the browser is closed."""
-    is_secure = _is_secure(request)
+    secure = is_secure(request)
     response.set_cookie(
         _full_name(request, name),
         value,
         max_age=lives_seconds,
-        path="/" if is_secure else request.scope["path"],
-        secure=is_secure,
+        path="/" if secure or name in OF_ALL_PATHS else request.scope["path"],
+        secure=secure,
         httponly=True,
         samesite="lax",
     )
@@ -54,9 +57,9 @@ def forget(request: Request, response: Response, name: str) -> None:
         keep(request, response, name, "", lives_seconds=0)
 
 
-def browser_secret(request: Request) -> str:
+def browser_secret(request: Request, name: str = FORM) -> str:
     """Return the secret of the browser: the one in its cookie, else a new one, which must be kept there."""
-    return read(request, FORM) or security.new_secret()
+    return read(request, name) or security.new_secret()
 
 
 def form_token(secret: str, *, bound_to: str) -> str:
@@ -64,12 +67,12 @@ def form_token(secret: str, *, bound_to: str) -> str:
     return security.derived(secret, bound_to)
 
 
-def is_own_form(request: Request, fields: Parameters, *, bound_to: str) -> bool:
+def is_own_form(request: Request, fields: Parameters, *, bound_to: str, name: str = FORM) -> bool:
     """Return whether the form was made for this browser and for `bound_to`.
 
     Another site can neither read nor set the cookie; and one that could set it does not know the login session.
     """
-    secret, given = read(request, FORM), fields.get("form_token")
+    secret, given = read(request, name), fields.get("form_token")
     if secret is None or given is None:
         return False
     return compare_digest(form_token(secret, bound_to=bound_to).encode(), given.encode())
@@ -88,10 +91,10 @@ def _sent(request: Request, name: str) -> Iterator[bytes]:
 
 
 def _full_name(request: Request, name: str) -> str:
-    return f"__Host-{name}" if _is_secure(request) else name
+    return f"__Host-{name}" if is_secure(request) else name
 
 
-def _is_secure(request: Request) -> bool:
+def is_secure(request: Request) -> bool:
     """Return whether the browser came by https, perhaps to a proxy in front of us."""
     public_url = requests.resources(request).settings.public_url
     return request.url.scheme == "https" or public_url.lower().startswith("https://")

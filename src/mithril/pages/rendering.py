@@ -26,14 +26,21 @@ NO_FORMS = "; form-action 'none'"
 OWN_FORMS = "; form-action 'self'"
 STYLE: Final = package_files.files("mithril.pages").joinpath("style.css").read_bytes()
 ICON: Final = package_files.files("mithril.pages").joinpath("favicon.ico").read_bytes()
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("mithril.pages"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 STYLE_PATH, ICON_PATH = "/sign-in/style.css", "/favicon.ico"
+
+
+def environment(*packages: str) -> jinja2.Environment:
+    """Return what renders the templates of these packages; those of the first go before those of the next."""
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in packages]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+TEMPLATES = environment("mithril.pages")
 
 
 def form_page(

@@ -8,6 +8,7 @@ import msgspec
 
 LANGUAGES: Final = {"uk": "Українська", "en": "English"}
 DEFAULT: Final = "uk"
+PAGES: Final = "mithril.pages"
 MAX_PREFERENCES = 20
 
 
@@ -27,9 +28,9 @@ def language(chosen: str | None, *, wanted: str, accepted: str) -> str:
     return max(known, key=lambda preference: preference[0])[1] if known else DEFAULT
 
 
-def words(language: str) -> dict[str, str]:
-    """Return all texts by their names."""
-    found: dict[str, str] = _load("texts.json")[language]
+def words(language: str, package: str = PAGES) -> dict[str, str]:
+    """Return all texts of a package by their names."""
+    found: dict[str, str] = load("texts.json", package)[language]
     return found
 
 
@@ -41,7 +42,7 @@ def scope_words(scope: str, language: str) -> str | None:
 
 def scope_area(scope: str, language: str) -> tuple[int, str]:
     """Return the area of a scope, its place among the areas and its title, for lists of many scopes."""
-    areas = list(_load("scopes.json").values())
+    areas = list(load("scopes.json").values())
     place, _ = _scopes().get(scope, (len(areas), None))
     return place, (areas[place][language] if place < len(areas) else words(language)["other_scopes"])
 
@@ -51,14 +52,15 @@ def _scopes() -> dict[str, tuple[int, dict[str, str]]]:
     """Return the place of the area, and the words, of each scope that has some."""
     return {
         scope: (place, words)
-        for place, area in enumerate(_load("scopes.json").values())
+        for place, area in enumerate(load("scopes.json").values())
         for scope, words in area["scopes"].items()
     }
 
 
 @cache
-def _load(name: str) -> Any:  # noqa: ANN401 -- JSON; a test holds it to its form
-    return msgspec.json.decode(package_files.files("mithril.pages").joinpath(name).read_bytes())
+def load(name: str, package: str = PAGES) -> Any:  # noqa: ANN401 -- JSON; a test holds it to its form
+    """Return what is in a JSON file of a package."""
+    return msgspec.json.decode(package_files.files(package).joinpath(name).read_bytes())
 
 
 def _preference(part: str) -> tuple[str, float]:

@@ -21,6 +21,7 @@ class TokenKind(enum.StrEnum):
     LOGIN_FACTOR = "sign_in_second_factor"  # waits for the one-time password of the pages: in the same cookie
     LOGIN_PASSWORD = "sign_in_new_password"  # waits for a new password, in place of one that is too old: there too
     PASSWORD_LINK = "password_link"  # a new password, once, for a forgotten one: the value is in a message
+    CONSOLE = "console_session"  # the pages of the console, for one client: in a cookie of its own
 
 
 class GrantType(enum.StrEnum):
@@ -41,6 +42,8 @@ HELD_BY_CLIENTS = (TokenKind.ACCESS, TokenKind.REFRESH)
 HELD_BY_BROWSERS = (TokenKind.LOGIN_SESSION, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
 LOGIN_SECONDS = 600
 LINK_SECONDS = 900  # of a link for a new password
+# The console: how long a session lasts without a page, and with however many (ASVS 5.0 sections 7.3.1 and 7.3.2).
+CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS = 1_800, 28_800
 # What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
 # joins the sessions of one sign-in, to which its forms are bound.
 STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
@@ -80,6 +83,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_data: str | None = None  # of a login session by signature: the digest of what was signed
     answer: str | None = None  # of a used login session or link: which form used it; that form may come again
     account_state: str | None = None  # of a link: what an administrator can change of its user and the second factor
+    began_at: str | None = None  # of a console session: when its user signed in, in ISO 8601
 
     @classmethod
     def decoded(cls, text: str) -> "Details":

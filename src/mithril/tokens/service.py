@@ -58,6 +58,8 @@ def _lifetime_seconds(kind: TokenKind, settings: Settings) -> int:
         return kinds.LOGIN_SECONDS
     if kind is TokenKind.PASSWORD_LINK:
         return kinds.LINK_SECONDS
+    if kind is TokenKind.CONSOLE:
+        return kinds.CONSOLE_IDLE_SECONDS
     if kind is TokenKind.CODE:
         return settings.auth_code_grant_lifetime
     return settings.auth_refresh_token_lifetime if kind is TokenKind.REFRESH else settings.auth_access_token_lifetime

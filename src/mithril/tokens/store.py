@@ -187,6 +187,13 @@ SELECT count(*) FROM expired
 """
 EXPIRE_SOME_OF_USER = EXPIRE_SOME.format("user_id = $1 AND ($2::uuid IS NULL OR client_id = $2)")
 EXPIRE_SOME_OF_CLIENT = EXPIRE_SOME.format("client_id = $1")
+# Of very many, most of which may have expired before, only the first are looked at.
+COUNT_ACTIVE = """
+SELECT count(*) FROM (
+    SELECT FROM (SELECT name, used_at, expires_at FROM tokens WHERE {} LIMIT 100000) looked_at
+     WHERE used_at IS NULL AND expires_at > now() AND name = ANY ($2) LIMIT 10000) counted
+"""
+COUNT_ACTIVE_OF_CONNECTION = COUNT_ACTIVE.format("connection_id = $1")
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
 # A code notes since when its redirect URI has been good. For one that does not, of an older release or made by hand,
@@ -365,6 +372,16 @@ async def expire_some_of_client(transaction: PooledConnection, client_id: UUID) 
 async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
     """Revoke the active tokens of these kinds of the same user and client, all but `kept`."""
     await transaction.execute(REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
+
+
+async def count_active(source: Source, connection_id: UUID, *, kinds: Sequence[TokenKind]) -> int:
+    """Return how many unused tokens of these kinds were issued through the connection and have not expired.
+
+    10 000 stands for more.
+    """
+    row = await source.fetchrow(COUNT_ACTIVE_OF_CONNECTION, connection_id, list(kinds))
+    counted: int = row["count"] if row else 0
+    return counted
 
 
 async def is_active(transaction: PooledConnection, token_id: UUID) -> bool:

@@ -115,12 +115,22 @@ FORGET_FAILURES = """
 WITH forgotten AS (DELETE FROM attempts WHERE key = ANY ($2) OR starts_with(key, $3))
 UPDATE users SET otp_error_count = 0 WHERE id = $1 AND otp_error_count <> 0
 """
+EMAILS = """
+SELECT id, email FROM users u WHERE id = ANY ($1)
+   AND EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.client_id = $2)
+"""
 FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND NOT is_blocked RETURNING id"
 
 
 async def find_user_by_email(database: Database, email: str) -> User | None:
     """Return the user with this e-mail address, in any letter case, or None."""
     return await find_one(database, User, f"{FIND} email = $1", email.lower())
+
+
+async def list_emails(source: Source, user_ids: list[UUID], *, client_id: UUID) -> dict[UUID, str]:
+    """Return the e-mail addresses of those of the users who have a role in the client."""
+    rows = await source.fetch(EMAILS, user_ids, client_id)
+    return {row["id"]: row["email"] for row in rows}
 
 
 async def find_user(source: Source, user_id: UUID) -> User | None:

@@ -1,0 +1,124 @@
+"""A new redirect URI for a connection: one form to check it, one to confirm it with the password."""
+
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mithril import access, errors
+from mithril.connections import fields as connection_fields
+from mithril.connections import service as connections
+from mithril.connections import store as connection_store
+from mithril.connections.redirect_uris import Policy
+from mithril.connections.store import Connection
+from mithril.console import connection_routes, gate, redirect_uri_page, rendering
+from mithril.console.connection_routes import Shown
+from mithril.console.sessions import Session
+from mithril.database.database import Database, Page
+from mithril.tokens import store as tokens
+from mithril.tokens.kinds import TokenKind
+from mithril.web import requests
+from mithril.web.forms import Parameters
+
+PATH = f"{connection_routes.CONNECTION}/address"
+MOST_CONNECTIONS = 500
+
+
+async def show(request: Request, session: Session, _: Parameters) -> Response:
+    """Show the form for a redirect URI, or what a checked one would change.
+
+    `draft` in the query: the user is still typing, and wants to know only what is wrong.
+    """
+    shown = await connection_routes.find(request)
+    new = request.query_params.get("new")
+    if new is None:
+        return rendering.page(request, session, "address.html", shown=shown, new=None, verdict=None, is_draft=False)
+    verdict = redirect_uri_page.judge(new, Policy.of(requests.resources(request).settings))
+    is_draft = "draft" in request.query_params
+    if verdict.reasons or is_draft or new == shown.connection.redirect_uri:
+        status = 422 if verdict.reasons and not is_draft else 200
+        values: dict[str, Any] = {"new": new, "verdict": verdict, "is_draft": is_draft}
+        return rendering.page(request, session, "address.html", status=status, shown=shown, **values)
+    return await _confirmation(request, session, shown, new)
+
+
+async def _confirmation(
+    request: Request, session: Session, shown: Shown, new: str, *, problem: str = "", status: int = 200
+) -> Response:
+    """Show the old and the new redirect URI side by side, and what the change means."""
+    database, connection = requests.resources(request).database, shown.connection
+    old, servers = connection.redirect_uri, None
+    if redirect_uri_page.server(old) != redirect_uri_page.server(new):
+        servers = (redirect_uri_page.server(old), redirect_uri_page.server(new))
+    return rendering.page(
+        request,
+        session,
+        "confirm.html",
+        status=status,
+        shown=shown,
+        new=new,
+        sides=redirect_uri_page.sides(old, new),
+        differences=redirect_uri_page.differences(old, new),
+        servers=servers,
+        is_shared=await _is_shared(database, connection, new),
+        signing_in=await tokens.count_active(database, connection.id, kinds=[TokenKind.CODE]),
+        problem=problem,
+    )
+
+
+async def change(request: Request, session: Session, fields: Parameters) -> Response:
+    """Change the redirect URI as `PATCH` does, and go to the connection, which offers to bring the old one back.
+
+    The same form once more finds its change made, and ends there too, without another one.
+    """
+    settings, database, _ = requests.resources(request)
+    shown, new = await connection_routes.find(request), fields.get("new") or ""
+    try:
+        connection_fields.CONNECTION_UPDATE.check({"redirect_uri": new}, settings)
+    except errors.ValidationFailed:
+        verdict = redirect_uri_page.judge(new, Policy.of(settings))
+        return rendering.page(
+            request, session, "address.html", status=422, shown=shown, new=new, verdict=verdict, is_draft=False
+        )
+    if problem := await gate.problem_of_password(request, session, fields):
+        return await _confirmation(request, session, shown, new, problem=problem, status=422)
+    connection = shown.connection
+    try:
+        changed = await connections.change_redirect_uri(
+            database,
+            connection.id,
+            client_id=connection.client_id,
+            redirect_uri=new,
+            expected_versions=connection_routes.version_of(fields),
+            actor=access.actor(request, session.caller),
+        )
+    except errors.PreconditionFailed:
+        made = await _made_before(request, session.user.id, new)
+        if made is None:
+            again = f"{shown.path}/address"
+            return await connection_routes.conflict(request, session, fields, again=again, act="address")
+        changed = made
+    return gate.go_to(shown.path, after=changed.version)
+
+
+async def _made_before(request: Request, user_id: UUID, new: str) -> Connection | None:
+    """Return the connection where the last change was this one, by this user; else None."""
+    shown = await connection_routes.find(request)
+    is_made = shown.last is not None and shown.last.user_id == user_id and shown.connection.redirect_uri == new
+    return shown.connection if is_made else None
+
+
+async def _is_shared(database: Database, connection: Connection, new: str) -> bool:
+    """Return whether another connection of the client has that redirect URI: at a sign-in the oldest counts."""
+    found = await connection_store.list_connections(
+        database, {"redirect_uri": new}, client_id=connection.client_id, page=Page(1, MOST_CONNECTIONS)
+    )
+    return any(other.id != connection.id and other.redirect_uri == new for other in found.rows)
+
+
+ROUTES: list[Route] = [
+    gate.page(PATH, show, scope="connection:write"),
+    gate.page(PATH, change, method="POST", scope="connection:write"),
+]

@@ -1,0 +1,87 @@
+"""The SQL about sessions of the console, and about the clients for which a user may have one."""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from mithril.database.database import Database
+from mithril.tokens.kinds import CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS, TokenKind
+
+MOST_PLACES = 100
+# Clients in which the user has a role; administrative ones for those with a global role; and those that the user has
+# approved, because a session of whom has no role must be of some client too.
+LIST_PLACES = f"""
+SELECT c.id, c.name, ct.name AS type_name, ct.scope AS type_scope, c.is_blocked, c.block_reason
+  FROM clients c JOIN client_types ct ON ct.id = c.client_type_id
+ WHERE c.id IN (
+           SELECT client_id FROM user_roles WHERE user_id = $1
+            UNION
+           SELECT a.id FROM clients a JOIN client_types t ON t.id = a.client_type_id
+            WHERE t.name = ANY ($2) AND EXISTS (SELECT FROM global_user_roles WHERE user_id = $1)
+            UNION
+           SELECT client_id FROM apps WHERE user_id = $1
+       )
+ ORDER BY lower(c.name), c.id LIMIT {MOST_PLACES}
+"""
+EXTEND = f"""
+UPDATE tokens SET updated_at = now(), expires_at = least(
+           now() + make_interval(secs => {CONSOLE_IDLE_SECONDS}),
+           (details ->> 'began_at')::timestamptz + make_interval(secs => {CONSOLE_SECONDS}))
+ WHERE id = $1 AND used_at IS NULL AND expires_at > now() AND in_time($2)
+RETURNING expires_at
+"""
+ACTIVE = f"""
+t.user_id = $1 AND t.name = '{TokenKind.CONSOLE}' AND t.used_at IS NULL AND t.expires_at > now()
+"""
+LIST_SESSIONS = f"""
+SELECT t.id, c.name AS client, (t.details ->> 'began_at')::timestamptz AS began_at, t.expires_at
+  FROM tokens t JOIN clients c ON c.id = t.client_id
+ WHERE {ACTIVE} AND token_scope(t) IS NOT NULL ORDER BY t.inserted_at DESC LIMIT {MOST_PLACES}
+"""
+END_SESSIONS = f"""
+UPDATE tokens t SET expires_at = now(), updated_at = now()
+ WHERE {ACTIVE} AND ($2::uuid IS NULL OR t.id = $2) AND in_time($3)
+RETURNING t.id
+"""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A client for which a user may have a session."""
+
+    id: UUID
+    name: str
+    type_name: str
+    type_scope: str
+    is_blocked: bool
+    block_reason: str | None
+
+
+class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
+    """An active session of a user, as they may see it."""
+
+    id: UUID
+    client: str
+    began_at: datetime
+    expires_at: datetime
+
+
+async def list_places(database: Database, user_id: UUID, *, administrative: tuple[str, ...]) -> list[Place]:
+    """Return the clients for which the user may have a session, by name; `administrative`: names of client types."""
+    return [Place(**row) for row in await database.fetch(LIST_PLACES, user_id, list(administrative))]
+
+
+async def extend(database: Database, token_id: UUID) -> datetime | None:
+    """Let a session last half an hour from now, or to its latest end; return when that is, or None if it is over."""
+    row = await database.write(EXTEND, token_id)
+    return None if row is None else row["expires_at"]
+
+
+async def list_sessions(database: Database, user_id: UUID) -> list[OpenSession]:
+    """Return the active sessions of the user, the newest first."""
+    return [OpenSession(**row) for row in await database.fetch(LIST_SESSIONS, user_id)]
+
+
+async def end_sessions(database: Database, user_id: UUID, *, only_id: UUID | None) -> int:
+    """Revoke the sessions of the user, or only one of them; return how many."""
+    return len(await database.write_all(END_SESSIONS, user_id, only_id))

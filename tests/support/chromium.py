@@ -1,0 +1,33 @@
+"""The system's Chromium, without a window, that reaches this machine only."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Browser, async_playwright, expect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# Milliseconds for any one step: only a machine with much other work takes more than one of the thirty seconds.
+PATIENCE = 100_000
+
+
+@asynccontextmanager
+async def launched() -> AsyncIterator[Browser]:
+    """Yield the browser; skip the test, with a reason, where there is none."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    arguments = [
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
+    expect.set_options(timeout=PATIENCE)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE)
+        yield browser
+        await browser.close()
