@@ -21,7 +21,7 @@ from httpx._transports import default as httpx_transports
 from mithril import security
 from mithril.database import database, embedded
 from support import processes
-from support.servers import TEMPLATE, Server, execute, fresh_database, running_server, url_of
+from support.servers import DEMO_PORTS, TEMPLATE, Server, execute, fresh_database, running_server, url_of
 
 # No test uses TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
@@ -30,6 +30,31 @@ httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ss
 # servers (see `running_server`), so that a test sees what a server says about its own limit.
 DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.pool = 100
 DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.write = 100
+
+
+def _checked(response: httpx.Response) -> None:
+    """Fail for what only a demo may tell in the answer of any other server (rule CNV-53)."""
+    if b'"sandbox":{' in response.content:
+        assert response.request.url.port in DEMO_PORTS, f"{response.request.url} tells what only a demo may"
+
+
+_read, _aread = httpx.Response.read, httpx.Response.aread
+
+
+def _read_and_check(response: httpx.Response) -> bytes:
+    content = _read(response)
+    _checked(response)
+    return content
+
+
+async def _aread_and_check(response: httpx.Response) -> bytes:
+    content = await _aread(response)
+    _checked(response)
+    return content
+
+
+# Every answer of the suite is read.
+httpx.Response.read, httpx.Response.aread = _read_and_check, _aread_and_check  # type: ignore[assignment,method-assign]
 
 # In the background, or under nohup, these signals are ignored, and child processes would inherit that. A handler that
 # does nothing has the same effect here, and is not inherited.

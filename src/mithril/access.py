@@ -28,6 +28,8 @@ from mithril.web import bodies, requests, routing
 TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 BEARER = re.compile(rf"bearer +({TOKEN.pattern})", re.IGNORECASE)
 
+NO_UUID = "an id in the path is no UUID"
+
 ProtectedHandler = Callable[[Request, "Caller", Document], Awaitable[Response]]
 
 
@@ -67,8 +69,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     def require_client(self, client_id: str) -> None:
         """Raise Forbidden unless `client_id` is the caller's client, or the caller's client type is administrative."""
-        if not self.is_administrative and parse_uuid(client_id) != self.client_id:
-            raise errors.Forbidden(detail="the path names another client than the token's")
+        if not self.is_administrative and (found := parse_uuid(client_id)) != self.client_id:
+            reason = "the path names another client than the token's" if found else NO_UUID
+            raise errors.Forbidden(detail=reason)
 
 
 def protected(
@@ -149,6 +152,8 @@ def bearer_token(request: Request) -> str:
     credentials = BEARER.fullmatch(values[0])
     if credentials is None:
         scheme, _, token = values[0].partition(" ")
+        if TOKEN.fullmatch(values[0]) and scheme.lower() != "bearer":
+            raise errors.AccessDenied(description="no word Bearer before the token in the Authorization header")
         if scheme.lower() != "bearer" or not token.strip():
             raise errors.AccessDenied(description="no Bearer token in the Authorization header")
         raise _invalid_token("The access token has characters that no token has.")

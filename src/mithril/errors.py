@@ -34,9 +34,9 @@ the edge alone turns them into an answer. `detail` is for the log and never sent
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -77,6 +77,8 @@ class MithrilError(Exception):
     """Response headers that belong to this refusal."""
     invalid: Sequence[Any] = ()
     """What exactly is wrong with the request; empty where the envelope has no such list."""
+    explain: "Callable[[], Awaitable[Mapping[str, object]]] | None" = None
+    """Finds out more for the caller of a demo, where production must not tell; called nowhere else (rule CNV-53)."""
 
     def __init__(self, message: str | None = None, *, detail: str = "") -> None:
         """`message` replaces the one of the class; `detail` goes to the log only."""
@@ -84,6 +86,11 @@ class MithrilError(Exception):
         self.message = message or self.message
         self.oauth_description = self.message or ""
         self.detail = detail
+
+    def explained(self, explain: "Callable[[], Awaitable[Mapping[str, object]]]") -> Self:
+        """Return this refusal, which can explain itself to the caller of a demo."""
+        self.explain = explain
+        return self
 
     @property
     def name(self) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.servers import DEMO_PORTS
+
 MITHRIL = str(Path(sys.executable).parent / "mithril")
 READY = re.compile(r"(http://\S+:\d+) \(public\) and (http://\S+:\d+) \(internal\)")
 
@@ -69,6 +71,8 @@ class Process:
             self.popen.kill()
             pytest.fail(self.line + self.end())
         self.public, self.internal = found.groups()
+        ports = {int(url.rpartition(":")[2]) for url in found.groups()}
+        (DEMO_PORTS.update if "--demo" in arguments else DEMO_PORTS.difference_update)(ports)
 
     def end(self) -> str:
         """Wait for the end, and return the log."""

@@ -21,6 +21,8 @@ TEMPLATE = "mithril_template"
 # A busy machine takes long for everything, and most tests ask about something else.
 LIMITS = ("pool_timeout", "statement_timeout", "lock_timeout", "header_timeout", "body_timeout")
 PATIENT: dict[str, object] = dict.fromkeys(LIMITS, 60)
+# Of the servers with demo data: only their answers may have `sandbox`.
+DEMO_PORTS: set[int] = set()
 _names = (f"test_{number}" for number in itertools.count(1))
 
 
@@ -51,6 +53,7 @@ def running_server(**changes: object) -> Iterator[Server]:
     settings = msgspec.structs.replace(settings, port=public, internal_port=internal)
     running = uvicorn.Server(supervisor.configuration(settings))
     thread = threading.Thread(target=running.run, args=(sockets,))
+    (DEMO_PORTS.update if settings.demo else DEMO_PORTS.difference_update)({public, internal})
     thread.start()
     try:
         while not running.started:

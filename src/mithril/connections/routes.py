@@ -173,7 +173,10 @@ async def check_redirect_uri(request: Request, _: Caller, document: Document) ->
 
 def _named(request: Request, name: str) -> UUID:
     """Return the UUID in the path. Raises NotFound for anything else, which names nothing."""
-    return errors.found(parse_uuid(request.path_params[name]))
+    found = parse_uuid(request.path_params[name])
+    if found is None:
+        raise errors.NotFound(detail=access.NO_UUID)
+    return found
 
 
 ROUTES = [

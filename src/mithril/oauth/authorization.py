@@ -11,6 +11,8 @@ so none can be left out and none comes too early. The ESOZ route identifies the 
 URI, the pages after it; everything else is the same for both. Source: rules AUT-5 to AUT-15.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -77,10 +79,26 @@ async def match_redirect_uri(database: Database, known: KnownClient, redirect_ur
     connection = await store.find_connection_by_redirect_uri(database, known.client.id, redirect_uri)
     if connection is None:
         sightings.miss(database, known.client.id, redirect_uri)
-        raise refusals.RedirectUriNotRegistered
+        raise refusals.RedirectUriNotRegistered().explained(
+            partial(_compare, database, known.client.id, sent=redirect_uri)
+        )
     if connection.consumer_is_blocked:
         raise refusals.ConsumerBlocked
     return RegisteredRedirect(known.client, connection)
+
+
+async def _compare(database: Database, client_id: UUID, *, sent: str) -> dict[str, object]:
+    return compared(sent, await store.list_redirect_uris(database, client_id))
+
+
+def compared(sent: str | None, registered: Sequence[str]) -> dict[str, object]:
+    """Return, for the caller of a demo, the redirect URI that was sent beside the registered ones (rule CNV-53)."""
+    told: dict[str, object] = {"redirect_uri": sent, "registered": registered}
+    if sent and any(uri.rstrip("/") == sent.rstrip("/") for uri in registered if uri != sent):
+        told["hint"] = "a slash at the end is the only difference"
+    elif sent and any(uri.lower() == sent.lower() for uri in registered if uri != sent):
+        told["hint"] = "upper and lower case is the only difference"
+    return told
 
 
 def may_omit_scope(settings: Settings, client: RegisteredClient) -> bool:

@@ -3,10 +3,11 @@
 Sources: rule TOK-11, RFC 6749 section 2.3.1. Where the credentials are in a request is not known here.
 """
 
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import refusals, security
+from mithril import errors, refusals, security
 from mithril.database.database import Database
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store
@@ -41,17 +42,32 @@ async def identify(database: Database, given: Credentials) -> AuthenticatedClien
     """
     client_id = parse_uuid(given.client_id)
     if client_id is None:
-        raise refusals.ClientSecretWrong
+        raise _wrong(database, given)
     if given.secret is None:
         client = await store.find_client(database, client_id)
         if client is None or not client.is_public:
-            raise refusals.ClientSecretWrong
+            raise _wrong(database, given)
         return AuthenticatedClient(client, None)
     known = await store.find_by_secret(database, client_id, given.secret)
     if known is None:
-        raise refusals.ClientSecretWrong
+        raise _wrong(database, given)
     sightings.use_secret(database, security.digest(given.secret))
     return AuthenticatedClient(*known)
+
+
+def _wrong(database: Database, given: Credentials) -> errors.MithrilError:
+    return refusals.ClientSecretWrong().explained(partial(_explain, database, given))
+
+
+async def _explain(database: Database, given: Credentials) -> dict[str, object]:
+    """Say, to the caller of a demo, what of the credentials is wrong (rule CNV-53)."""
+    client_id = parse_uuid(given.client_id)
+    if client_id is None:
+        return {"hint": "client_id is no UUID"}
+    if await store.find_client(database, client_id) is None:
+        return {"hint": "there is no client with this client_id"}
+    secret = "no secret was sent" if given.secret is None else "the secret is of no connection of this client"
+    return {"hint": secret}
 
 
 async def authenticate(database: Database, given: Credentials) -> AuthenticatedClient:

@@ -8,7 +8,7 @@ from hmac import compare_digest
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
-from mithril.oauth import store
+from mithril.oauth import authorization, store
 from mithril.oauth.grants import Redemption, TokenGrant, check_connection, note_nothing
 from mithril.settings import Settings
 from mithril.tokens.kinds import GrantType, TokenKind
@@ -25,11 +25,17 @@ def check_redirect_uri(redemption: Redemption) -> None:
     """
     token, connection = redemption.token, redemption.connection
     if connection is None or connection.since is None or connection.redirect_uri != token.details.redirect_uri:
-        raise refusals.RedirectUriMismatch
+        raise refusals.RedirectUriMismatch().explained(partial(_compare, redemption))
     has_moved = token.is_for_moved_redirect_uri or token.details.redirect_uri_since not in (None, connection.since)
     if has_moved and token.connection_id in (None, connection.id) and not token.is_used:
         raise refusals.RedirectUriMismatch
     check_connection(redemption)
+
+
+async def _compare(redemption: Redemption) -> dict[str, object]:
+    """Show the redirect URI of the code beside the one that was sent, to the caller of a demo (rule CNV-53)."""
+    code = redemption.token.details.redirect_uri
+    return authorization.compared(redemption.request.redirect_uri, [code] if code else [])
 
 
 def check_verifier(redemption: Redemption) -> None:

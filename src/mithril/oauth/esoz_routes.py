@@ -166,6 +166,8 @@ async def issue_nonce(request: Request) -> Response:
 async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> Response:
     settings, database, _ = requests.resources(request)
     credentials = Credentials(given["client_id"], given["client_secret"])
+    if known := parse_uuid(credentials.client_id):
+        request.scope["caller_log"] = {"client_id": str(known)}
     async with throttling.limited(request, client_id=credentials.client_id):
         caller = await client_authentication.identify(database, credentials)
     granted = await token_endpoint.exchange(database, settings, caller=caller, request=wanted)

@@ -182,6 +182,12 @@ async def find_connection_by_redirect_uri(
     return await find_one(database, RegisteredConnection, FIND_CONNECTION_BY_REDIRECT_URI, client_id, redirect_uri)
 
 
+async def list_redirect_uris(database: Database, client_id: UUID) -> list[str]:
+    """Return the redirect URIs of all connections of a client."""
+    found = await database.fetch("SELECT redirect_uri FROM connections WHERE client_id = $1 LIMIT 50", client_id)
+    return [row["redirect_uri"] for row in found]
+
+
 async def hold_connection(
     transaction: PooledConnection, connection_id: UUID | None, redirect_uri: str | None
 ) -> RegisteredConnection | None:

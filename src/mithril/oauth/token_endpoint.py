@@ -58,9 +58,10 @@ async def _find(source: Source, grant: TokenGrant, *, caller: AuthenticatedClien
     if shown is not None and connection is None:  # deleted meanwhile, and its secret with it
         raise refusals.ClientSecretWrong
     if token is None or token.name != grant.kind:
-        raise refusals.TokenNotFound
+        reason = f"its kind is {token.name}, and not {grant.kind}" if token else "nothing was issued with this value"
+        raise refusals.TokenNotFound(detail=reason)
     if token.client_id != caller.client.id:
-        raise refusals.GrantInvalid
+        raise refusals.GrantInvalid(detail="issued to another client")
     if token.is_expired and not token.is_used:
         raise refusals.TokenExpired
     return Redemption(

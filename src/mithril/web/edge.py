@@ -34,6 +34,9 @@ FIXED_HEADERS = [
 ]
 # Probes ask every second: they are logged at level debug only.
 QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+PUBLIC_TREES = frozenset({"/api", "/auth", "/oauth", "/oauth2", "/sign-in"})
+# The scope key of what a demo tells about a refusal.
+SANDBOX = "mithril.sandbox"
 # The versions of HTTP in which Host may be missing.
 OLD_VERSIONS = frozenset({"0.9", "1.0"})
 # The ASGI extension that discards the rest of a request body; see `server.connection`.
@@ -112,6 +115,8 @@ class Edge:
             if status:
                 raise
             refusal = self._refusal(scope, error)
+            if self.resources.settings.demo:
+                scope[SANDBOX] = await _sandbox(refusal)
             await self._render(scope, refusal)(scope, receive, send_with_headers)
         finally:
             self.running -= 1
@@ -145,10 +150,19 @@ class Edge:
         if isinstance(error, errors.MithrilError):
             return error
         if isinstance(error, HTTPException) and error.status_code == errors.NotFound.status:
-            return errors.NotFound()
+            return errors.NotFound(detail=self._hint(scope["path"]))
         if isinstance(error, HTTPException) and error.status_code == errors.MethodNotAllowed.status:
             return errors.MethodNotAllowed(allowed=self._allowed_methods(scope))
         return errors.MithrilError(detail=type(error).__name__)
+
+    def _hint(self, path: str) -> str:
+        """Return why a path may have no route, where a common mistake is likely (rule CNV-54)."""
+        tree = "/" + path.lstrip("/").partition("/")[0]
+        if self.listener == "public" and tree == "/admin":
+            return "what is below /admin answers on the internal listener"
+        if self.listener == "internal" and tree in PUBLIC_TREES:
+            return f"what is below {tree} answers on the public listener"
+        return "a slash too many at the end of the path" if path.endswith("/") and path != "/" else ""
 
     def _allowed_methods(self, scope: Scope) -> str:
         matching = (r for r in self.router.routes if isinstance(r, Route) and r.matches(scope)[0] != Match.NONE)
@@ -226,8 +240,22 @@ def _checked_hosts(scope: Scope, values: list[bytes]) -> list[Host]:
 
 
 def _envelope(scope: Scope, error: errors.MithrilError) -> Response:
-    body = envelope.error_body(error, url=envelope.url(scope), request_id=scope["request_id"])
+    sandbox = scope.get(SANDBOX)
+    body = envelope.error_body(error, url=envelope.url(scope), request_id=scope["request_id"], sandbox=sandbox)
     return Response(body, error.status, media_type=envelope.JSON)
+
+
+async def _sandbox(refusal: errors.MithrilError) -> Mapping[str, object]:
+    """Return what only the caller of a demo is told (rule CNV-53)."""
+    told: dict[str, object] = {"refusal": refusal.name}
+    if refusal.detail:
+        told["detail"] = refusal.detail
+    if refusal.explain is not None:
+        try:
+            told |= await refusal.explain()
+        except errors.MithrilError as error:  # the database may be away by now
+            log.warning("a refusal could not be explained", reason=error.detail)
+    return told
 
 
 def _leaves_body_unread(scope: Scope, error: errors.MithrilError) -> bool:

@@ -55,8 +55,10 @@ def answer(
     return Response(msgspec.json.encode(content), status, headers, JSON)
 
 
-def error_body(error: errors.MithrilError, *, url: str, request_id: str | None) -> bytes:
-    """Return the JSON of an error in the envelope (rules CNV-11, CNV-12)."""
+def error_body(
+    error: errors.MithrilError, *, url: str, request_id: str | None, sandbox: Mapping[str, object] | None = None
+) -> bytes:
+    """Return the JSON of an error in the envelope (rules CNV-11, CNV-12, CNV-53)."""
     content: dict[str, Any] = {"type": error.type}
     if error.message is not None:
         content["message"] = error.message
@@ -65,7 +67,7 @@ def error_body(error: errors.MithrilError, *, url: str, request_id: str | None) 
     if isinstance(error, errors.OutcomeUnknown):
         content["operation_id"] = error.operation_id
     meta = {"code": error.status, "url": url, "type": "object", "request_id": request_id}
-    return msgspec.json.encode({"meta": meta, "error": content})
+    return msgspec.json.encode({"meta": meta, "error": content} | ({"sandbox": sandbox} if sandbox else {}))
 
 
 def _meta(scope: Scope, status: int, kind: str) -> dict[str, object]:
