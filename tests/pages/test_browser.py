@@ -460,9 +460,12 @@ async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
     page: Page, server: Server, callback: Callback, tmp_path: Path
 ) -> None:
     await page.goto(address(server, callback, "/sign-in", redirect_uri=callback.url + "/"))
-    await expect(page.get_by_role("alert")).to_contain_text("Адресу повернення не зареєстровано")
-    await expect(page.get_by_text(callback.url + "/", exact=True)).to_be_visible()
+    await expect(page.get_by_role("alert")).to_contain_text(texts.words("uk")["error_wrong_redirect_uri"])
+    await expect(page.get_by_text(callback.url + "/", exact=True)).to_be_hidden()
     await look(page, tmp_path, "wrong-address")
+    await page.get_by_text(texts.words("uk")["for_support"]).click()
+    await expect(page.get_by_text(callback.url + "/", exact=True)).to_be_visible()
+    await look(page, tmp_path, "wrong-address-unfolded")
     assert not callback.seen
 
 
