@@ -631,3 +631,37 @@ async def test_a_signature_needs_one_button_and_the_consent(
     await send(page)
     await expect(page.get_by_role("alert")).to_have_text(texts.words("uk")["problem_signature_over"])
     await look(page, tmp_path, "used")
+
+
+@pytest.mark.parametrize("page", [1280], indirect=True)
+async def test_in_a_demo_the_description_is_authorized_and_a_method_fits_on_two_screens(
+    server: Server, page: Page
+) -> None:
+    await page.goto(f"{server.url}/docs#/Client%20connections/getClientConnection")
+    method = page.locator("[id$=getClientConnection]")
+    await method.get_by_role("button", name="Try it out").click()
+    await method.get_by_role("button", name="Execute").click()
+    await expect(method.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    await page.locator("[id$=updateClientConnection] .opblock-summary-control").click()
+    update = page.locator("[id$=updateClientConnection]")
+    await expect(update.get_by_text("Show refusals")).to_be_visible()
+    box = await update.bounding_box()
+    assert box is not None
+    assert box["height"] <= 2 * 800
+    await update.get_by_text("Show refusals").click()
+    await expect(update.locator('.response[data-code="422"]')).to_be_visible()
+
+
+@pytest.mark.parametrize("page", [1280], indirect=True)
+@pytest.mark.parametrize("client_id", [CLINIC, ""])
+async def test_a_refusal_of_the_token_endpoint_does_not_make_the_browser_ask(
+    server: Server, page: Page, client_id: str
+) -> None:
+    await page.goto(f"{server.url}/docs#/OAuth%202.0/issueToken")
+    method = page.locator("[id$=issueToken]")
+    await method.get_by_role("button", name="Try it out").click()
+    await method.get_by_role("row", name="client_id").get_by_role("textbox").fill(client_id)
+    await method.get_by_role("row", name="client_secret").get_by_role("textbox").fill("wrong" if client_id else "")
+    await method.get_by_role("button", name="Execute").click()
+    status = "400" if client_id else "401"
+    await expect(method.locator(".live-responses-table .response-col_status").last).to_contain_text(status)

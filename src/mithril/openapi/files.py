@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
 
+from mithril.snapshots import service as snapshots
+
 PAGE: Final = "docs.html"
 OWN: Final = frozenset({"docs.css", "docs.js"})
 SWAGGER_UI: Final = frozenset({"favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css"})
@@ -37,6 +39,15 @@ def read(name: str) -> File:
     """Return the page or one of `NAMES`, and keep it in memory. The name must not be one of a request."""
     folder = _swagger_ui() if name in SWAGGER_UI else package_files.files("mithril.openapi")
     return file(folder.joinpath(name).read_bytes(), _MEDIA_TYPES[PurePath(name).suffix])
+
+
+@functools.cache
+def demo_page() -> File:
+    """Return the page with the access token and the API-key of the printed request: they are in the demo's data."""
+    snapshot = snapshots.demo()
+    token, key = snapshot.tokens[0]["value"], snapshot.connections[1]["secret"]
+    marked = f'<main id="description" data-bearer="{token}" data-api-key="{key}">'
+    return file(read(PAGE).content.replace(b'<main id="description">', marked.encode()), _MEDIA_TYPES[".html"])
 
 
 def _swagger_ui() -> Path:

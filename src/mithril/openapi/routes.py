@@ -32,8 +32,9 @@ async def describe_internal(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """Answer with the page."""
-    return _answer(request, files.read(files.PAGE), REVALIDATED | {"content-security-policy": PAGE_POLICY})
+    """Answer with the page, which is authorized in a demo (rule CNV-3)."""
+    page = files.demo_page() if requests.resources(request).settings.demo else files.read(files.PAGE)
+    return _answer(request, page, REVALIDATED | {"content-security-policy": PAGE_POLICY})
 
 
 async def show_file(request: Request) -> Response:
