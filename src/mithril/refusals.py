@@ -46,6 +46,20 @@ def _unauthorized(
     return _named(Unauthorized, name, message, type=type_, oauth_error=oauth, page=page)
 
 
+# Lists
+PageTooFar = _named(
+    Unprocessable, "PageTooFar", "Pages by number end at entry 10000. Go on with after, the paging.next of a page."
+)
+CursorUnknown = _named(
+    Unprocessable, "CursorUnknown", "This after is not of this list with these filters. Begin again without it."
+)
+SearchTooWide = _named(
+    Unprocessable,
+    "SearchTooWide",
+    "The list is too long to be searched for this quickly. Name more of the text, or another filter. Where the database"
+    " has no pg_trgm, only 10000 entries are searched.",
+)
+
 # What is no HTTP, and a request that names no host, more than one, or what is no host (RFC 9112 section 3.2)
 NotHttp = _named(RequestMalformed, "NotHttp", "Malformed request. It is not valid HTTP.", rule="http")
 HostInvalid = _named(RequestMalformed, "HostInvalid", "Malformed request. It must name one valid host.", rule="host")

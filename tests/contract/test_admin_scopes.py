@@ -112,7 +112,9 @@ async def test_lists_are_filtered_and_paged(internal: httpx.AsyncClient, path: s
     assert await ids(name=rows[1]["name"][:-1]) == []
     assert await ids(scope=f"x:{mark}", page=2, page_size=2) == [rows[2]["id"]]
     response = await internal.get(path, params={"scope": f"x:{mark}", "page_size": 2})
-    assert response.json()["paging"] == {"page_number": 1, "page_size": 2, "total_entries": 3, "total_pages": 2}
+    paging = response.json()["paging"]
+    assert await ids(scope=f"x:{mark}", after=paging.pop("next")) == [rows[2]["id"]]
+    assert paging == {"page_number": 1, "page_size": 2, "total_entries": 3, "total_pages": 2}
     assert invalid(await internal.get(path, params={"page": 0, "page_size": "x"})) == {
         "$.page": ["number"],
         "$.page_size": ["cast"],

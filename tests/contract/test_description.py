@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from mithril import app
 from mithril.connections import fields, redirect_uris
-from mithril.database import database
+from mithril.database import lists
 from mithril.health import routes as health_routes
 from mithril.openapi import document, files
 from mithril.pages import routes as pages_routes
@@ -215,7 +215,7 @@ def test_the_limits_of_pages_are_those_of_the_code() -> None:
         query_parameters.DEFAULT_SIZE,
     ]
     assert paging["page_size"]["maximum"] == query_parameters.LARGEST_SIZE
-    assert list(paging) == ["page_number", "page_size", "total_entries", "total_pages"]
+    assert list(paging) == ["page_number", "page_size", "total_entries", "total_pages", "next"]
     for name in PAGING:
         assert query_parameters.positive(str(parameters[name]["schema"]["maximum"]))
         with pytest.raises(query_parameters.InvalidValue):
@@ -471,7 +471,7 @@ async def test_the_filters_of_the_lists_are_described(people: People) -> None:
 
 
 async def test_a_bounded_list_is_described(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "COUNT_LIMIT", 1)
+    monkeypatch.setattr(lists, "COUNT_LIMIT", 1)
     assert await people.sender("listClientConnections", people.owner) == 200
 
 

@@ -5,7 +5,9 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lists import Listed, Listing, Page
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,13 +23,14 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 COLUMNS = "a.id, a.scope, a.user_id, a.client_id, c.name AS client_name, a.inserted_at, a.updated_at"
-TABLES = "apps a JOIN clients c ON c.id = a.client_id"
-OF_USER = "a.user_id = {}"
+CLIENT = "JOIN clients c ON c.id = a.client_id"
+TABLES = f"apps a {CLIENT}"
 # `client-<id>` names a client, `client_name-<text>` the clients whose names begin with it. The two cannot be confused.
 OF_CLIENTS = """
-EXISTS (SELECT FROM unnest({}::text[]) named
-         WHERE named = 'client-' || a.client_id OR starts_with(lower('client_name-' || c.name), lower(named)))
+EXISTS (SELECT FROM clients c, unnest({}::text[]) named WHERE c.id = a.client_id
+           AND (named = 'client-' || c.id OR starts_with(lower('client_name-' || c.name), lower(named))))
 """
+LIST = Listing(Approval, "apps a", COLUMNS, {"user_id": "a.user_id = {}", "clients": OF_CLIENTS}, joins=CLIENT)
 HOLD_APPROVAL = """
 SELECT a.client_id FROM users u JOIN apps a ON a.user_id = u.id WHERE a.id = $1 AND u.id = $2
    FOR NO KEY UPDATE OF u FOR UPDATE OF a
@@ -36,10 +39,8 @@ SELECT a.client_id FROM users u JOIN apps a ON a.user_id = u.id WHERE a.id = $1 
 
 async def list_approvals(database: Database, user_id: UUID, *, clients: list[str], page: Page) -> Listed[Approval]:
     """List a user's approvals, the oldest first; `clients`: only for these, if any (see OF_CLIENTS)."""
-    conditions = [Condition(OF_USER, user_id), *([Condition(OF_CLIENTS, clients)] if clients else [])]
-    return await database.fetch_page(
-        Approval, columns=COLUMNS, tables=TABLES, conditions=conditions, page=page, order="a.inserted_at, a.id"
-    )
+    filters = {"user_id": user_id} | ({"clients": clients} if clients else {})
+    return await lists.fetch(database, LIST, filters, page=page)
 
 
 async def find_approval(source: Source, approval_id: UUID, *, user_id: UUID) -> Approval | None:

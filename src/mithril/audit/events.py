@@ -7,7 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, Source, find_one
+from mithril.database.lists import Listed, Listing, Page
 
 ACTOR_COLUMNS = "actor_user_id, actor_client_id, api_key_client_id, request_id, network_address"
 
@@ -63,16 +65,13 @@ FILTERS = {
     "until": "occurred_at < {}",
     "after_id": "id > {}",
 }
+LIST = Listing(Event, "audit_events", ", ".join(Event.__struct_fields__), FILTERS, is_newest_first=True)
 
 
 async def list_events(database: Database, noun: str, subject_id: UUID, *, client_id: UUID, page: Page) -> Listed[Event]:
     """Return the events of one resource of one client, newest first. `noun`: the resource's name in the actions."""
     filters = {"subject_id": subject_id, "client_id": client_id, "noun": noun}
-    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
-    columns = ", ".join(Event.__struct_fields__)
-    return await database.fetch_page(
-        Event, columns=columns, tables="audit_events", conditions=conditions, page=page, order="id DESC"
-    )
+    return await lists.fetch(database, LIST, filters, page=page)
 
 
 async def find_event(source: Source, event_id: int | None, *, subject_id: UUID) -> Event | None:

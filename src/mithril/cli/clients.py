@@ -12,7 +12,8 @@ from mithril.cli.options import Blocked, ClientId, Reason, Yes, changes, documen
 from mithril.cli.output import Done, Many, One
 from mithril.clients import service, store, view
 from mithril.clients.store import FullClient
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.scope_sets.store import CLIENT_TYPES
 
 app = typer.Typer(

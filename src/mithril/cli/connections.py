@@ -11,7 +11,8 @@ from mithril.cli.options import ClientId, Yes, only_given
 from mithril.cli.output import Done, Many, One
 from mithril.connections import fields, service, store, view
 from mithril.connections.store import Connection
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.settings import Option, Settings
 
 app = typer.Typer(

@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from mithril import settings
+from mithril.database.lists import Cursor
 from mithril.settings import Option, Setting, Settings
 from mithril.web.query_parameters import DEFAULT_SIZE, LARGEST_SIZE
 
@@ -42,12 +43,27 @@ def _option(name: str, annotation: object, default: object) -> inspect.Parameter
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+def _cursor(text: str) -> Cursor:
+    try:
+        return Cursor.decode(text)
+    except ValueError:
+        raise typer.BadParameter("it is what a page of the list has named") from None
+
+
 PAGE = (
     _option("page_number", Annotated[int, typer.Option("--page", min=1, help="Which page of the list.")], 1),
     _option(
         "page_size",
         Annotated[int, typer.Option("--page-size", min=1, max=LARGEST_SIZE, help="Rows of a page.")],
         DEFAULT_SIZE,
+    ),
+    _option(
+        "page_after",
+        Annotated[
+            Cursor | None,
+            typer.Option("--after", parser=_cursor, metavar="CURSOR", help="What follows the page that named this."),
+        ],
+        None,
     ),
 )
 AS_JSON = _option("as_json", AsJson, default=False)

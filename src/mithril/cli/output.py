@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mithril import errors, streams
-from mithril.database.database import Listed
+from mithril.database.lists import LAST_BY_NUMBER, Listed
 
 REFUSED, MISSING = 1, 3
 UUID_WIDTH = 36
@@ -148,11 +148,12 @@ class Many(NamedTuple):
             print_table(rows, columns=self.columns)
         else:
             note("none")
-        if rows and listed and (listed.page.number > 1 or listed.total_entries > len(rows)):
-            more = listed.page.offset + len(rows) < listed.total_entries or listed.is_bounded
-            total = f"{'at least ' if listed.is_bounded else ''}{listed.total_entries}"
-            hint = f"; --page {listed.page.number + 1} shows more" if more else ""
-            note(f"{listed.page.offset + 1} to {listed.page.offset + len(rows)} of {total}{hint}")
+        if rows and listed and (listed.page.seen or listed.total_entries > len(rows)):
+            number, size, *_ = listed.page
+            first, total = listed.page.seen, f"{'at least ' if listed.is_bounded else ''}{listed.total_entries}"
+            is_numbered = not listed.page.after and (number + 1) * size <= LAST_BY_NUMBER
+            onward = f"--page {number + 1}" if is_numbered else f"--after {listed.next}"
+            note(f"{first + 1} to {first + len(rows)} of {total}{f'; {onward} shows more' if listed.next else ''}")
         if self.status:
             raise typer.Exit(self.status)
 

@@ -10,7 +10,8 @@ from mithril.audit.rows import AuditedTable
 from mithril.cli import output, session
 from mithril.cli.options import Yes, changes
 from mithril.cli.output import Done, Many, One
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.identifiers import parse_uuid
 from mithril.scope_sets import service, store
 from mithril.scope_sets.store import CLIENT_TYPES, ROLES, NamedScope

@@ -14,8 +14,8 @@ import typer
 from mithril.audit.events import Actor
 from mithril.cli.options import AS_JSON, PAGE, from_settings
 from mithril.cli.output import Output
-from mithril.database import database, embedded, poolers
-from mithril.database.database import Connection, Database, Page
+from mithril.database import database, embedded, lists, poolers
+from mithril.database.database import Connection, Database
 from mithril.settings import Option, Settings
 
 Result = TypeVar("Result")
@@ -30,8 +30,8 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
     """Make an asynchronous function a command of a group, and print what it returns.
 
     Its parameters of the types Database, Settings and Actor are no options: it gets the open database, the settings,
-    and this command as the actor. A parameter `page` becomes two options. After its own options follow `--json`, those
-    that say which database it works on, and those of the settings marked with one of `more`.
+    and this command as the actor. A parameter `page` becomes three options. After its own options follow `--json`,
+    those that say which database it works on, and those of the settings marked with one of `more`.
     """
     title = name if group.info.name == "mithril" else f"{group.info.name} {name}"
 
@@ -43,7 +43,9 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
         def run(chosen: Settings, **given: Any) -> None:  # noqa: ANN401 -- its own
             as_json = given["as_json"] if "as_json" in parameters else given.pop("as_json")
             if "page" in parameters:
-                given["page"] = Page(given.pop("page_number"), given.pop("page_size"))
+                place = {key: given.pop(f"page_{key}") for key in ("number", "size", "after")}
+                filters = {key: given[key] for key in given.keys() & parameters.keys() - {"as_json"}}
+                given["page"] = lists.page_of(title, filters, **place)
 
             async def execute(opened: Database) -> Output | None:
                 values: dict[type, Any] = {Database: opened, Settings: chosen, Actor: actor(title)}

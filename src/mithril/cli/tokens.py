@@ -16,7 +16,8 @@ from mithril.cli import clients, output, session, users
 from mithril.cli.options import AsJson, ClientId, UserName, Yes, only_given
 from mithril.cli.output import Done, Many, One
 from mithril.clients.store import FullClient
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.oauth import trusted_session
 from mithril.settings import Settings
 from mithril.tokens import records

@@ -15,7 +15,8 @@ from mithril.audit.events import Actor
 from mithril.cli import output, scopes, session
 from mithril.cli.options import Blocked, PasswordFile, Reason, UserName, Yes, changes, document, only_given
 from mithril.cli.output import Done, Many, One
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.identifiers import parse_uuid
 from mithril.scope_sets.store import ROLES
 from mithril.settings import Settings

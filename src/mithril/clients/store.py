@@ -8,7 +8,9 @@ import msgspec
 
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
+from mithril.database import indexes, lists
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lists import Filters, Listed, Listing, Page
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +38,17 @@ ROWS = rows.AuditedTable("clients", "client", client="w.id")
 COLUMNS = """c.id, c.name, c.settings, c.user_id, c.client_type_id, ct.name AS client_type_name,
              c.is_blocked, c.block_reason, c.inserted_at, c.updated_at"""
 FULL_COLUMNS = f"{COLUMNS}, c.priv_settings"
-TABLES = "clients c JOIN client_types ct ON ct.id = c.client_type_id"
-# Each filter with its condition. Not LIKE: `%` and `_` in a name mean themselves.
-FILTERS = {
+TYPE = "JOIN client_types ct ON ct.id = c.client_type_id"
+FILTERS: Filters = {
     "id": "c.id = {}",
+    "only_id": "c.id = {}",
     "user_id": "c.user_id = {}",
-    "name": "strpos(lower(c.name), lower({})) > 0",
-    "is_blocked": "c.is_blocked = {}",
+    "name": lists.containing("c.name", index_name=indexes.CLIENT_NAMES, is_served=lists.has_trigrams),
+    "is_blocked": "c.is_blocked AND {}",
+    "not is_blocked": "NOT c.is_blocked AND NOT {}",
 }
+OWN_LIST = Listing(Client, "clients c", COLUMNS, FILTERS, joins=TYPE)
+FULL_LIST = Listing(FullClient, "clients c", FULL_COLUMNS, FILTERS, joins=TYPE)
 RECORD_DEACTIVATION = f"""
 INSERT INTO audit_events (action, subject_id, client_id, new, {ACTOR_COLUMNS})
 VALUES ('client.deactivate_tokens', $1, $1, jsonb_build_object('tokens', $2::bigint), $3, $4, $5, $6, $7)
@@ -54,30 +59,23 @@ async def list_clients(
     database: Database, filters: dict[str, Any], *, only_id: UUID | None, page: Page
 ) -> Listed[Client]:
     """List clients, the oldest first: among all of them, or only the one that `only_id` names."""
-    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
-    if only_id is not None:
-        conditions.append(Condition(FILTERS["id"], only_id))
-    return await database.fetch_page(
-        Client, columns=COLUMNS, tables=TABLES, conditions=conditions, order="c.inserted_at, c.id", page=page
-    )
+    own = {} if only_id is None else {"only_id": only_id}
+    return await lists.fetch(database, OWN_LIST, filters | own, page=page)
 
 
 async def find_client(database: Database, client_id: UUID) -> Client | None:
     """Return the client, or None."""
-    return await find_one(database, Client, f"SELECT {COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
+    return await find_one(database, Client, f"SELECT {COLUMNS} FROM clients c {TYPE} WHERE c.id = $1", client_id)
 
 
 async def list_full_clients(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FullClient]:
     """List all clients that match, the oldest first."""
-    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
-    return await database.fetch_page(
-        FullClient, columns=FULL_COLUMNS, tables=TABLES, conditions=conditions, order="c.inserted_at, c.id", page=page
-    )
+    return await lists.fetch(database, FULL_LIST, filters, page=page)
 
 
 async def find_full_client(source: Source, client_id: UUID) -> FullClient | None:
     """Return the client with all its settings, or None."""
-    return await find_one(source, FullClient, f"SELECT {FULL_COLUMNS} FROM {TABLES} WHERE c.id = $1", client_id)
+    return await find_one(source, FullClient, f"SELECT {FULL_COLUMNS} FROM clients c {TYPE} WHERE c.id = $1", client_id)
 
 
 async def lock_client(transaction: PooledConnection, client_id: UUID) -> bool:

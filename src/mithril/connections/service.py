@@ -8,7 +8,8 @@ from mithril.audit.events import Actor, Event
 from mithril.connections import fields, store, transition_store, transitions
 from mithril.connections.store import Connection
 from mithril.connections.transitions import check_version
-from mithril.database.database import Database, Listed, Page, Source
+from mithril.database.database import Database, Source
+from mithril.database.lists import Listed, Page
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
 from mithril.validation.bodies import Document

@@ -10,7 +10,9 @@ from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.audit.rows import Columns
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lists import Filters, Listed, Listing, Page
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,14 +105,16 @@ EXPORTED = {
     " jsonb_build_object('redirect_uri', transition_redirect_uri,"
     """ 'ends_at', to_char(transition_ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) END""",
 }
-FILTERS = {
+FILTERS: Filters = {
     "id": "id = {}",
     "client_id": "client_id = {}",
     "consumer_id": "consumer_id = {}",
-    "redirect_uri": "strpos(lower(concat_ws(E'\\n',"
-    " CASE WHEN transition_ends_at <= now() THEN NULL ELSE redirect_uri END,"
-    " transition_redirect_uri)), lower({})) > 0",
+    "redirect_uri": lists.containing(
+        r"concat_ws(E'\n', CASE WHEN transition_ends_at <= now() THEN NULL ELSE redirect_uri END,"
+        " transition_redirect_uri)"
+    ),
 }
+LIST = Listing(Connection, "connections", DETAILS, FILTERS)
 
 # One statement: lock the row, change it if its version is expected and its redirect URI differs, write the audit
 # row if it was changed. The lock comes first, so that of two requests the second sees what the first did. Where there
@@ -220,11 +224,7 @@ async def list_connections(
     database: Database, filters: dict[str, Any], *, client_id: UUID, page: Page
 ) -> Listed[Connection]:
     """List the connections of one client, the oldest first."""
-    conditions = [Condition("client_id = {}", client_id)]
-    conditions += [Condition(FILTERS[name], value) for name, value in filters.items()]
-    return await database.fetch_page(
-        Connection, columns=DETAILS, tables="connections", conditions=conditions, page=page
-    )
+    return await lists.fetch(database, LIST, filters | {"client_id": client_id}, page=page)
 
 
 async def list_of_consumer(database: Database, consumer_id: UUID) -> list[Connection]:

@@ -5,18 +5,18 @@ The SQL about clients, tokens and users is in the stores.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from mithril import errors, identifiers
-from mithril.database import faults
+from mithril.database import faults, indexes
 from mithril.database import operation_store as operations
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
@@ -25,7 +25,7 @@ from mithril.database.lookups import Found, Lookup, Lookups
 from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0009"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
@@ -46,23 +46,7 @@ Row = TypeVar("Row")
 Connection: TypeAlias = _Connection
 PooledConnection: TypeAlias = Connection
 
-# A list counts at most so many rows, and one beyond its page, so that ten million cost no more than ten thousand.
-COUNT_LIMIT = 10_000
-LAST_OFFSET = 2**62
-
 log = structlog.stdlib.get_logger("mithril")
-
-
-class Page(NamedTuple):
-    """The part of a list that is asked for. `number` counts from 1; `size` is in rows."""
-
-    number: int
-    size: int
-
-    @property
-    def offset(self) -> int:
-        """Return the number of rows before the page."""
-        return min((self.number - 1) * self.size, LAST_OFFSET)
 
 
 class Condition(NamedTuple):
@@ -70,15 +54,6 @@ class Condition(NamedTuple):
 
     fragment: str
     value: object
-
-
-class Listed(NamedTuple, Generic[Row]):
-    """One page of a list, and the total number of rows. `is_bounded`: there may be more than `total_entries`."""
-
-    rows: list[Row]
-    page: Page
-    total_entries: int
-    is_bounded: bool
 
 
 # What a store reads from: the pool, or the connection of an open transaction. Within a transaction it must be the
@@ -297,35 +272,6 @@ class Database:
         """Return the row of a lookup as a dict of its columns, or None; see `Lookups`. Raises ServiceUnavailable."""
         return await self._lookups.find(lookup, arguments)
 
-    async def fetch_page(
-        self,
-        kind: type[Row],
-        *,
-        columns: str,
-        tables: str,
-        conditions: Sequence[Condition],
-        page: Page,
-        order: str = "inserted_at, id",
-    ) -> Listed[Row]:
-        """Return one page of rows as instances of `kind`, and the total number of rows. Raises ServiceUnavailable."""
-        numbered = (c.fragment.format(f"${position}") for position, c in enumerate(conditions, start=1))
-        matching = f"FROM {tables} WHERE {' AND '.join(numbered) or 'true'}"
-        values = [condition.value for condition in conditions]
-        async with self.connection() as connection:
-            selected = f"SELECT {columns} {matching} ORDER BY {order} LIMIT {page.size} OFFSET {page.offset}"
-            rows = await connection.fetch(selected, *values)
-            seen = page.offset + len(rows)
-            # One more than this page shows: it must not look like the last one where there is another.
-            most = max(COUNT_LIMIT, seen + 1 if rows else 0)
-            # A last page, or an empty first page, shows the total without counting.
-            if 0 < len(rows) < page.size or seen == 0:
-                total = seen
-            else:
-                counted = f"SELECT count(*) FROM (SELECT {matching} LIMIT {most}) AS counted"
-                total = await connection.fetchval(counted, *values)
-        is_bounded = total == most
-        return Listed([kind(**row) for row in rows], page, max(total, seen) if rows else total, is_bounded)
-
     async def is_current(self) -> bool:
         """Return whether the schema of the database fits this code. Raises ServiceUnavailable."""
         async with self.connection(self._lookup_pool) as connection:
@@ -417,7 +363,7 @@ def is_current(version: str | None) -> bool:
 
 
 async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
-    """Bring the schema to the newest revision, if it is older. Several processes may call this at once.
+    """Bring the schema to the newest revision, and build its indexes. Several processes may call this at once.
 
     Tables that something else uses, such as a dump, are waited for. Raises SchemaError when that takes too long, and
     for a schema of a newer release.
@@ -450,6 +396,11 @@ async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
             raise error.driver_exception from error
         finally:
             await engine.dispose()
+        builder = await connect(url, prepares=False)  # statements outside transactions, through a pooler perhaps
+        try:
+            await indexes.build(builder)
+        finally:
+            await builder.close()
 
     latest = time.monotonic() + patience_seconds
     while True:

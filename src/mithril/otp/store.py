@@ -7,7 +7,9 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lists import Filters, Listed, Listing, Page, Search
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,15 +150,18 @@ class CodeRecord(msgspec.Struct, frozen=True, kw_only=True):
 FACTOR_COLUMNS = ", ".join(FactorRecord.__struct_fields__)
 FIND_FACTOR_RECORD = f"SELECT {FACTOR_COLUMNS} FROM authentication_factors WHERE id = $1 AND user_id = $2"
 FACTOR_FILTERS = {"user_id": "user_id = {}", "type": "type = {}", "is_active": "is_active = {}"}
-CODE_FILTERS = {"key": "strpos(lower(key), lower({})) > 0", "status": "status = {}", "active": "active = {}"}
+FACTOR_LIST = Listing(FactorRecord, "authentication_factors", FACTOR_COLUMNS, FACTOR_FILTERS)
+CODE_FILTERS: Filters = {
+    "key": lists.containing("key"),
+    "status": Search("status = {}"),
+    "active": Search("active = {}"),
+}
+CODE_LIST = Listing(CodeRecord, "otp", ", ".join(CodeRecord.__struct_fields__), CODE_FILTERS)
 
 
 async def list_factors(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[FactorRecord]:
     """List factors, the oldest first; filters: FACTOR_FILTERS."""
-    conditions = [Condition(FACTOR_FILTERS[name], value) for name, value in filters.items()]
-    return await database.fetch_page(
-        FactorRecord, columns=FACTOR_COLUMNS, tables="authentication_factors", conditions=conditions, page=page
-    )
+    return await lists.fetch(database, FACTOR_LIST, filters, page=page)
 
 
 async def find_factor_record(source: Source, factor_id: UUID, *, user_id: UUID) -> FactorRecord | None:
@@ -171,6 +176,4 @@ async def hold_factor(transaction: PooledConnection, factor_id: UUID, *, user_id
 
 async def list_codes(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[CodeRecord]:
     """List one-time passwords, the oldest first; filters: CODE_FILTERS, of which a key is found by any part of it."""
-    conditions = [Condition(CODE_FILTERS[name], value) for name, value in filters.items()]
-    columns = ", ".join(CodeRecord.__struct_fields__)
-    return await database.fetch_page(CodeRecord, columns=columns, tables="otp", conditions=conditions, page=page)
+    return await lists.fetch(database, CODE_LIST, filters, page=page)

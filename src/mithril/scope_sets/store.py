@@ -7,7 +7,9 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit.rows import AuditedTable
-from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, Source, find_one
+from mithril.database.lists import Filters, Listed, Listing, Page, Search
 
 
 class NamedScope(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,19 +25,19 @@ class NamedScope(msgspec.Struct, frozen=True, kw_only=True):
 CLIENT_TYPES = AuditedTable("client_types", "client_type")
 ROLES = AuditedTable("roles", "role")
 COLUMNS = ", ".join(NamedScope.__struct_fields__)
-FILTERS = {
+FILTERS: Filters = {
     "name": "name = {}",
-    "part_of_name": "strpos(lower(name), lower({})) > 0",
-    "scope": "string_to_array(scope, ' ') && {}::text[]",
+    "part_of_name": lists.containing("name"),
+    "scope": Search("string_to_array(scope, ' ') && {}::text[]"),
 }
+LISTS = {table: Listing(NamedScope, table.name, COLUMNS, FILTERS) for table in (CLIENT_TYPES, ROLES)}
 
 
 async def list_named(
     database: Database, table: AuditedTable, filters: dict[str, Any], *, page: Page
 ) -> Listed[NamedScope]:
     """List those that match, the oldest first; filters: FILTERS, of `scope` one is enough."""
-    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
-    return await database.fetch_page(NamedScope, columns=COLUMNS, tables=table.name, conditions=conditions, page=page)
+    return await lists.fetch(database, LISTS[table], filters, page=page)
 
 
 async def find_named(source: Source, table: AuditedTable, row_id: UUID) -> NamedScope | None:

@@ -14,7 +14,8 @@ from mithril import errors, security
 from mithril.audit import rows
 from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection
+from mithril.database.database import Condition, Database, PooledConnection
+from mithril.database.lists import Listed, Page
 from mithril.errors import Rule
 from mithril.tokens import fields, record_store, store
 from mithril.tokens.record_store import Record

@@ -8,7 +8,9 @@ from uuid import UUID
 import msgspec
 
 from mithril.audit import rows
-from mithril.database.database import Condition, Database, Listed, Page, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Condition, Database, Source, find_one
+from mithril.database.lists import Listed, Listing, Page
 
 
 class UserRole(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +45,11 @@ GLOBAL_ROWS = rows.AuditedTable("global_user_roles", "global_user_role")
 GLOBAL_KEY = "global_user_roles_user_id_role_id_index"
 COLUMNS = """t.id, t.user_id, t.role_id, r.name AS role_name, t.client_id, c.name AS client_name, r.scope,
              t.inserted_at, t.updated_at"""
-TABLES = "user_roles t JOIN roles r ON r.id = t.role_id JOIN clients c ON c.id = t.client_id"
+JOINS = "JOIN roles r ON r.id = t.role_id JOIN clients c ON c.id = t.client_id"
+TABLES = f"user_roles t {JOINS}"
 GLOBAL_COLUMNS = "t.id, t.user_id, t.role_id, r.name AS role_name, r.scope, t.inserted_at, t.updated_at"
-GLOBAL_TABLES = "global_user_roles t JOIN roles r ON r.id = t.role_id"
+GLOBAL_JOINS = "JOIN roles r ON r.id = t.role_id"
+GLOBAL_TABLES = f"global_user_roles t {GLOBAL_JOINS}"
 FILTERS = {
     "id": "t.id = {}",
     "user_id": "t.user_id = {}",
@@ -54,7 +58,8 @@ FILTERS = {
     "role_id": "t.role_id = {}",
     "role_name": "t.role_id = (SELECT id FROM roles WHERE name = {})",
 }
-ORDER = "t.inserted_at, t.id"
+LIST = Listing(UserRole, "user_roles t", COLUMNS, FILTERS, joins=JOINS)
+GLOBAL_LIST = Listing(GlobalRole, "global_user_roles t", GLOBAL_COLUMNS, FILTERS, joins=GLOBAL_JOINS)
 
 
 def conditions(filters: Mapping[str, Any]) -> list[Condition]:
@@ -64,15 +69,13 @@ def conditions(filters: Mapping[str, Any]) -> list[Condition]:
 
 async def list_own_roles(database: Database, user_id: UUID, *, client_id: UUID) -> list[UserRole]:
     """List the roles of one user in one client; there are never many."""
-    statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.user_id = $1 AND t.client_id = $2 ORDER BY {ORDER}"
+    statement = f"SELECT {COLUMNS} FROM {TABLES} WHERE t.user_id = $1 AND t.client_id = $2 ORDER BY {LIST.order('t.')}"
     return [UserRole(**row) for row in await database.fetch(statement, user_id, client_id)]
 
 
 async def list_user_roles(database: Database, filters: Mapping[str, Any], *, page: Page) -> Listed[UserRole]:
     """List the roles in clients that match, the oldest first."""
-    return await database.fetch_page(
-        UserRole, columns=COLUMNS, tables=TABLES, conditions=conditions(filters), order=ORDER, page=page
-    )
+    return await lists.fetch(database, LIST, filters, page=page)
 
 
 async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> UserRole | None:
@@ -83,10 +86,7 @@ async def find_user_role(source: Source, row_id: UUID, *, user_id: UUID) -> User
 
 async def list_global_roles(database: Database, user_id: UUID, *, page: Page) -> Listed[GlobalRole]:
     """List the roles that a user has in every client, the oldest first."""
-    of_user = conditions({"user_id": user_id})
-    return await database.fetch_page(
-        GlobalRole, columns=GLOBAL_COLUMNS, tables=GLOBAL_TABLES, conditions=of_user, page=page, order=ORDER
-    )
+    return await lists.fetch(database, GLOBAL_LIST, {"user_id": user_id}, page=page)
 
 
 async def find_global_role(source: Source, row_id: UUID, *, user_id: UUID) -> GlobalRole | None:

@@ -8,7 +8,9 @@ import msgspec
 
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
-from mithril.database.database import Condition, Database, Listed, Page, PooledConnection, Source, find_one
+from mithril.database import lists
+from mithril.database.database import Database, PooledConnection, Source, find_one
+from mithril.database.lists import Listed, Listing, Page
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +59,10 @@ FILTERS = {
     "ids": "id = ANY ({}::uuid[])",
     "email": "email = lower({})",
     "tax_id": "tax_id = {} AND tax_id <> ''",  # the index contains only users with one
-    "is_blocked": "is_blocked = {}",
+    "is_blocked": "is_blocked AND {}",
+    "not is_blocked": "NOT is_blocked AND NOT {}",
 }
+LIST = Listing(UserRecord, "users", COLUMNS, FILTERS)
 FIND = "SELECT id, email, password_hash, password_set_at, tax_id, person_id, is_blocked FROM users WHERE"
 FIND_RECIPIENT = """
 SELECT u.id, u.email, u.is_blocked, nullif(f.factor, '') AS phone,
@@ -161,8 +165,7 @@ async def find_last_revocation(source: Source, user_id: UUID) -> int | None:
 
 async def list_users(database: Database, filters: dict[str, Any], *, page: Page) -> Listed[UserRecord]:
     """List the users that match, the oldest first; the e-mail address in any letter case."""
-    conditions = [Condition(FILTERS[name], value) for name, value in filters.items()]
-    return await database.fetch_page(UserRecord, columns=COLUMNS, tables="users", conditions=conditions, page=page)
+    return await lists.fetch(database, LIST, filters, page=page)
 
 
 async def find_user_record(source: Source, user_id: UUID) -> UserRecord | None:

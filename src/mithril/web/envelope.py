@@ -10,21 +10,21 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from mithril import errors
-from mithril.database.database import Listed
+from mithril.database.lists import Listed
 from mithril.web import masking, requests
 
 JSON = "application/json; charset=utf-8"
 
 
 def answer_page(request: Request, listed: Listed[Any], view: Callable[[Any], Mapping[str, object]]) -> Response:
-    """Answer with one page of a list (rules CNV-26, CNV-28). `view` turns a row into its JSON object."""
+    """Answer with one page of a list (rules CNV-26, CNV-28, CNV-53). `view` turns a row into its JSON object."""
     pages = -(-listed.total_entries // listed.page.size)
-    paging = {
+    paging: dict[str, object] = {
         "page_number": listed.page.number,
         "page_size": listed.page.size,
         "total_entries": listed.total_entries,
         "total_pages": max(pages, 1),
-    }
+    } | ({"next": listed.next} if listed.next else {})
     data = [view(row) for row in listed.rows]
     content = {"meta": _meta(request.scope, HTTPStatus.OK, "list"), "data": data, "paging": paging}
     return Response(msgspec.json.encode(content), HTTPStatus.OK, None, JSON)

@@ -12,7 +12,8 @@ from uuid import UUID
 from starlette.requests import Request
 
 from mithril import errors
-from mithril.database.database import Page
+from mithril.database import lists
+from mithril.database.lists import Cursor, Page
 from mithril.errors import Invalid, Rule
 from mithril.identifiers import parse_uuid
 
@@ -76,6 +77,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def cursor(text: str) -> Cursor:
+    """Parse what `paging.next` was. Raises InvalidValue."""
+    try:
+        return Cursor.decode(text)
+    except ValueError:
+        raise _cast("cursor") from None
+
+
 class Query:
     """The parameters of one list."""
 
@@ -83,10 +92,14 @@ class Query:
 
     def __init__(self, **filters: Parser) -> None:
         """`filters`: the parser of each filter's value, by parameter name."""
-        self._parsers = {**filters, "page": positive, "page_number": positive, "page_size": positive}
+        paging = {"page": positive, "page_number": positive, "page_size": positive, "after": cursor}
+        self._parsers = {**filters, **paging}
 
     def read(self, request: Request) -> tuple[dict[str, Any], Page]:
-        """The filters that were given, and the page. Raises ValidationFailed, which lists every bad one."""
+        """The filters that were given, and the page.
+
+        Raises ValidationFailed, which lists every bad one, and what `lists.page_of` raises.
+        """
         found: dict[str, Any] = {}
         invalid = []
         for name, value in _first_of_each(request).items():
@@ -103,7 +116,7 @@ class Query:
                 invalid.append(self.invalid(name, error.rule))
         if invalid:
             raise errors.ValidationFailed(invalid, message=self.message)
-        return found, _page_of(found)
+        return found, _page_of(found, request.scope["route"].path)
 
     def invalid(self, name: str, rule: Rule) -> Invalid:
         """Return the element of `invalid` for a parameter whose value breaks `rule`."""
@@ -132,10 +145,10 @@ def _unknown(names: Iterable[str]) -> errors.ValidationFailed:
     )
 
 
-def _page_of(found: dict[str, Any]) -> Page:
+def _page_of(found: dict[str, Any], name: str) -> Page:
     number, other = found.pop("page", None), found.pop("page_number", None)
-    size = found.pop("page_size", DEFAULT_SIZE)
-    return Page(number or other or 1, min(size, LARGEST_SIZE))
+    size, after = min(found.pop("page_size", DEFAULT_SIZE), LARGEST_SIZE), found.pop("after", None)
+    return lists.page_of(name, found, number=number or other or 1, size=size, after=after)
 
 
 def _first_of_each(request: Request) -> Mapping[str, str]:
