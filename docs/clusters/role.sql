@@ -2,6 +2,8 @@
 CREATE ROLE mithril LOGIN;
 GRANT CREATE, USAGE ON SCHEMA public TO mithril;
 
+-- For searches in long lists, as this role may create no extension: CREATE EXTENSION pg_trgm;
+
 -- Where a machine of the service is lost inside a transaction, its row locks end after these, and not after two hours.
 ALTER ROLE mithril SET idle_in_transaction_session_timeout = '10s';
 ALTER ROLE mithril SET tcp_keepalives_idle = 5;

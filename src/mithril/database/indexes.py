@@ -8,7 +8,6 @@ import asyncio
 from contextlib import suppress
 
 import asyncpg
-import structlog
 
 from mithril.database.connecting import Connection
 
@@ -36,8 +35,6 @@ SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') AS is_there,
 """
 PAUSE_SECONDS = 0.2
 
-log = structlog.stdlib.get_logger("mithril")
-
 
 async def build(connection: Connection) -> None:
     """Build the indexes that are missing, while reads and writes go on. Several processes may call this at once."""
@@ -63,7 +60,6 @@ async def _has_trigrams(connection: Connection) -> bool:
         try:
             await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
         except asyncpg.InsufficientPrivilegeError:  # the owner of a database may, a role with fewer rights may not
-            log.warning("extension_missing", extension="pg_trgm")
             return False
         except asyncpg.UniqueViolationError:  # another process was faster
             pass

@@ -1,0 +1,187 @@
+"""How many rows each list reads in large tables, with every combination of its filters, on both kinds of PostgreSQL.
+
+The plans are those for the given values and those for any values: PostgreSQL takes either for a prepared statement.
+"""
+
+import asyncio
+import importlib
+import itertools
+import json
+import pkgutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import mithril
+from mithril import refusals
+from mithril.audit import events
+from mithril.clients import store
+from mithril.database import database, embedded, indexes, lists
+from mithril.database.lists import LAST_BY_NUMBER, LOOK_LIMIT, Cursor, Listing, Page, Search
+from support import clusters, plans
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROWS = 100_000
+# The places of a page, and as many rows that are counted. A tenth of the table, and the same of a larger one.
+MOST_OF_A_LIST, MOST_OF_THE_TRAIL = 2 * LOOK_LIMIT, 500
+PACKAGED = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
+# Some clients have very many tokens, few are blocked, and those are the last.
+SKEWED = f"""
+UPDATE tokens SET client_id = (SELECT id FROM clients LIMIT 1) WHERE get_byte(digest, 0) < 90;
+UPDATE clients SET is_blocked = true, name = 'Rare ' || name WHERE name LIKE 'Clinic 9999%';
+UPDATE users SET is_blocked = true WHERE email LIKE '9999%';
+INSERT INTO audit_events (occurred_at, action, subject_id, client_id, actor_user_id)
+SELECT '{BEGINNING}'::timestamptz + n * interval '1 second', 'client.update', md5('k' || n % 100)::uuid,
+       md5('c' || n % 100)::uuid, md5('u' || n % 100)::uuid FROM generate_series(1, {ROWS}) n;
+"""
+# A row of each table, where a column has many of the rows.
+OF_MANY = {"tokens": "client_id = (SELECT client_id FROM tokens GROUP BY client_id ORDER BY count(*) DESC LIMIT 1)"}
+OTHERS: dict[str, Any] = {
+    "clients": ["client-x", "client_name-x"],
+    "scope": ["zzzz"],
+    "role_name": "ROLE 1",
+    "noun": "client",
+    "after_id": 1,
+    "is_blocked": True,
+    "not is_blocked": False,
+}
+
+
+@pytest.fixture(scope="module", params=["embedded", "packaged"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with many rows in each table that grows."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "packaged":
+            if PACKAGED is None or not list(PACKAGED.parents[3].glob("share/postgresql/*/extension/pg_trgm.control")):
+                pytest.skip("there is no packaged PostgreSQL with pg_trgm")
+            patched.setattr(embedded, "postgres_bin", lambda: PACKAGED)
+        with clusters.running(fsync="off", shared_buffers="'256MB'") as cluster:
+            asyncio.run(fill(cluster.url))
+            yield cluster.url
+
+
+async def fill(url: str) -> None:
+    await database.migrate(url)
+    db = await asyncpg.connect(url)
+    await db.execute("ALTER TABLE audit_events DISABLE TRIGGER ALL")
+    await plans.fill_tables(db, rows=ROWS)
+    await db.execute("TRUNCATE audit_events")
+    await db.execute(SKEWED)
+    await db.execute("VACUUM ANALYZE")
+    await db.close()
+
+
+@pytest.fixture
+async def db(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    yield connection
+    await connection.close()
+
+
+def all_lists() -> dict[str, Listing[Any]]:
+    """Every list of the stores."""
+    names = [name for _, name, _ in pkgutil.walk_packages(mithril.__path__, "mithril.") if name.endswith("store")]
+    values = [(f"{name}.{key}", value) for name in names for key, value in vars(importlib.import_module(name)).items()]
+    return {name: value for name, value in values if isinstance(value, Listing)} | {"trail": events.LIST}
+
+
+async def rows_read(db: Any, statement: str, values: list[Any]) -> float:
+    """Return how many rows of tables and indexes it reads at most, of the two plans."""
+    most = 0.0
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        await db.execute(f"SET plan_cache_mode = {mode}")
+        plan = json.loads(await db.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *values))
+        most = max(most, sum(read_by(plan[0]["Plan"])))
+    return most
+
+
+def read_by(node: Mapping[str, Any]) -> Iterator[float]:
+    if "Relation Name" in node or "Index Name" in node:
+        removed = sum(value for name, value in node.items() if name.startswith("Rows Removed"))
+        yield (node["Actual Rows"] + removed) * node["Actual Loops"]
+    for child in node.get("Plans", ()):
+        yield from read_by(child)
+
+
+async def values_of(db: Any, listing: Listing[Any]) -> dict[str, Any]:
+    """A value for each filter: of a row that has many like it, and a text that is in none."""
+    table = listing.table.split()[0]
+    row = dict(await db.fetchrow(f"SELECT * FROM {table} WHERE {OF_MANY.get(table, 'true')} LIMIT 1"))
+    moments = {"since": BEGINNING, "until": BEGINNING + timedelta(seconds=5)}
+    known = {**row, **OTHERS, **moments, "only_id": row["id"], "ids": [row["id"]], "user_ids": [row.get("user_id")]}
+    return {
+        name: each.value("zzzz") if isinstance(each, Search) and "ILIKE" in each.fragment else known.get(name, "x")
+        for name, each in listing.filters.items()
+    }
+
+
+def combinations(names: list[str]) -> Iterator[tuple[str, ...]]:
+    for number in range(len(names) + 1):
+        for chosen in itertools.combinations(names, number):
+            if not any(f"not {name}" in chosen for name in chosen):
+                yield chosen
+
+
+@pytest.mark.parametrize("name", all_lists())
+async def test_no_page_of_any_list_reads_more_than_so_many_rows(db: Any, name: str) -> None:
+    listing = all_lists()[name]
+    given = await values_of(db, listing)
+    names = ["subject_id", "client_id", "noun"] if name == "trail" else list(listing.filters)
+    row = await db.fetchrow(f"SELECT * FROM {listing.table} OFFSET (SELECT count(*) / 2 FROM {listing.table}) LIMIT 1")
+    cursor = Cursor(b"", 10**6, None if name == "trail" else row["inserted_at"], row["id"])
+    pages = [Page(1, 50), Page(LAST_BY_NUMBER // 50, 50), Page(1, 500, cursor)]
+    read = {}
+    for chosen, page in itertools.product(combinations(names), pages):
+        values = [*(given[each] for each in chosen), *(page.after.place if page.after else ())]
+        by_index = [each for each in map(listing.filters.get, chosen) if isinstance(each, Search) and each.index_name]
+        for by in (None, *by_index):
+            if by is None or await db.fetchval(lists.HAS_INDEX, by.index_name):
+                read[chosen, page.number, by] = await rows_read(db, lists._places(listing, chosen, page, by=by), values)
+    assert {key: rows for key, rows in read.items() if rows > MOST_OF_A_LIST} == {}
+
+
+@pytest.mark.parametrize("kept", list(combinations(["subject_id", "client_id", "actor_user_id", "since", "until"])))
+async def test_the_last_events_of_anything_are_read_by_an_index(db: Any, kept: tuple[str, ...]) -> None:
+    row = await db.fetchrow("SELECT * FROM audit_events ORDER BY id LIMIT 1 OFFSET 5000")
+    for since, until in ((1, 5), (ROWS - 9, ROWS - 2), (ROWS + 10**6, ROWS + 10**6), (-(10**6), -(10**5))):
+        moments = {"since": BEGINNING + timedelta(seconds=since), "until": BEGINNING + timedelta(seconds=until)}
+        values = [{**row, **moments}[name] for name in kept]
+        assert await rows_read(db, events.last(kept, most=50), values) <= MOST_OF_THE_TRAIL, since
+
+
+async def test_events_are_found_by_time_whichever_way(db: Any) -> None:
+    """Halving the numbers finds what reading the whole trail finds."""
+    for since, until in ((1, 5), (70, 71), (ROWS - 9, ROWS + 2), (-5, 1), (500, 500), (ROWS, 2 * ROWS), (-9, -5)):
+        moments = [BEGINNING + timedelta(seconds=since), BEGINNING + timedelta(seconds=until)]
+        found = [row["id"] for row in await db.fetch(events.last(["since", "until"], most=ROWS), *moments)]
+        whole = "SELECT id FROM audit_events WHERE occurred_at >= $1 AND occurred_at < $2 ORDER BY id DESC"
+        assert found == [row["id"] for row in await db.fetch(whole, *moments)]
+
+
+async def test_trigrams_find_what_the_first_rows_do_not_have(db: Any, url: str) -> None:
+    is_packaged = await db.fetchval(lists.HAS_INDEX, indexes.CLIENT_NAMES)
+    async with database.Database(url, size=2, wait_seconds=60, statement_seconds=60) as opened:
+        for text, number in (("rare", 11), ("E CLINIC 99991", 1), ("zzzz", 0)):
+            page = lists.page_of("clients", {"name": text}, size=5)
+            if not is_packaged:
+                with pytest.raises(refusals.SearchTooWide):
+                    await store.list_full_clients(opened, {"name": text}, page=page)
+                continue
+            found: list[str] = []
+            while True:
+                listed = await store.list_full_clients(opened, {"name": text}, page=page)
+                assert listed.total_entries == number
+                found += [client.name for client in listed.rows]
+                if listed.next is None:
+                    break
+                page = lists.page_of("clients", {"name": text}, size=5, after=Cursor.decode(listed.next))
+            assert len(set(found)) == len(found) == number
+        for text in ("zz", "🏥🏥🏥"):  # no trigram is in it
+            with pytest.raises(refusals.SearchTooWide):
+                await store.list_full_clients(opened, {"name": text}, page=Page(1, 5))
