@@ -59,7 +59,8 @@ FILTERS = {
     "role_name": "t.role_id = (SELECT id FROM roles WHERE name = {})",
 }
 LIST = Listing(UserRole, "user_roles t", COLUMNS, FILTERS, joins=JOINS)
-GLOBAL_LIST = Listing(GlobalRole, "global_user_roles t", GLOBAL_COLUMNS, FILTERS, joins=GLOBAL_JOINS)
+OF_USER = {"user_id": FILTERS["user_id"]}
+GLOBAL_LIST = Listing(GlobalRole, "global_user_roles t", GLOBAL_COLUMNS, OF_USER, joins=GLOBAL_JOINS)
 
 
 def conditions(filters: Mapping[str, Any]) -> list[Condition]:
