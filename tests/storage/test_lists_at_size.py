@@ -143,6 +143,7 @@ async def values_of(db: Any, listing: Listing[Any]) -> dict[str, Any]:
     row = dict(await db.fetchrow(f"SELECT * FROM {table} WHERE {OF_MANY.get(table, 'true')} LIMIT 1"))
     moments = {"since": BEGINNING, "until": BEGINNING + timedelta(seconds=5)}
     known = {**row, **OTHERS, **moments, "only_id": row["id"], "ids": [row["id"]], "user_ids": [row.get("user_id")]}
+    known["client"] = row.get("client_id")
     return {
         name: each.value("zzzz") if isinstance(each, Search) and "ILIKE" in each.fragment else known.get(name, "x")
         for name, each in listing.filters.items()
