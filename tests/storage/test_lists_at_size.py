@@ -27,7 +27,7 @@ from support import clusters, plans
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROWS = 100_000
-# The places of a page, and as many rows that are counted. A tenth of the table, and the same of a larger one.
+# Of a list the rows up to the last page by number, and as many that are counted: in a larger table no more.
 MOST_OF_A_LIST, MOST_OF_THE_TRAIL = 2 * LOOK_LIMIT, 1_000
 PACKAGED = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
@@ -36,12 +36,12 @@ SKEWED = f"""
 UPDATE tokens SET client_id = (SELECT id FROM clients LIMIT 1) WHERE get_byte(digest, 0) < 90;
 UPDATE clients SET is_blocked = true, name = 'Rare ' || name WHERE name LIKE 'Clinic 9999%';
 UPDATE users SET is_blocked = true WHERE email LIKE '9999%';
+INSERT INTO audit_events (occurred_at, action, subject_id, client_id)
+SELECT '{BEGINNING}'::timestamptz - interval '1 day', 'client.update', md5('h')::uuid, md5('c1')::uuid
+  FROM generate_series(1, 1000) n;
 INSERT INTO audit_events (occurred_at, action, subject_id, client_id, actor_user_id)
 SELECT '{BEGINNING}'::timestamptz + n * interval '1 second', 'client.update', md5('k' || n % 5)::uuid,
        md5('c' || n % 5)::uuid, md5('u' || n % 2)::uuid FROM generate_series(1, {ROWS}) n;
-INSERT INTO audit_events (occurred_at, action, subject_id, client_id)
-SELECT '{BEGINNING}'::timestamptz + {ROWS} * interval '1 second', 'client.update', md5('h')::uuid, md5('c1')::uuid
-  FROM generate_series(1, 1000) n;
 """
 # A row of each table, where a column has many of the rows.
 OF_MANY = {

@@ -1,18 +1,21 @@
 """The page of a client: what it is, and its connections with medical information systems."""
 
+from contextlib import suppress
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors
+from mithril import errors, refusals
 from mithril.clients import service as clients
 from mithril.connections import store as connections
 from mithril.connections.store import Connection
 from mithril.console import gate, rendering
 from mithril.console.sessions import Session
-from mithril.database.database import Database, Page
+from mithril.database import lists
+from mithril.database.database import Database
+from mithril.database.lists import Cursor, Page
 from mithril.identifiers import parse_uuid
 from mithril.oauth import store as oauth
 from mithril.users import store as users
@@ -57,9 +60,12 @@ def named(request: Request, name: str) -> UUID:
 
 
 def page_of(request: Request, size: int) -> Page:
-    """Return the page of a list that the query names; the first one for anything that is no number."""
-    number = request.query_params.get("page", "1")
-    return Page(max(1, int(number)) if number.isascii() and number.isdigit() and len(number) < 10 else 1, size)  # noqa: PLR2004
+    """Return the page of a list that the cursor in the query leads to; without one of this list, the first page."""
+    name, filters = request.scope["route"].path, request.path_params
+    with suppress(ValueError, refusals.CursorUnknown):
+        after = Cursor.decode(request.query_params.get("after", ""))
+        return lists.page_of(name, filters, size=size, after=after)
+    return lists.page_of(name, filters, size=size)
 
 
 ROUTES: list[Route] = [gate.page(CLIENT, show, scope="client:read")]

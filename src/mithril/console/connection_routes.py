@@ -17,7 +17,7 @@ from mithril.connections.store import Connection
 from mithril.console import client_routes, gate, history, rendering
 from mithril.console.history import Change
 from mithril.console.sessions import Session
-from mithril.database.database import Page
+from mithril.database.lists import Page
 from mithril.oauth import store as oauth
 from mithril.tokens import store as tokens
 from mithril.tokens.kinds import HELD_BY_CLIENTS, TokenKind
@@ -91,9 +91,8 @@ async def show_history(request: Request, session: Session, _: Parameters) -> Res
     except errors.NotFound:
         connection = None
     path = request.scope["path"].removesuffix("/history")
-    older = page.number + 1 if events.total_entries > page.offset + len(events.rows) else None
     return rendering.page(
-        request, session, "history.html", lines=lines, connection=connection, path=path, older=older, number=page.number
+        request, session, "history.html", lines=lines, connection=connection, path=path, older=events.next
     )
 
 

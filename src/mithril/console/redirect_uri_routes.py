@@ -16,7 +16,8 @@ from mithril.connections.store import Connection
 from mithril.console import connection_routes, gate, redirect_uri_page, rendering
 from mithril.console.connection_routes import Shown
 from mithril.console.sessions import Session
-from mithril.database.database import Database, Page
+from mithril.database.database import Database
+from mithril.database.lists import Page
 from mithril.tokens import store as tokens
 from mithril.tokens.kinds import TokenKind
 from mithril.web import requests
