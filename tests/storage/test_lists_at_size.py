@@ -37,7 +37,7 @@ UPDATE tokens SET client_id = (SELECT id FROM clients LIMIT 1) WHERE get_byte(di
 UPDATE clients SET is_blocked = true, name = 'Rare ' || name WHERE name LIKE 'Clinic 9999%';
 UPDATE users SET is_blocked = true WHERE email LIKE '9999%';
 INSERT INTO audit_events (occurred_at, action, subject_id, client_id)
-SELECT '{BEGINNING}'::timestamptz - interval '1 day', 'client.update', md5('h')::uuid, md5('c1')::uuid
+SELECT '{BEGINNING}'::timestamptz - interval '1 day', 'client.update', md5('h')::uuid, md5('h')::uuid
   FROM generate_series(1, 1000) n;
 INSERT INTO audit_events (occurred_at, action, subject_id, client_id, actor_user_id)
 SELECT '{BEGINNING}'::timestamptz + n * interval '1 second', 'client.update', md5('k' || n % 5)::uuid,
