@@ -1,4 +1,4 @@
-"""Lists of any size: pages by number, cursors, and how much is read for one page (rules CNV-26 to CNV-28, CNV-53).
+"""Lists of any size: pages by number, cursors, and how much is read for one page (rules CNV-26 to CNV-28, CNV-55).
 
 An index has each list in its order, so that a page begins where the one before it ended. What no index can find is
 looked for among a bounded number of rows; then the list is refused, and says so.

@@ -17,7 +17,7 @@ JSON = "application/json; charset=utf-8"
 
 
 def answer_page(request: Request, listed: Listed[Any], view: Callable[[Any], Mapping[str, object]]) -> Response:
-    """Answer with one page of a list (rules CNV-26, CNV-28, CNV-53). `view` turns a row into its JSON object."""
+    """Answer with one page of a list (rules CNV-26, CNV-28, CNV-55). `view` turns a row into its JSON object."""
     pages = -(-listed.total_entries // listed.page.size)
     paging: dict[str, object] = {
         "page_number": listed.page.number,
