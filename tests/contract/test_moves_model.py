@@ -321,7 +321,7 @@ def test_the_redirect_uris_that_are_good_match_the_model_in_more_examples(
 def test_the_redirect_uris_that_are_good_match_the_model_in_long_runs(
     workers: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = compare(workers, monkeypatch, examples=100, steps=50)
+    done = compare(workers, monkeypatch, examples=30, steps=50)
     print(f"moves: {done}")  # noqa: T201
     assert set(done) >= OFTEN | set(STEPS), done
-    assert min(done[name] for name in OFTEN) > 50, done
+    assert min(done[name] for name in OFTEN) > 20, done
