@@ -1,10 +1,12 @@
 """A migration that fails or is killed leaves the schema as it was, and the next one succeeds."""
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,16 @@ def migrations(folder: Path, last: str) -> Iterator[str]:
         "import asyncio, sys; from mithril.database import database; "
         f"database.__file__ = {str(folder / 'database.py')!r}; asyncio.run(database.migrate(sys.argv[1]))"
     )
+
+
+def migrate_to(revision: str, url: str, folder: Path) -> None:
+    """Bring an empty database to an old revision."""
+    with migrations(folder, "1") as program:
+        for file in (folder / "migrations" / "versions").glob("0*.py"):
+            if file.name[:4] > revision:
+                file.unlink()
+        (folder / "migrations" / "versions" / "9999_broken.py").unlink()
+        subprocess.run([sys.executable, "-c", program, url], check=True)
 
 
 def schema(cluster: Cluster) -> str:
@@ -96,3 +108,57 @@ async def test_a_migration_during_which_postgresql_is_killed_changes_nothing(clu
     assert await database.schema_version(again) == database.SCHEMA_VERSION
     await again.close()
     assert schema(cluster) == before
+
+
+MILLION = """
+INSERT INTO connections (id, client_id, consumer_id, redirect_uri, secret_digest, secret_tail)
+SELECT md5('k' || n)::uuid, md5('c' || n)::uuid, md5('m' || n % 100)::uuid, 'https://example.com/' || n,
+       sha256(n::text::bytea), '' FROM generate_series(1, 1000000) n
+"""
+FILES = (
+    "SELECT pg_relation_filenode('connections'), pg_relation_filenode('tokens'), pg_relation_filenode('audit_events')"
+)
+
+
+async def test_transitions_are_added_to_a_million_connections_while_writes_go_on(
+    unmigrated: str, tmp_path: Path
+) -> None:
+    """No table is rewritten, and no write waits longer than for a lock that is given up and tried again."""
+    migrate_to("0005", unmigrated, tmp_path)
+    db = await asyncpg.connect(unmigrated)
+    await db.execute("SET session_replication_role = replica")
+    await db.execute(MILLION)
+    await db.execute("ANALYZE connections")
+    before, waits = await db.fetchrow(FILES), []
+    is_over = asyncio.Event()
+
+    async def write(number: int) -> None:
+        """Write as a process of the release before does."""
+        connection = await asyncpg.connect(unmigrated)
+        statement = (
+            "UPDATE connections SET redirect_uri = $2, version = version + 1 WHERE id = md5('k' || $1::text)::uuid"
+        )
+        while not is_over.is_set():
+            number = number % 1_000_000 + 7
+            began = time.monotonic()
+            await connection.execute(statement, str(number), f"https://example.com/new/{number}")
+            waits.append(time.monotonic() - began)
+        await connection.close()
+
+    writers = [asyncio.create_task(write(number * 1_000)) for number in range(4)]
+    while len(waits) < 500:
+        await asyncio.sleep(0.05)
+    began = time.monotonic()
+    migrated = await asyncio.to_thread(run, "migrate", "--database-url", unmigrated)
+    took, written = time.monotonic() - began, len(waits)
+    assert migrated.returncode == 0, migrated.stderr
+    while len(waits) < written + 500:  # with the trigger
+        await asyncio.sleep(0.05)
+    is_over.set()
+    await asyncio.gather(*writers)
+    assert await db.fetchrow(FILES) == before, "a table was rewritten"
+    assert await database.schema_version(db) == database.SCHEMA_VERSION
+    assert await db.fetchval("SELECT count(*) FROM connections WHERE transition_redirect_uri IS NOT NULL") == 0
+    await db.close()
+    print(f"a million connections migrated in {took:.2f} s; {len(waits)} writes, the slowest {max(waits):.3f} s")
+    assert max(waits) < 2, "some write waited long"
