@@ -407,15 +407,17 @@ async def test_what_waits_for_a_lock_sees_that_the_transition_has_ended(clinic: 
     await clinic.begin()
     code = await clinic.code(OLD)
     other = await asyncpg.connect(clinic.server.database_url)
+    ends = "UPDATE connections SET transition_ends_at = clock_timestamp() + interval '2 seconds' WHERE id = $1"
+    left = "SELECT transition_ends_at > clock_timestamp() FROM connections WHERE id = $1"
     async with other.transaction():
         await other.execute("SELECT FROM apps WHERE user_id = $1 FOR UPDATE", clinic.party.user_id)
+        await clinic.db.execute(ends, clinic.party.connection.id)
         redeeming = asyncio.create_task(clinic.redeem(code, OLD))
         waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         while not await clinic.db.fetchval(waits):  # noqa: ASYNC110 -- a lock, no event
             await asyncio.sleep(0.02)
-        moved = "UPDATE connections SET transition_ends_at = clock_timestamp() WHERE id = $1"
-        await clinic.db.execute("SET lock_timeout = '5s'")
-        await clinic.db.execute(moved, clinic.party.connection.id)
+        while await clinic.db.fetchval(left, clinic.party.connection.id):  # noqa: ASYNC110 -- time, no event
+            await asyncio.sleep(0.02)
     await other.close()
     assert await redeeming == MISMATCH
     used = "SELECT count(*) FROM tokens WHERE connection_id = $1 AND used_at IS NOT NULL"

@@ -55,33 +55,37 @@ SELECT {columns}, token.*, coalesce(u.is_blocked, false) AS is_user_blocked, a.i
 
 
 FIND = _find()
-# Locks of several rows are taken in the order in which they are named. The new tokens have seen what the presented one
-# has: whatever was revoked since that was issued concerns them too.
+# Locks of several rows are taken in the order in which they are named. What the clock decides is asked when all are
+# held (`free`): PostgreSQL judges a row that it has waited for once more only if it has changed. The new tokens have
+# seen what the presented one has: whatever was revoked since that was issued concerns them too.
 REDEEM = f"""
 WITH held AS (
-    SELECT t.user_id, t.client_id, t.seen_user, t.seen_client, t.seen_type, t.seen_role, family.ends_at
+    SELECT t.user_id, t.client_id, t.seen_user, t.seen_client, t.seen_type, t.seen_role, t.expires_at, family.ends_at,
+           k.redirect_uri, k.redirect_uri_since, k.transition_redirect_uri, k.transition_since, k.transition_ends_at
       FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id,
            apps a JOIN users u ON u.id = a.user_id JOIN clients c ON c.id = a.client_id, tokens t, LATERAL (
                {tokens.family_end("$7", "$8")}
            ) family
      WHERE k.id = $2 AND NOT consumer.is_blocked AND a.id = $3 AND NOT u.is_blocked AND NOT c.is_blocked
-       AND t.id = $1 AND t.used_at IS NULL AND t.expires_at > clock_timestamp()
-       AND ($4::text IS NULL OR ({GOOD_SINCE.format(clock="clock_timestamp()", uri="$4")})::text = $5)
-       AND (family.ends_at > now()) IS NOT FALSE
+       AND t.id = $1 AND t.used_at IS NULL
        FOR KEY SHARE OF k, c, u FOR UPDATE OF a FOR NO KEY UPDATE OF t
+), free AS (
+    SELECT * FROM held k
+     WHERE expires_at > clock_timestamp() AND (ends_at > clock_timestamp()) IS NOT FALSE
+       AND ($4::text IS NULL OR ({GOOD_SINCE.format(clock="clock_timestamp()", uri="$4")})::text = $5)
 ), used AS (
-    UPDATE tokens SET used_at = clock_timestamp(), updated_at = now() FROM held WHERE id = $1 AND $9
+    UPDATE tokens SET used_at = clock_timestamp(), updated_at = now() FROM free WHERE id = $1 AND $9
 ), issued AS (
     INSERT INTO tokens ({tokens.TOKEN_COLUMNS})
-    SELECT new.name, new.digest, held.user_id, held.client_id, $6, $7, new.scope, new.details,
-           least(now() + make_interval(secs => new.lives_seconds), held.ends_at),
-           held.seen_user, held.seen_client, held.seen_type, held.seen_role, new.is_bound
-      FROM held, unnest($10::text[], $11::bytea[], $12::text[], $13::jsonb[], $14::float8[], $15::boolean[])
+    SELECT new.name, new.digest, free.user_id, free.client_id, $6, $7, new.scope, new.details,
+           least(now() + make_interval(secs => new.lives_seconds), free.ends_at),
+           free.seen_user, free.seen_client, free.seen_type, free.seen_role, new.is_bound
+      FROM free, unnest($10::text[], $11::bytea[], $12::text[], $13::jsonb[], $14::float8[], $15::boolean[])
                  new (name, digest, scope, details, lives_seconds, is_bound)
      WHERE in_time($16)
     RETURNING id, digest, expires_at, {tokens.LIVES_SECONDS}
 ), noted AS (
-    INSERT INTO operations (id) SELECT $17 FROM held
+    INSERT INTO operations (id) SELECT $17 FROM free
 )
 SELECT array_agg(id ORDER BY place) AS ids, array_agg(expires_at ORDER BY place) AS expire_at,
        array_agg(lives_seconds ORDER BY place) AS live_seconds
