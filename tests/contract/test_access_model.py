@@ -461,7 +461,7 @@ class Access(RuleBasedStateMachine):
     def introspect(self, token: Token, link: Link) -> None:
         form = {"token": token.value, "client_id": str(link.client.made.id), "client_secret": link.made.secret}
         response = self.http.post("/oauth2/introspect", data=form)
-        status = 401 if link.is_deleted else 400 if link.client.is_blocked else 200
+        status = 400 if link.is_deleted or link.client.is_blocked else 200
         assert response.status_code == status, (token, link, response.text)
         self.note("introspect", status)
         if status == 200:

@@ -171,6 +171,8 @@ class Model:
     def is_authorized(self, user: User, link: Link, scope: Scope) -> bool:
         is_blocked = user.is_blocked or link.client.is_blocked or link.consumer.is_blocked
         allowed = self.types[link.client.type] & self.roles(user, link.client)
+        if link.client.access_type == "BROKER" and link.consumer.broker_scope:
+            allowed &= link.consumer.broker_scope
         return not link.is_deleted and not is_blocked and scope <= allowed
 
     def is_granted(self, token: Token, link: Link) -> bool:

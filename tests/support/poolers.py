@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -80,9 +81,11 @@ def installed() -> list[Pgbouncer]:
     return list(found.values())
 
 
-def _wait_for(socket: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_for(path: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until connections are taken: the file is there a moment earlier."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while not socket.exists():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
+    with socket.socket(socket.AF_UNIX) as probe:
+        while probe.connect_ex(str(path)) != 0:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
