@@ -288,7 +288,74 @@ async def test_of_many_submissions_of_a_form_one_makes_the_change(
     assert len(await events(db, owner.connection.id)) == 1
 
 
+# A move without a gap
+
+
+async def test_both_redirect_uris_are_good_for_a_time(inside: httpx.AsyncClient, db: Db, owner: Owner) -> None:
+    path, asked = f"{owner.page}/address", f"{owner.page}/address?new={NEW}"
+    form = await inside.get(asked, headers={"accept-language": "en"})
+    assert '<option value="1" selected>' in form.text
+    response = await inside.post(path, data=filled(form, days="30"))
+    assert response.headers["location"] == f"{owner.page}?after=2"
+    again = await inside.post(path, data=filled(form, days="30"))
+    assert again.headers["location"] == f"{owner.page}?after=2"
+    row = await connection_row(db, owner)
+    assert (row["redirect_uri"], row["transition_redirect_uri"]) == (OLD, NEW)
+    assert timedelta(days=29) < row["transition_ends_at"] - datetime.now(UTC) < timedelta(days=31)
+    code = await factories.token(db, client=owner.client, name="authorization_code", connection_id=owner.connection.id)
+    await db.execute(
+        "UPDATE tokens SET used_at = now(), details = jsonb_build_object('redirect_uri', $2::text) WHERE digest = $1",
+        security.digest(code),
+        NEW,
+    )
+    page = await inside.get(f"{owner.page}?after=2", headers={"accept-language": "en"})
+    assert "The move has begun: both addresses work." in page.text
+    assert re.search(r"sign-ins since then: 0.+sign-ins since then: 1", page.text, re.DOTALL)
+    assert NEW in (await inside.get(owner.path)).text
+    history = await inside.get(f"{owner.page}/history", headers={"accept-language": "en"})
+    assert "Move to a new address begun" in history.text
+    assert f'Move to the address: after</dt><dd><code class="uri">{NEW}' in history.text
+
+
+@pytest.mark.parametrize(
+    ("then", "action"),
+    [(NEW, "complete_transition"), (OLD, "cancel_transition"), (f"{NEW}er", "update")],
+)
+async def test_a_move_is_completed_cancelled_or_given_up(
+    inside: httpx.AsyncClient, db: Db, owner: Owner, then: str, action: str
+) -> None:
+    path = f"{owner.page}/address"
+    await send(inside, path, of=f"{path}?new={NEW}", days="3")
+    form = await inside.get(f"{path}?new={then}")
+    assert ('name="days"' in form.text) == (action == "update")
+    days = {"days": "1"} if action != "update" else {}  # which a form of a move that ends does not have
+    assert (await inside.post(path, data=filled(form, **days))).status_code == 303
+    row = await connection_row(db, owner)
+    assert (row["redirect_uri"], row["transition_redirect_uri"]) == (then, None)
+    assert [event["action"] for event in await events(db, owner.connection.id)] == [
+        "connection.begin_transition",
+        f"connection.{action}",
+    ]
+    page = await inside.get(f"{owner.page}?after={row['version']}")
+    assert rendering.words("uk")[f"done_connection.{action}"] in page.text
+
+
 # Another secret
+
+
+async def test_the_previous_secret_is_ended_early(inside: httpx.AsyncClient, db: Db, owner: Owner) -> None:
+    path = f"{owner.page}/previous_secret"
+    assert (await inside.get(path)).status_code == 404
+    await send(inside, f"{owner.page}/secret", days="7")
+    assert rendering.words("uk")["not_used"] in (await inside.get(owner.page)).text
+    form = await inside.get(path)
+    assert (await inside.post(path, data=filled(form, password="wrong"))).status_code == 422
+    assert (await inside.post(path, data=filled(form, version="99"))).status_code == 412
+    assert (await inside.post(path, data=filled(form))).status_code == 303
+    assert (await connection_row(db, owner))["previous_secret_digest"] is None
+    (*_, event) = await events(db, owner.connection.id)
+    assert (event["action"], event["api_key_client_id"]) == ("connection.end_previous_secret", None)
+    assert (await inside.post(path, data=filled(form))).status_code == 404
 
 
 @pytest.mark.parametrize("days", ["0", "1", "7", "8", "x"])
@@ -499,6 +566,13 @@ async def test_over_https_the_cookies_cannot_be_set_by_a_neighbouring_host(
 # Words
 
 
+def test_every_act_of_a_connection_has_words() -> None:
+    sources = "".join(path.read_text() for path in (repository() / "src/mithril/connections").glob("*.py"))
+    acts = set(re.findall(r"'connection\.(\w+)'", sources)) | {"create", "update", "delete", "revert"}
+    acts |= {f"{verb}_transition" for verb in ("begin", "replace", "cancel", "complete")}
+    assert {f"act_connection.{act}" for act in acts} <= rendering.words("uk").keys()
+
+
 def test_both_languages_have_the_same_words_and_all_are_used() -> None:
     words = texts.load("texts.json", rendering.PACKAGE)
     assert words["uk"].keys() == words["en"].keys()
@@ -506,7 +580,7 @@ def test_both_languages_have_the_same_words_and_all_are_used() -> None:
     folder = repository() / "src/mithril"
     used = "".join(path.read_text() for path in (folder / "console").rglob("*.*") if path.suffix in (".py", ".html"))
     used += "".join(path.read_text() for path in (folder / "pages/templates").glob("*.html"))
-    made = ("problem_", "error_", "act_", "done_", "days_", "part_")
+    made = ("problem_", "error_", "act_", "done_", "days_", "both_", "part_", "transition")
     assert [key for key in words["uk"] if not key.startswith(made) and not re.search(rf"\b{key}\b", used)] == []
     for key in words["uk"]:
         fields = [set(re.findall(r"\{(\w+)\}", words[language][key])) for language in texts.LANGUAGES]

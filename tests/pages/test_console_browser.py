@@ -19,6 +19,10 @@ OWNER, PASSWORD = "owner@clinic.example", "Demo-Password-1"
 CLINIC = "1380df72-275a-11e7-93ae-92361f002671"
 CONNECTION = f"/console/clients/{CLINIC}/connections/e5372365-d47a-467f-81d0-f35117864352"
 OLD = "https://example2.com"
+RESTORE = """
+UPDATE connections SET redirect_uri = $2, transition_redirect_uri = NULL, transition_since = NULL,
+       transition_began_at = NULL, transition_ends_at = NULL WHERE client_id = $1
+"""
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 # The texts of a page twice as large, and a screen as narrow as WCAG 1.4.10 has it.
 TWICE = "document.documentElement.style.fontSize = '200%'"
@@ -50,7 +54,7 @@ def server(postgres: str) -> Iterator[Server]:
 async def _as_in_the_demo(server: Server) -> None:
     """The connection of the clinic as it was, and nothing counted against anyone."""
     connection = await asyncpg.connect(server.database_url)
-    await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", CLINIC, OLD)
+    await connection.execute(RESTORE, CLINIC, OLD)
     await connection.execute("DELETE FROM attempts")
     await connection.close()
 
@@ -169,12 +173,22 @@ async def test_an_owner_moves_the_redirect_uri_and_brings_it_back(
         await user.send("wrong password")
         await expect(page.get_by_role("alert")).to_be_focused()
         await user.type_into("password", PASSWORD)
-        await user.send("done")
-        await expect(page.get_by_role("status")).to_contain_text(words["done_connection.update"])
-        await expect(page.get_by_text("https://mis.example.com/cb", exact=True)).to_be_visible()
+        await user.send("begun")
+        await expect(page.get_by_role("status")).to_contain_text(words["done_connection.begin_transition"])
+        for uri in (OLD, "https://mis.example.com/cb"):
+            await expect(page.get_by_text(uri, exact=True)).to_be_visible()
+        await user.press(words["complete_now"], "completion")
+        await user.type_into("password", PASSWORD)
+        await user.send("completed")
+        await expect(page.get_by_role("status")).to_contain_text(words["done_connection.complete_transition"])
+        await expect(page.get_by_text(OLD, exact=True)).to_have_count(0)
         await user.press(words["bring_back"], "undo")
         await user.type_into("password", PASSWORD)
+        await user.send("undo begun")
+        await user.press(words["complete_now"], "completion of the undo")
+        await user.type_into("password", PASSWORD)
         await user.send("undone")
+        await expect(page.get_by_text(OLD, exact=True)).to_be_visible()
         await user.press(words["history"], "log")
         await expect(page.get_by_role("listitem")).not_to_have_count(1)
         await expect(page.get_by_role("listitem").first).to_contain_text(OWNER)

@@ -13,7 +13,9 @@ from starlette.routing import Route
 
 from mithril import access, errors
 from mithril.connections import service as connections
+from mithril.connections import transition_store
 from mithril.connections.store import Connection
+from mithril.connections.transition_store import Transition
 from mithril.console import client_routes, gate, history, rendering
 from mithril.console.history import Change
 from mithril.console.sessions import Session
@@ -40,6 +42,7 @@ class Shown(NamedTuple):
     is_own: bool
     """Whether it is the connection of a MIS with itself, whose secret is its API-key."""
     last: Change | None
+    transition: Transition | None
 
 
 async def find(request: Request) -> Shown:
@@ -52,7 +55,10 @@ async def find(request: Request) -> Shown:
     lines = await history.describe(database, events.rows, client_id=client_id)
     path = request.scope["path"].partition("/connections/")[0] + f"/connections/{connection.id}"
     is_own = connection.consumer_id == connection.client_id
-    return Shown(connection, path, mis.name if mis else "", is_own, lines[0] if lines else None)
+    transition = None
+    if connection.transition_redirect_uri is not None:
+        transition = await transition_store.find_transition(database, connection_id, client_id=client_id)
+    return Shown(connection, path, mis.name if mis else "", is_own, lines[0] if lines else None, transition)
 
 
 async def show(request: Request, session: Session, _: Parameters) -> Response:
@@ -161,6 +167,37 @@ async def replace_secret(request: Request, session: Session, fields: Parameters)
     )
 
 
+async def show_end_form(request: Request, session: Session, _: Parameters) -> Response:
+    """Show what the early end of the previous secret means."""
+    return await _end_form(request, session)
+
+
+async def _end_form(request: Request, session: Session, *, problem: str = "", status: int = 200) -> Response:
+    shown = await find(request)
+    errors.found(shown.connection.previous_secret_expires_at)
+    return rendering.page(request, session, "end_secret.html", status=status, shown=shown, problem=problem)
+
+
+async def end_previous_secret(request: Request, session: Session, fields: Parameters) -> Response:
+    """End the previous secret, as `DELETE …/previous_secret` does."""
+    if problem := await gate.problem_of_password(request, session, fields):
+        return await _end_form(request, session, problem=problem, status=422)
+    shown = await find(request)
+    try:
+        await connections.end_previous_secret(
+            requests.resources(request).database,
+            shown.connection.id,
+            client_id=shown.connection.client_id,
+            expected_versions=version_of(fields),
+            api_key_was_sent=False,
+            needs_api_key=False,
+            actor=access.actor(request, session.caller),
+        )
+    except errors.PreconditionFailed:
+        return await conflict(request, session, fields, again=f"{shown.path}/previous_secret", act="end_secret")
+    return gate.go_to(shown.path, after=(await find(request)).connection.version)
+
+
 async def show_delete_form(request: Request, session: Session, _: Parameters) -> Response:
     """Show what the end of the connection ends."""
     return await _delete_form(request, session)
@@ -198,6 +235,8 @@ ROUTES: list[Route] = [
     gate.page(f"{CONNECTION}/history", show_history, scope="connection:read"),
     gate.page(f"{CONNECTION}/secret", show_secret_form, scope="connection:refresh_secret"),
     gate.page(f"{CONNECTION}/secret", replace_secret, method="POST", scope="connection:refresh_secret"),
+    gate.page(f"{CONNECTION}/previous_secret", show_end_form, scope="connection:refresh_secret"),
+    gate.page(f"{CONNECTION}/previous_secret", end_previous_secret, method="POST", scope="connection:refresh_secret"),
     gate.page(f"{CONNECTION}/delete", show_delete_form, scope="connection:delete"),
     gate.page(f"{CONNECTION}/delete", delete, method="POST", scope="connection:delete"),
 ]

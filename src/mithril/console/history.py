@@ -1,19 +1,18 @@
 """The change log of a connection: who did what, when, from which state to which."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
+from mithril.audit import events
 from mithril.audit.events import Event
 from mithril.database.database import Database
 from mithril.oauth import store as oauth
 from mithril.users import store as users
 
 # What of a connection changes is shown, in this order.
-SHOWN = ("redirect_uri", "secret_tail")
-NO_KEY = "connection.refresh_secret"
+SHOWN = ("redirect_uri", "transition", "secret_tail")
+NEED_A_KEY = ("connection.refresh_secret", "connection.end_previous_secret")
 
 
 class Change(NamedTuple):
@@ -30,19 +29,20 @@ class Change(NamedTuple):
 
     @property
     def former(self) -> str | None:
-        """The redirect URI that this change replaced."""
-        return self.values.get("redirect_uri", (None, None))[0] if self.action == "connection.update" else None
+        """The redirect URI that this change replaced, or that would be given up by a transition."""
+        old, new = self.values.get("redirect_uri", (None, None))
+        return old if new else None
 
 
-async def describe(database: Database, events: list[Event], *, client_id: UUID) -> list[Change]:
+async def describe(database: Database, found: list[Event], *, client_id: UUID) -> list[Change]:
     """Return events as lines of the log. Of a user without a role in the client only the client is named."""
-    user_ids = list({event.actor_user_id for event in events if event.actor_user_id})
+    user_ids = list({event.actor_user_id for event in found if event.actor_user_id})
     emails = await users.list_emails(database, user_ids, client_id=client_id) if user_ids else {}
     names: dict[UUID, str] = {}
-    for actor_id in {event.actor_client_id for event in events if event.actor_client_id}:
+    for actor_id in {event.actor_client_id for event in found if event.actor_client_id}:
         client = await oauth.find_client(database, actor_id)
         names[actor_id] = client.name if client else str(actor_id)
-    return [_line(event, emails, names) for event in events]
+    return [_line(event, emails, names) for event in found]
 
 
 def _line(event: Event, emails: dict[UUID, str], names: dict[UUID, str]) -> Change:
@@ -50,16 +50,17 @@ def _line(event: Event, emails: dict[UUID, str], names: dict[UUID, str]) -> Chan
     who = emails.get(user_id) if user_id else None
     if who is None and actor_client:
         who = names[actor_client]
-    old, new = _fields(event.old), _fields(event.new)
-    values = {name: (_text(old.get(name)), _text(new.get(name))) for name in SHOWN if old.get(name) or new.get(name)}
-    used_no_key = event.action == NO_KEY and user_id is not None and event.api_key_client_id is None
+    old, new = events.decoded(event.old), events.decoded(event.new)
+    values = {name: (_text(old.get(name)), _text(new.get(name))) for name in SHOWN}
+    values = {
+        name: pair for name, pair in values.items() if pair[0] != pair[1] or (any(pair) and name == "secret_tail")
+    }
+    used_no_key = event.action in NEED_A_KEY and user_id is not None and event.api_key_client_id is None
     return Change(event.occurred_at, event.action, who, user_id, values, used_no_key, event.request_id)
 
 
-def _fields(text: str | None) -> dict[str, Any]:
-    found = msgspec.json.decode(text) if text else {}
-    return found if isinstance(found, dict) else {}
-
-
 def _text(value: object) -> str | None:
+    """Return a text; of a transition its redirect URI."""
+    if isinstance(value, dict):
+        value = value.get("redirect_uri")
     return value if isinstance(value, str) else None

@@ -1,5 +1,6 @@
 """A new redirect URI for a connection: one form to check it, one to confirm it with the password."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from mithril import access, errors
 from mithril.connections import fields as connection_fields
 from mithril.connections import service as connections
 from mithril.connections import store as connection_store
+from mithril.connections import transitions
 from mithril.connections.redirect_uris import Policy
 from mithril.connections.store import Connection
 from mithril.console import connection_routes, gate, redirect_uri_page, rendering
@@ -25,6 +27,9 @@ from mithril.web.forms import Parameters
 
 PATH = f"{connection_routes.CONNECTION}/address"
 MOST_CONNECTIONS = 500
+DAY_SECONDS = 86_400
+# For how long both redirect URIs are good; the API's own limit is 30 days.
+DAYS, PRESET_DAYS = (1, 3, 7, 14, 30, 0), 1
 
 
 async def show(request: Request, session: Session, _: Parameters) -> Response:
@@ -38,7 +43,8 @@ async def show(request: Request, session: Session, _: Parameters) -> Response:
         return rendering.page(request, session, "address.html", shown=shown, new=None, verdict=None, is_draft=False)
     verdict = redirect_uri_page.judge(new, Policy.of(requests.resources(request).settings))
     is_draft = "draft" in request.query_params
-    if verdict.reasons or is_draft or new == shown.connection.redirect_uri:
+    is_same = new == shown.connection.redirect_uri and shown.transition is None
+    if verdict.reasons or is_draft or is_same:
         status = 422 if verdict.reasons and not is_draft else 200
         values: dict[str, Any] = {"new": new, "verdict": verdict, "is_draft": is_draft}
         return rendering.page(request, session, "address.html", status=status, shown=shown, **values)
@@ -46,11 +52,22 @@ async def show(request: Request, session: Session, _: Parameters) -> Response:
 
 
 async def _confirmation(
-    request: Request, session: Session, shown: Shown, new: str, *, problem: str = "", status: int = 200
+    request: Request,
+    session: Session,
+    shown: Shown,
+    new: str,
+    *,
+    days: int = PRESET_DAYS,
+    problem: str = "",
+    status: int = 200,
 ) -> Response:
     """Show the old and the new redirect URI side by side, and what the change means."""
     database, connection = requests.resources(request).database, shown.connection
     old, servers = connection.redirect_uri, None
+    ends_transition = _ends_transition(connection, new)
+    if new == old:  # it takes the place of the one to which the connection is moving
+        old = connection.transition_redirect_uri or old
+    now = datetime.now(UTC)
     if redirect_uri_page.server(old) != redirect_uri_page.server(new):
         servers = (redirect_uri_page.server(old), redirect_uri_page.server(new))
     return rendering.page(
@@ -66,14 +83,18 @@ async def _confirmation(
         is_shared=await _is_shared(database, connection, new),
         signing_in=await tokens.count_active(database, connection.id, kinds=[TokenKind.CODE]),
         problem=problem,
+        ends_transition=ends_transition,
+        choices=[] if ends_transition else [(days, now + timedelta(days=days)) for days in DAYS],
+        chosen=days,
     )
 
 
 async def change(request: Request, session: Session, fields: Parameters) -> Response:
-    """Change the redirect URI as `PATCH` does, and go to the connection, which offers to bring the old one back.
+    """Change the redirect URI as `PATCH` does, or begin a transition as `PUT` does, and go to the connection.
 
     The same form once more finds its change made, and ends there too, without another one.
     """
+    days = next((number for number in DAYS if fields.get("days") == str(number)), 0)
     settings, database, _ = requests.resources(request)
     shown, new = await connection_routes.find(request), fields.get("new") or ""
     try:
@@ -84,17 +105,19 @@ async def change(request: Request, session: Session, fields: Parameters) -> Resp
             request, session, "address.html", status=422, shown=shown, new=new, verdict=verdict, is_draft=False
         )
     if problem := await gate.problem_of_password(request, session, fields):
-        return await _confirmation(request, session, shown, new, problem=problem, status=422)
+        return await _confirmation(request, session, shown, new, days=days, problem=problem, status=422)
     connection = shown.connection
+    at: dict[str, Any] = {
+        "client_id": connection.client_id,
+        "redirect_uri": new,
+        "expected_versions": connection_routes.version_of(fields),
+        "actor": access.actor(request, session.caller),
+    }
     try:
-        changed = await connections.change_redirect_uri(
-            database,
-            connection.id,
-            client_id=connection.client_id,
-            redirect_uri=new,
-            expected_versions=connection_routes.version_of(fields),
-            actor=access.actor(request, session.caller),
-        )
+        if days and not _ends_transition(connection, new):
+            changed = await transitions.begin(database, connection.id, lasts_seconds=days * DAY_SECONDS, **at)
+        else:
+            changed = await connections.change_redirect_uri(database, connection.id, **at)
     except errors.PreconditionFailed:
         made = await _made_before(request, session.user.id, new)
         if made is None:
@@ -107,8 +130,16 @@ async def change(request: Request, session: Session, fields: Parameters) -> Resp
 async def _made_before(request: Request, user_id: UUID, new: str) -> Connection | None:
     """Return the connection where the last change was this one, by this user; else None."""
     shown = await connection_routes.find(request)
-    is_made = shown.last is not None and shown.last.user_id == user_id and shown.connection.redirect_uri == new
+    present = shown.connection
+    is_there = new in (present.redirect_uri, present.transition_redirect_uri)
+    is_made = shown.last is not None and shown.last.user_id == user_id and is_there
     return shown.connection if is_made else None
+
+
+def _ends_transition(connection: Connection, new: str) -> bool:
+    """Return whether a change to `new` completes or cancels a transition; then there is no time to choose."""
+    both = (connection.redirect_uri, connection.transition_redirect_uri)
+    return connection.transition_redirect_uri is not None and new in both
 
 
 async def _is_shared(database: Database, connection: Connection, new: str) -> bool:
