@@ -580,7 +580,7 @@ def test_both_languages_have_the_same_words_and_all_are_used() -> None:
     folder = repository() / "src/mithril"
     used = "".join(path.read_text() for path in (folder / "console").rglob("*.*") if path.suffix in (".py", ".html"))
     used += "".join(path.read_text() for path in (folder / "pages/templates").glob("*.html"))
-    made = ("problem_", "error_", "act_", "done_", "days_", "both_", "part_", "transition")
+    made = ("problem_", "error_", "act_", "done_", "days_", "both_", "part_", "transition", "title_", "means_")
     assert [key for key in words["uk"] if not key.startswith(made) and not re.search(rf"\b{key}\b", used)] == []
     for key in words["uk"]:
         fields = [set(re.findall(r"\{(\w+)\}", words[language][key])) for language in texts.LANGUAGES]

@@ -284,3 +284,34 @@ async def test_every_other_page_can_be_used(browser: Browser, server: Server, wi
         await user.sign_in("doctor@clinic.example")
         await user.look("no role")
         await expect(page.get_by_text(words["no_role"])).to_be_visible()
+
+
+@pytest.mark.parametrize("way", [(360, "uk"), (1280, "en")])
+async def test_an_administrator_finds_blocks_and_unblocks_a_client(
+    browser: Browser, server: Server, way: tuple[int, str]
+) -> None:
+    width, language = way
+    pharmacy = "Аптека 199"
+    async with journey(browser, server, width=width, language=language) as user:
+        page, words = user.page, user.words
+        await user.open("/console")
+        await user.sign_in("admin@mithril.example")
+        await user.look("client")
+        await user.press(words["clients"], "clients")
+        await user.type_into("q", "199")
+        await expect(page.get_by_role("status")).to_have_text(words["found"].format(n=1))
+        await user.send("found")
+        await user.press(pharmacy, "pharmacy")
+        client = page.url.removeprefix(server.url)
+        await user.press(words["block"], "block")
+        await user.type_into("reason", "несплата")
+        await user.type_into("password", PASSWORD)
+        await user.send("blocked")
+        await expect(page.get_by_text("несплата")).to_be_visible()
+        await user.press(words["unblock"], "unblock")
+        await user.type_into("password", PASSWORD)
+        await user.send("unblocked")
+        await expect(page.get_by_text("несплата")).to_have_count(0)
+        for act in ("tokens", "people"):
+            await user.open(f"{client}/{act}")
+        await user.open("/console/clients?q=nothing")

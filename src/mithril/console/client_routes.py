@@ -59,9 +59,12 @@ def named(request: Request, name: str) -> UUID:
     return errors.found(parse_uuid(request.path_params[name]))
 
 
-def page_of(request: Request, size: int) -> Page:
-    """Return the page of a list that the cursor in the query leads to; without one of this list, the first page."""
-    name, filters = request.scope["route"].path, request.path_params
+def page_of(request: Request, size: int, **filters: object) -> Page:
+    """Return the page of a list that the cursor in the query leads to; without one of this list, the first page.
+
+    `filters`: what the query filters by, beside the path.
+    """
+    name, filters = request.scope["route"].path, request.path_params | filters
     with suppress(ValueError, refusals.CursorUnknown):
         after = Cursor.decode(request.query_params.get("after", ""))
         return lists.page_of(name, filters, size=size, after=after)

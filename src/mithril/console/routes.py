@@ -5,7 +5,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mithril import errors, refusals
-from mithril.console import client_routes, connection_routes, gate, redirect_uri_routes, rendering, sessions, sign_in
+from mithril.console import (
+    administration_routes,
+    client_routes,
+    connection_routes,
+    gate,
+    redirect_uri_routes,
+    rendering,
+    sessions,
+    sign_in,
+)
 from mithril.console import store as session_store
 from mithril.console.sessions import Session
 from mithril.identifiers import parse_uuid
@@ -90,6 +99,7 @@ ROUTES: list[Route] = [
     gate.page(SESSIONS, show_sessions),
     gate.page(SESSIONS, end_sessions, method="POST"),
     gate.page("/console/sign-out", sign_out, method="POST"),
+    *administration_routes.ROUTES,
     *client_routes.ROUTES,
     *connection_routes.ROUTES,
     *redirect_uri_routes.ROUTES,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -193,7 +193,7 @@ SELECT count(*) FROM (
     SELECT FROM (SELECT name, used_at, expires_at FROM tokens WHERE {} LIMIT 100000) looked_at
      WHERE used_at IS NULL AND expires_at > now() AND name = ANY ($2) LIMIT 10000) counted
 """
-COUNT_ACTIVE_OF_CONNECTION = COUNT_ACTIVE.format("connection_id = $1")
+COUNTS_ACTIVE = {of: COUNT_ACTIVE.format(f"{of}_id = $1") for of in ("connection", "client")}
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
 # A code notes since when its redirect URI has been good. For one that does not, of an older release or made by hand,
@@ -374,12 +374,18 @@ async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: S
     await transaction.execute(REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
 
 
-async def count_active(source: Source, connection_id: UUID, *, kinds: Sequence[TokenKind]) -> int:
-    """Return how many unused tokens of these kinds were issued through the connection and have not expired.
+async def count_active(
+    source: Source,
+    owner_id: UUID,
+    *,
+    kinds: Sequence[TokenKind],
+    of: Literal["connection", "client"] = "connection",
+) -> int:
+    """Return how many unused tokens of these kinds a connection or a client has that have not expired.
 
     10 000 stands for more.
     """
-    row = await source.fetchrow(COUNT_ACTIVE_OF_CONNECTION, connection_id, list(kinds))
+    row = await source.fetchrow(COUNTS_ACTIVE[of], owner_id, list(kinds))
     counted: int = row["count"] if row else 0
     return counted
 
