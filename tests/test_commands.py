@@ -21,7 +21,8 @@ from typer.main import get_command
 
 from mithril import cli, errors, identifiers
 from mithril.audit.events import list_last
-from mithril.cli import audit
+from mithril.cli import audit, output
+from mithril.database import lists
 from mithril.database.database import Database
 from mithril.scope_sets import service as scope_sets
 from mithril.tokens import verification
@@ -248,6 +249,28 @@ def test_a_list_reports_further_rows_on_standard_error(mithril: Run, world: Worl
     assert len(ended.json) == 1
     assert ended.err.startswith("1 to 1 of ")
     assert ended.err.endswith("; --page 2 shows more\n")
+
+
+def test_beyond_the_pages_by_number_a_list_goes_on_by_a_cursor(
+    mithril: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mithril("role", "create", f"Other {uuid4()}", "--scope", "x")
+    mithril("role", "create", f"Another {uuid4()}", "--scope", "x")
+    every = mithril("role", "list", "--json").json
+    monkeypatch.setattr(lists, "LAST_BY_NUMBER", 1)
+    monkeypatch.setattr(output, "LAST_BY_NUMBER", 1)
+    found: list[Any] = []
+    after: list[str] = []
+    while len(found) < len(every):
+        ended = mithril("role", "list", "--page-size", "1", "--json", *after)
+        found += ended.json
+        after = ["--after", ended.err.partition("--after ")[2].split()[0]] if "shows more" in ended.err else []
+    assert (found, after) == (every, [])
+    refused = mithril("role", "list", "--page-size", "1", "--page", "2")
+    assert (refused.status, "after" in refused.err) == (1, True)
+    first = mithril("role", "list", "--page-size", "1").err.partition("--after ")[2].split()[0]
+    assert mithril("client-type", "list", "--after", first).status == 1
+    assert mithril("role", "list", "--after", "x").status == 2
 
 
 def test_names_with_control_characters_are_escaped(mithril: Run, world: World) -> None:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROWS = 100_000
 # Of a list the rows up to the last page by number, and as many that are counted: in a larger table no more.
-MOST_OF_A_LIST, MOST_OF_THE_TRAIL = 2 * LOOK_LIMIT, 1_000
+MOST_OF_A_LIST, MOST_OF_THE_TRAIL = 2 * LOOK_LIMIT, 2_000
 PACKAGED = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
 # Some clients have very many tokens, few are blocked, and those are the last.
