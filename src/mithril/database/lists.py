@@ -81,8 +81,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 class Page(NamedTuple):
     """The part of a list that is asked for: a page by its number from 1, or what comes after a cursor.
 
-    `size` is in rows. `subject`: a digest of the list and its filters, which the mark of a cursor
-    contains.
+    `size` is in rows. `subject`: a digest of the list and its filters, which the mark of a cursor is made from.
     """
 
     number: int
