@@ -64,7 +64,7 @@ test-clusters: install ## failovers of a real cluster, with Patroni and etcd: so
 	@$(BIN)/python -m pytest -m clusters --numprocesses=0 -rP
 
 test-examples: install examples/node_modules ## the programs of examples, with Node, Java and PHP; under a minute
-	@$(BIN)/python -m pytest -m examples --numprocesses=0 tests/test_examples.py
+	@$(BIN)/python -m pytest -m examples --numprocesses=0 tests/test_examples.py tests/test_move_clients.py
 
 examples/node_modules: examples/package-lock.json
 	@cd examples && npm ci --no-audit --no-fund --silent

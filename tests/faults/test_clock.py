@@ -14,15 +14,18 @@ import asyncpg
 import httpx
 import pytest
 
-from support import factories
+from mithril.settings import Settings
+from support import factories, moving
 from support.clusters import folders, running
 from support.factories import bearer
+from support.moving import NEW, OLD
 from support.processes import run, serving
+from support.servers import Server
 from support.writing import prove_nothing_is_lost, report, writing
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.timeout(900)]
 
-HOUR = 3_600
+HOUR, TEN_MINUTES = 3_600, 600
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -116,6 +119,37 @@ async def test_the_clock_is_set_back_and_forward(clock: Clock) -> None:
     assert expired == 401, "a token lives by the clock of the database, whatever it was when it was issued"
     assert max(silence_back, silence_forth) < 5
     report("the clock set back and forth", stream, longest_silence=stream.longest_silence())
+
+
+async def test_a_transition_ends_by_the_clock_of_the_database(clock: Clock) -> None:
+    """Set back before the end is stored, the clock says again what it said then; afterwards it revives nothing."""
+    with running(environment=clock.environment) as cluster:
+        assert run("migrate", "--database-url", cluster.url).returncode == 0
+        quiet = {"MITHRIL_SWEEP_INTERVAL": "0"}
+        with serving("--database-url", cluster.url, **clock.environment, **quiet) as process:
+            db = await asyncpg.connect(cluster.url)
+            async with httpx.AsyncClient(base_url=process.public) as http:
+                server = Server(process.public, process.internal, cluster.url, Settings(database_url=cluster.url))
+                clinic = await moving.clinic(server, http, db)
+                await clinic.begin(seconds=TEN_MINUTES)
+                tags = [await clinic.tag()]
+                good = [await clinic.good()]
+                for offset in (TEN_MINUTES + 60, 0, -TEN_MINUTES, TEN_MINUTES + 60):
+                    clock.set(offset)
+                    good.append(await clinic.good())
+                    tags.append(await clinic.tag())
+                code = await clinic.code(NEW)
+                assert run("sweep", "--database-url", cluster.url, **clock.environment).returncode == 0
+                for offset in (TEN_MINUTES + 60, 0, -TEN_MINUTES):
+                    clock.set(offset)
+                    good.append(await clinic.good())
+                    tags.append(await clinic.tag())
+                clock.set(TEN_MINUTES + 60)
+                assert await clinic.redeem(code, NEW) == 201
+            await db.close()
+    both, new = [OLD, NEW], [NEW]
+    assert good == [both, new, both, both, new, new, new, new]
+    assert [tag == tags[1] for tag in tags] == [each == new for each in good]
 
 
 async def _token_of(db: factories.Db, *, seconds: int) -> str:
