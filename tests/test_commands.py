@@ -463,6 +463,9 @@ def test_a_connection_is_moved_and_moved_back(mithril: Run, world: World, url: s
     table = mithril("connection", "list", one[0]).out
     assert "https://old.example.com/" in table
     assert new in table
+    signed_in = mithril("connection", "show", *one, "--json").json["sign_ins"]
+    assert signed_in == [{"redirect_uri": uri, "sign_ins": 0} for uri in ("https://old.example.com/", new)]
+    assert new in mithril("connection", "show", *one).out
     assert mithril("connection", "cancel-move", *one, "--json").json["transition"] is None
     assert mithril("connection", "cancel-move", *one).status == 3, "there is none any more"
     assert mithril("connection", "change", *one, "--redirect-uri", new).status == 0

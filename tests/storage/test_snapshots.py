@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -938,3 +938,102 @@ async def test_the_work_of_an_import_grows_with_its_rows_and_not_faster(db: Conn
     await db.execute("SELECT pg_stat_force_next_flush()")
     read = "SELECT sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
     assert await db.fetchval(read) < 10 * 8000, "no row is looked for among all the others"
+
+
+# Transitions of connections
+
+NEW_URI = "https://new.example.com/callback"
+
+
+def moving(redirect_uri: str = NEW_URI, *, hours: float = 1.0, **changes: Any) -> Data:
+    """The data with a transition of the connection."""
+    ends_at = datetime.now(UTC) + timedelta(hours=hours)
+    given = data()
+    given["connections"][0] |= {"transition": {"redirect_uri": redirect_uri, "ends_at": ends_at.isoformat()}} | changes
+    return given
+
+
+async def actions(db: Connection) -> list[str]:
+    found = await db.fetch("SELECT action FROM audit_events WHERE subject_id = $1 ORDER BY id", UUID(CONNECTION))
+    return [row["action"].removeprefix("connection.") for row in found]
+
+
+async def shown(db: Connection) -> tuple[str, Any]:
+    """What an export says of the connection."""
+    (row,) = json.loads(await snapshots.export_snapshot(db))["connections"]
+    return row["redirect_uri"], row["transition"]
+
+
+async def test_a_transition_is_imported_and_exported(db: Connection) -> None:
+    given = moving()
+    assert (await bring(db, given)).kinds["connections"].added == 1
+    assert (await bring(db, given)).kinds["connections"].unchanged == 1, "a second import changes nothing"
+    old, transition = await shown(db)
+    assert (old, transition["redirect_uri"]) == ("https://mis.example.com/callback", NEW_URI)
+    wanted = given["connections"][0]["transition"]["ends_at"]
+    assert datetime.fromisoformat(transition["ends_at"]) == datetime.fromisoformat(wanted)
+    exported = json.loads(await snapshots.export_snapshot(db))
+    assert (await bring(db, exported)).kinds["connections"].unchanged == 1
+    assert await actions(db) == ["create", "begin_transition"]
+
+
+async def test_a_row_without_a_transition_leaves_it_unless_the_redirect_uri_differs(db: Connection) -> None:
+    await bring(db, moving())
+    kept = await shown(db)
+    assert (await bring(db, data())).kinds["connections"].unchanged == 1
+    assert await shown(db) == kept
+    other = data()
+    other["connections"][0]["redirect_uri"] = "https://third.example.com/"
+    assert (await bring(db, other)).kinds["connections"].changed == 1
+    assert await shown(db) == ("https://third.example.com/", None)
+    assert await actions(db) == ["create", "begin_transition", "update"]
+
+
+async def test_a_row_may_say_that_there_is_no_transition(db: Connection) -> None:
+    await bring(db, moving())
+    none = data()
+    none["connections"][0]["transition"] = None
+    assert (await bring(db, none)).kinds["connections"].changed == 1
+    assert await shown(db) == ("https://mis.example.com/callback", None)
+    assert await actions(db) == ["create", "begin_transition", "cancel_transition"]
+
+
+async def test_of_a_transition_that_has_ended_the_new_redirect_uri_is_imported(db: Connection) -> None:
+    for _ in range(2):
+        await bring(db, moving(hours=-1))
+        assert await shown(db) == (NEW_URI, None)
+    assert await actions(db) == ["create"]
+
+
+async def test_an_export_and_an_import_take_the_end_of_a_transition_into_account(db: Connection) -> None:
+    await bring(db, moving())
+    await db.execute("UPDATE connections SET transition_ends_at = now() - interval '1 s'")
+    await db.execute("UPDATE transitions_due SET ends_at = now() - interval '1 s'")
+    assert await shown(db) == (NEW_URI, None)
+    assert (await bring(db, json.loads(await snapshots.export_snapshot(db)))).kinds["connections"].unchanged == 1
+    assert await actions(db) == ["create", "begin_transition", "complete_transition"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (moving("https://mis.example.com/callback"), "$.connections[0].transition.redirect_uri: refused (unchanged)"),
+        (moving("https://10.0.0.1/"), "$.connections[0].transition.redirect_uri: refused (ip_literal)"),
+        (moving(hours=31 * 24), "$.connections[0].transition.ends_at: more than 30 days ahead"),
+        (moving(transition={"redirect_uri": NEW_URI}), "$.connections[0].transition.ends_at: "),
+        (moving(transition={"redirect_uri": NEW_URI, "ends_at": "soon"}), "$.connections[0].transition"),
+        (moving(transition=NEW_URI), "$.connections[0].transition: "),
+    ],
+)
+async def test_a_transition_that_breaks_a_rule_is_refused(db: Connection, given: Data, message: str) -> None:
+    assert (await refusal(db, given)).startswith(message)
+
+
+async def test_a_reset_forgets_transitions_and_uses_of_secrets(db: Connection) -> None:
+    await started(db)
+    move = "transition_redirect_uri = 'https://x.example.com/', transition_since = 9, transition_began_at = now()"
+    await db.execute(f"UPDATE connections SET {move}, transition_ends_at = now() + interval '1 h'")
+    await db.execute("INSERT INTO secret_uses VALUES ('x', now())")
+    await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
+    assert await db.fetchval("SELECT count(transition_redirect_uri) FROM connections") == 0
+    assert await db.fetchval("SELECT count(*) FROM secret_uses") == 0

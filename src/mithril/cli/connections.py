@@ -9,7 +9,7 @@ from mithril.audit.events import Actor
 from mithril.cli import clients, output, session
 from mithril.cli.options import ClientId, Yes, only_given
 from mithril.cli.output import Done, Many, One
-from mithril.connections import fields, service, store, view
+from mithril.connections import fields, service, store, transition_store, view
 from mithril.connections.store import Connection
 from mithril.database.database import Database
 from mithril.database.lists import Page
@@ -46,8 +46,13 @@ async def list_(
 
 @session.command(app, "show")
 async def show(opened: Database, client_id: ClientId, connection_id: ConnectionId) -> One:
-    """Show one connection. Of its secret only the last four characters are known."""
-    return One(view.detailed_view(await find(opened, client_id, connection_id)))
+    """Show one connection, and during a transition how many signed in through each redirect URI.
+
+    Of its secret only the last four characters are known.
+    """
+    shown = view.detailed_view(await find(opened, client_id, connection_id))
+    transition = await transition_store.find_transition(opened, connection_id, client_id=client_id)
+    return One(shown if transition is None else shown | {"sign_ins": transition.sign_ins})
 
 
 @session.command(app, "create", Option.DEMO)

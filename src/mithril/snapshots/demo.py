@@ -9,8 +9,7 @@ from uuid import UUID
 from mithril import security
 from mithril.audit import rows
 from mithril.audit.events import Actor
-from mithril.connections import redirect_uris
-from mithril.connections import store as connections
+from mithril.connections import redirect_uris, transition_store, transitions
 from mithril.database.database import Condition, Connection
 from mithril.snapshots import service, store
 from mithril.snapshots.reading import Snapshot, SnapshotError
@@ -112,7 +111,9 @@ async def reset(connection: Connection, *, actor: Actor, policy: redirect_uris.P
 
 async def _move_program(connection: Connection, redirect_uri: str, *, actor: Actor) -> None:
     """Give the program that redirect URI. It is the server's own, so no rule of redirect URIs decides about it."""
-    await rows.update(connection, connections.ROWS, {"redirect_uri": redirect_uri}, row_id=_CONNECTION, actor=actor)
+    present = await transition_store.lock_connection(connection, _CONNECTION, client_id=UUID(program().client_id))
+    if present is not None and present.redirect_uri != redirect_uri:
+        await transitions.set_redirect_uri(connection, present, redirect_uri, actor=actor)
 
 
 def _users(snapshot: Snapshot) -> list[UUID]:

@@ -72,7 +72,7 @@ async def find_redirect_uri(connection: Connection, connection_id: UUID) -> str 
 
 async def forget_the_rest(connection: Connection) -> None:
     """Delete what no section of a file has: refused attempts, one-time passwords, and revocations of deleted tokens."""
-    for table in ("attempts", "otp", "revocations"):
+    for table in ("attempts", "otp", "revocations", "secret_uses"):
         await connection.execute(f"DELETE FROM {table}")
 
 
