@@ -267,8 +267,10 @@ async def test_every_other_page_can_be_used(browser: Browser, server: Server, wi
         await user.send("wrong sign-in")
         await page.keyboard.type(PASSWORD)
         await user.send("client")
-        for path in ("/console?choose", "/console/session", f"{CONNECTION}/delete", "/console/clients/x", "/console/x"):
+        for path in ("/console?choose", "/console/session", "/console/clients/x", "/console/x", "/account/password"):
             await user.open(path)
+        await user.open("/account")
+        await user.press(words["withdraw"], "withdrawal")
         await user.open(f"{CONNECTION}/delete")
         await user.type_into("understood", " ")
         await user.type_into("password", "wrong")

@@ -106,6 +106,11 @@ def _language(request: Request) -> str:
     return texts.language(chosen, wanted="", accepted=request.headers.get("accept-language", ""))
 
 
+def in_words(request: Request, scopes: list[str]) -> list[dict[str, object]]:
+    """Return each scope by its name, its area and, where there are any, in words."""
+    return pages.scopes_in_words(scopes, _language(request))
+
+
 def kyiv_time(moment: datetime) -> Markup:
     """Return a moment as Kyiv's clocks show it."""
     exact = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

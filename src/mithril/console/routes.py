@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from mithril import errors, refusals
 from mithril.console import (
+    account_routes,
     administration_routes,
     client_routes,
     connection_routes,
@@ -26,7 +27,7 @@ SESSIONS = "/console/session"
 # No page of the session is to come back from a cache; `no-store` alone does not keep a browser from that.
 CLEARED = '"cache", "storage"'
 TREE = "/console"
-REFUSAL_VIEWS = {TREE: rendering.refusal}
+REFUSAL_VIEWS = {TREE: rendering.refusal, account_routes.ACCOUNT: rendering.refusal}
 
 
 async def show_places(request: Request, session: Session, _: Parameters) -> Response:
@@ -99,6 +100,7 @@ ROUTES: list[Route] = [
     gate.page(SESSIONS, show_sessions),
     gate.page(SESSIONS, end_sessions, method="POST"),
     gate.page("/console/sign-out", sign_out, method="POST"),
+    *account_routes.ROUTES,
     *administration_routes.ROUTES,
     *client_routes.ROUTES,
     *connection_routes.ROUTES,

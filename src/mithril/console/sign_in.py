@@ -59,7 +59,7 @@ async def show(request: Request) -> Response:
         return await _factor_form(request, token)
     if await sessions.find(request):
         return Response(status_code=SEE_OTHER, headers={"location": _next(request)})
-    return _form(request)
+    return _form(request, problem="password_changed" if "changed" in request.query_params else "")
 
 
 async def receive(request: Request) -> Response:

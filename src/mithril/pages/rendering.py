@@ -98,7 +98,11 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
 
 def in_words(request: Request, scopes: Iterable[str]) -> list[dict[str, object]]:
     """Return each scope by its name, its area and, where there are any, in words."""
-    chosen = language(request)
+    return scopes_in_words(scopes, language(request))
+
+
+def scopes_in_words(scopes: Iterable[str], chosen: str) -> list[dict[str, object]]:
+    """Return the same as `in_words` in a language that was chosen."""
     described: list[dict[str, object]] = []
     for scope in scopes:
         place, area = texts.scope_area(scope, chosen)
