@@ -201,6 +201,7 @@ class NotFound(MithrilError):
 
     status = 404
     type = "not_found"
+    message: str | None = "Not Found"
 
 
 class MethodNotAllowed(MithrilError):

@@ -55,7 +55,7 @@ async def test_a_role_or_client_type_is_added_shown_changed_and_deleted(
 
     gone = await internal.delete(one, headers=headers)
     assert (gone.status_code, gone.content) == (204, b"")
-    assert refusal(await internal.get(one)) == (404, "not_found", None)
+    assert refusal(await internal.get(one)) == (404, "not_found", "Not Found")
     assert await trail(db, data["id"]) == [
         (f"{noun}.create", None, f'{{"name": "{name}", "scope": "a:b"}}', UUID(PERSON), request_id),
         (f"{noun}.update", '{"scope": "a:b"}', '{"scope": "a:b c:d"}', UUID(PERSON), request_id),
@@ -93,7 +93,7 @@ async def test_a_malformed_id_is_400_and_an_unknown_id_is_404(
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         unknown, nonsense = f"{path}/{uuid4()}", f"{path}/nonsense"
         content: dict[str, Any] = {} if method in ("GET", "DELETE") else {"json": good}
-        assert refusal(await internal.request(method, unknown, **content)) == (404, "not_found", None)
+        assert refusal(await internal.request(method, unknown, **content)) == (404, "not_found", "Not Found")
         assert (await internal.request(method, nonsense, **content)).status_code == 400
 
 

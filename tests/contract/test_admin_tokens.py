@@ -468,7 +468,7 @@ async def test_a_session_token_is_refused_in_the_order_of_the_contract(admin: ht
     async def refused(user_id: object = world.user_id, **given: Any) -> tuple[int, str, str | None]:
         return oauth_world.refusal(await session(admin, user_id, **given))
 
-    assert await refused(uuid4()) == (404, "not_found", None)
+    assert await refused(uuid4()) == (404, "not_found", "Not Found")
     assert (await refused("me"))[:2] == (400, "request_malformed")
     assert await refused() == params
     assert await refused(client_id=front, scope=" ") == params

@@ -199,12 +199,12 @@ async def test_a_malformed_client_id_is_not_found(
     pinned = await caller(db, await factories.client(db))
     assert (await get(http, f"{LIST}/{client_id}", pinned)).status_code == 403
     unknown = await get(nhs, f"{LIST}/{client_id}")
-    assert (unknown.status_code, unknown.json()["error"]) == (404, {"type": "not_found"})
+    assert (unknown.status_code, unknown.json()["error"]) == (404, {"type": "not_found", "message": "Not Found"})
 
 
 async def test_an_unknown_client_is_not_found(nhs: httpx.AsyncClient) -> None:
     response = await nhs.get(f"{LIST}/{uuid4()}")
-    assert (response.status_code, response.json()["error"]) == (404, {"type": "not_found"})
+    assert (response.status_code, response.json()["error"]) == (404, {"type": "not_found", "message": "Not Found"})
 
 
 async def test_a_clinic_sees_itself_through_its_broker(http: httpx.AsyncClient, db: Db) -> None:

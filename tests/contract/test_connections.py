@@ -115,7 +115,7 @@ def error_of(response: httpx.Response) -> tuple[int, dict[str, Any]]:
 
 
 FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
-NOT_FOUND = (404, {"type": "not_found"})
+NOT_FOUND = (404, {"type": "not_found", "message": "Not Found"})
 
 
 # Access
@@ -190,7 +190,7 @@ async def test_checks_come_in_the_order_of_the_contract(http: httpx.AsyncClient,
     if query:
         assert await answer(mine.client_id, uuid4(), headers) == (422, "Validation failed")
     else:
-        assert await answer(mine.client_id, uuid4(), headers) == (404, None)
+        assert await answer(mine.client_id, uuid4(), headers) == (404, "Not Found")
 
 
 @pytest.mark.parametrize("client_id", ["not-a-uuid", "1380df72275a11e793ae92361f002671", "%7B%7D", "%00"])

@@ -23,7 +23,7 @@ async def test_an_unknown_path_is_not_found_in_the_envelope(http: httpx.AsyncCli
             "type": "object",
             "request_id": response.headers["x-request-id"],
         },
-        "error": {"type": "not_found"},
+        "error": {"type": "not_found", "message": "Not Found"},
     }
 
 

@@ -737,7 +737,7 @@ async def test_each_refusal_of_a_nonce_in_its_order(http: httpx.AsyncClient, db:
     blocked = await factories.client(db, is_blocked=True)
     assert invalid(await http.post("/oauth/nonce", json={})) == {"$.client_id": ["required"]}
     assert invalid(await http.post("/oauth/nonce", json={"client_id": "x"})) == {"$.client_id": ["cast"]}
-    assert refusal(await http.post("/oauth/nonce", json={"client_id": str(uuid4())})) == (404, "not_found", None)
+    assert refusal(await http.post("/oauth/nonce", json={"client_id": str(uuid4())})) == (404, "not_found", "Not Found")
     response = await http.post("/oauth/nonce", json={"client_id": str(blocked.id)})
     assert refusal(response) == (401, "access_denied", "Client is blocked")
 

@@ -77,7 +77,7 @@ def error_of(response: httpx.Response) -> tuple[int, dict[str, Any]]:
 
 
 FORBIDDEN = (403, {"type": "forbidden", "message": "Forbidden"})
-NOT_FOUND = (404, {"type": "not_found"})
+NOT_FOUND = (404, {"type": "not_found", "message": "Not Found"})
 
 
 # Effects

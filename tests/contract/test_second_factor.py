@@ -696,7 +696,7 @@ async def test_init_factor_refuses_in_the_order_of_the_contract(http: httpx.Asyn
     assert refused(await init(http, refresh_token, type=1)) == (401, USER_BLOCKED)
     await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert refused(await init(http, refresh_token, type=1))[0] == 422
-    assert refused(await init(http, refresh_token)) == (404, {"type": "not_found"})
+    assert refused(await init(http, refresh_token)) == (404, {"type": "not_found", "message": "Not Found"})
     await db.execute("UPDATE authentication_factors SET is_active = true WHERE user_id = $1", who.id)
     assert refused(await init(http, refresh_token)) == (
         401,
@@ -746,7 +746,7 @@ async def test_approve_factor_refuses_in_the_order_of_the_contract(http: httpx.A
     assert refused(await approve(http, token, None)) == (401, USER_BLOCKED)
     await factories.quietly(db, "UPDATE users SET is_blocked = false WHERE id = $1", who.id)
     assert refused(await approve(http, token, None))[0] == 422
-    assert refused(await approve(http, token, 1)) == (404, {"type": "not_found"})
+    assert refused(await approve(http, token, 1)) == (404, {"type": "not_found", "message": "Not Found"})
 
 
 async def test_a_phone_that_was_named_first_is_not_replaced_by_a_password_alone(

@@ -132,7 +132,7 @@ async def test_uses_of_secrets_that_are_gone_are_deleted(clinic: Clinic, server:
 
 
 async def test_an_overlap_is_ended_early(clinic: Clinic) -> None:
-    assert refusal(await clinic.ask("DELETE", "/previous_secret")) == (404, "not_found", None)
+    assert refusal(await clinic.ask("DELETE", "/previous_secret")) == (404, "not_found", "Not Found")
     await clinic.ask("PATCH", "/actions/refresh_secret", json={"previous_secret_expires_in": 3600})
     code = await clinic.code(OLD)
     assert (await clinic.ask("DELETE", "/previous_secret", if_match='"1"')).status_code == 412

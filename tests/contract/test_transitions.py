@@ -96,7 +96,7 @@ async def test_a_cancelled_transition_leaves_the_old_one_and_its_codes(clinic: C
     assert await clinic.redeem(new, NEW) == MISMATCH, "a code never comes back"
     assert await clinic.redeem(old, OLD) == 201
     assert (await clinic.cancel()).status_code == 200
-    assert refusal(await clinic.cancel()) == (404, "not_found", None)
+    assert refusal(await clinic.cancel()) == (404, "not_found", "Not Found")
 
 
 async def test_a_second_transition_replaces_the_first(clinic: Clinic) -> None:
@@ -305,7 +305,7 @@ async def test_no_number_of_a_version_is_used_twice_when_the_clock_is_set_back(c
 
 
 async def test_the_transition_says_who_signs_in_where(clinic: Clinic) -> None:
-    assert refusal(await clinic.ask("GET", "/transition")) == (404, "not_found", None)
+    assert refusal(await clinic.ask("GET", "/transition")) == (404, "not_found", "Not Found")
     assert await clinic.redeem(await clinic.code(OLD), OLD) == 201, "before it began"
     await clinic.begin()
     await clinic.code(OLD)  # is not redeemed
@@ -495,7 +495,7 @@ async def test_an_event_of_another_connection_is_not_found(clinic: Clinic, serve
     await other.update(NEW)
     await clinic.update(NEW)
     for event in ((await other.history())[-1]["id"], 99_999_999, 0, "01", "x", "9" * 30):
-        assert refusal(await clinic.revert(event)) == (404, "not_found", None)
+        assert refusal(await clinic.revert(event)) == (404, "not_found", "Not Found")
 
 
 # Simultaneous changes, and changes from elsewhere

@@ -405,7 +405,7 @@ async def test_an_unknown_connection_is_not_found(http: httpx.AsyncClient, db: D
         path = f"/api/clients/{mine.client_id}/connections/{connection_id}"
         response = await http.patch(path, json=NEW, headers=bearer(token))
         assert response.status_code == 404
-        assert error_of(response) == {"type": "not_found"}
+        assert error_of(response) == {"type": "not_found", "message": "Not Found"}
 
 
 async def test_an_administrator_must_name_the_connections_own_client(http: httpx.AsyncClient, db: Db) -> None:

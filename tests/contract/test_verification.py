@@ -122,7 +122,7 @@ NO_TYPE = (401, "access_denied", "Client settings must contain access_type.")
 KEY_MISSING = (422, "request_malformed", "API-KEY header required.")
 KEY_UNKNOWN = (422, "request_malformed", "API-KEY header is invalid.")
 NO_BROKER = (422, "request_malformed", "Incorrect broker settings.")
-UNKNOWN = (404, "not_found", None)
+UNKNOWN = (404, "not_found", "Not Found")
 
 
 async def test_refusals_come_in_their_order(internal: httpx.AsyncClient, db: Db, parties: Parties) -> None:

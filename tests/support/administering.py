@@ -19,7 +19,7 @@ MESSAGE = (
 REQUIRED: dict[str, Any] = {"rule": "required", "description": "can't be blank", "params": []}
 TAKEN: dict[str, Any] = {"rule": None, "description": "has already been taken", "params": []}
 MISSING: dict[str, Any] = {"rule": None, "description": "does not exist", "params": []}
-NOT_FOUND: tuple[int, dict[str, Any]] = (404, {"type": "not_found"})
+NOT_FOUND: tuple[int, dict[str, Any]] = (404, {"type": "not_found", "message": "Not Found"})
 
 
 def cast(expected: str) -> dict[str, Any]:
