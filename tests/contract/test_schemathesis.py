@@ -36,10 +36,15 @@ WITHOUT_HISTORY = ["--exclude-operation-id", "listConnectionHistory"]
 UPDATE = ["--include-operation-id", "updateClientConnection"]
 STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would revoke the token, and every later request would be 401
 
-# A request of a client may match the description, and its credentials, code or token are unknown: 400 (RFC 6749).
+# A request of a client may match the description, and its credentials, code or token are unknown: 400 (RFC 6749). What
+# is taken back is guarded by If-Match, which is described apart: 428 without it.
 PUBLIC_CHECKS = """
 [[operations]]
 include-tag = "OAuth 2.0"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-operation-id = "revertConnectionEvent"
 checks.positive_data_acceptance.enabled = false
 """
 INTERNAL_KEY = "a-key-for-the-internal-listener"
