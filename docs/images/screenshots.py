@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from support.processes import DEMO_CLIENT, serving
 
@@ -18,6 +18,9 @@ QUERY = {
     "scope": "legal_entity:read employee:read declaration:read",
     "lang": "en",
 }
+CONNECTION = f"/console/clients/{DEMO_CLIENT}/connections/e5372365-d47a-467f-81d0-f35117864352"
+NEW = "https://mis.example.com/oauth/callback"
+EMAIL, PASSWORD = "owner@clinic.example", "Demo-Password-1"
 
 
 def main() -> None:
@@ -33,12 +36,46 @@ def main() -> None:
     ):
         page = browser.new_page(viewport={"width": 720, "height": 560})
         page.goto(f"{server.public}/sign-in?{urlencode(QUERY)}")
-        page.get_by_label("E-mail").fill("owner@clinic.example")
-        page.get_by_label("Password").fill("Demo-Password-1")
+        page.get_by_label("E-mail").fill(EMAIL)
+        page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("heading", name="Allow access?").wait_for()
-        page.evaluate("document.activeElement.blur()")
-        page.screenshot(path=Path(__file__).with_name("consent.png"), full_page=True)
+        keep(page, "consent.png")
+        for language in ("uk", "en"):
+            show_console(browser, server.public, language)
+
+
+def show_console(browser: Browser, url: str, language: str) -> None:
+    """Keep five pictures of the console: the owner moves a redirect URI, and takes the move back again."""
+    page = browser.new_page(viewport={"width": 480, "height": 320}, locale=language)
+
+    def confirm() -> None:
+        page.locator("#password").fill(PASSWORD)
+        with page.expect_navigation():
+            page.locator("#password").press("Enter")
+
+    page.goto(f"{url}/console/sign-in?lang={language}")
+    page.locator("#email").fill(EMAIL)
+    confirm()
+    page.goto(f"{url}{CONNECTION}/address?{urlencode({'new': 'https://MIS.example.com/oauth/callback#'})}")
+    keep(page, f"console-refused-{language}.webp")
+    page.goto(f"{url}{CONNECTION}/address?{urlencode({'new': NEW})}")
+    keep(page, f"console-confirm-{language}.webp")
+    confirm()
+    keep(page, f"console-connection-{language}.webp")
+    page.goto(f"{url}{CONNECTION}/secret")
+    keep(page, f"console-secret-{language}.webp")
+    page.goto(f"{url}{CONNECTION}/address?{urlencode({'new': 'https://example2.com'})}")
+    confirm()
+    page.goto(f"{url}{CONNECTION}/history")
+    keep(page, f"console-log-{language}.webp")
+    page.close()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of the whole page, in which nothing has the focus."""
+    page.evaluate("document.activeElement.blur()")
+    page.screenshot(path=Path(__file__).with_name(name), full_page=True, quality=50 if name.endswith("webp") else None)
 
 
 if __name__ == "__main__":

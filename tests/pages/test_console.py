@@ -288,6 +288,36 @@ async def test_of_many_submissions_of_a_form_one_makes_the_change(
     assert len(await events(db, owner.connection.id)) == 1
 
 
+async def test_of_two_forms_and_a_patch_at_once_one_makes_the_change(
+    inside: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    """Of one version: every other caller is told, and nothing is lost unseen."""
+    await db.execute('UPDATE clients SET priv_settings = \'{"access_type": "DIRECT"}\' WHERE id = $1', owner.client.id)
+    token = await factories.token(db, client=owner.client)
+    headers = bearer(token) | {"if-match": '"1"'}
+    forms = [await inside.get(f"{owner.page}/address?new={NEW}{number}") for number in range(4)]
+    secrets = [await inside.get(f"{owner.page}/secret") for _ in range(4)]
+    answers = await asyncio.gather(
+        *(inside.post(f"{owner.page}/address", data=filled(form)) for form in forms),
+        *(inside.post(f"{owner.page}/secret", data=filled(form)) for form in secrets),
+        *(inside.patch(owner.connection.path, json={"redirect_uri": f"{OLD}/{n}"}, headers=headers) for n in range(4)),
+    )
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(412) == len(answers) - 1, statuses
+    assert len(await events(db, owner.connection.id)) == 1
+    assert (await connection_row(db, owner))["version"] == 2
+
+
+async def test_a_block_ends_the_sessions_that_are_changing_something(
+    inside: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    form = await inside.get(f"{owner.page}/address?new={NEW}")
+    block = db.execute("UPDATE users SET is_blocked = true WHERE id = $1", owner.user_id)
+    await asyncio.gather(block, *(inside.post(f"{owner.page}/address", data=filled(form)) for _ in range(8)))
+    assert (await inside.get(owner.page)).status_code == 303
+    assert len(await events(db, owner.connection.id)) <= 1
+
+
 # A move without a gap
 
 

@@ -68,6 +68,20 @@ async def test_all_clients_are_found_page_by_page(inside: httpx.AsyncClient, db:
     assert [len(shown[0]), len(shown[1]), len(shown[0] | shown[1])] == [26, 6, 31]
 
 
+async def test_a_search_that_cannot_be_answered_says_what_to_do(
+    inside: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    """Without an index on names: the last of more than ten thousand is found by its identifier."""
+    copies = "INSERT INTO clients (name, client_type_id, user_id) SELECT {}, client_type_id, user_id FROM clients"
+    await db.execute(copies.format("'x' || n") + ", generate_series(1, 10100) n WHERE id = $1", owner.client.id)
+    last = await db.fetchval(copies.format("'The last one'") + " WHERE id = $1 RETURNING id", owner.client.id)
+    page = await inside.get("/console/clients", params={"q": "last one"})
+    assert (page.status_code, rendering.words("en")["too_wide"] in page.text) == (422, True)
+    page = await inside.get("/console/clients", params={"q": str(last)})
+    assert "The last one" in page.text
+    await db.execute("DELETE FROM clients WHERE name LIKE 'x%'")
+
+
 async def test_a_client_is_blocked_with_a_reason_and_unblocked(
     inside: httpx.AsyncClient, http: httpx.AsyncClient, db: Db, owner: Owner, admin: Owner
 ) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import access, errors
+from mithril import access, errors, refusals
 from mithril.clients import service as clients
 from mithril.clients import store as client_store
 from mithril.clients.store import Client
@@ -42,8 +42,13 @@ async def list_clients(request: Request, session: Session, _: Parameters) -> Res
         identifier = parse_uuid(asked)
         filters |= {"name": asked} if identifier is None else {"id": identifier}
     page = client_routes.page_of(request, ON_A_PAGE, **filters)
-    found = await client_store.list_clients(requests.resources(request).database, filters, only_id=None, page=page)
-    return rendering.page(request, session, "clients.html", found=found, asked=asked, only_blocked=only_blocked)
+    values: dict[str, Any] = {"found": None, "asked": asked, "only_blocked": only_blocked}
+    try:
+        database = requests.resources(request).database
+        values["found"] = await client_store.list_clients(database, filters, only_id=None, page=page)
+    except refusals.SearchTooWide as refusal:
+        request.scope["refusal"] = refusal.name
+    return rendering.page(request, session, "clients.html", status=200 if values["found"] else 422, **values)
 
 
 async def list_people(database: Database, client_id: UUID) -> dict[UUID, tuple[str, list[str]]]:

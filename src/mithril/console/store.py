@@ -10,18 +10,23 @@ from mithril.tokens.kinds import CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS, TokenKin
 
 MOST_PLACES = 100
 # Clients in which the user has a role; administrative ones for those with a global role; and those that the user has
-# approved, because a session of whom has no role must be of some client too.
+# approved, because a session of whom has no role must be of some client too. The few clients of a rare type are read
+# from the index, in its order: for an equal one the planner would rather read the whole table.
 LIST_PLACES = f"""
 SELECT c.id, c.name, ct.name AS type_name, ct.scope AS type_scope, c.is_blocked, c.block_reason
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id
- WHERE c.id IN (
+ WHERE c.id = ANY (ARRAY(
            SELECT client_id FROM user_roles WHERE user_id = $1
             UNION
-           SELECT a.id FROM clients a JOIN client_types t ON t.id = a.client_type_id
-            WHERE t.name = ANY ($2) AND EXISTS (SELECT FROM global_user_roles WHERE user_id = $1)
+           SELECT a.id FROM client_types t, LATERAL (
+                      SELECT id, client_type_id FROM clients WHERE client_type_id >= t.id
+                       ORDER BY client_type_id LIMIT {MOST_PLACES}
+                  ) a
+            WHERE a.client_type_id = t.id AND t.name = ANY ($2)
+              AND EXISTS (SELECT FROM global_user_roles WHERE user_id = $1)
             UNION
            SELECT client_id FROM apps WHERE user_id = $1
-       )
+       ))
  ORDER BY lower(c.name), c.id LIMIT {MOST_PLACES}
 """
 EXTEND = f"""
