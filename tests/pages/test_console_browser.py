@@ -269,6 +269,8 @@ async def test_every_other_page_can_be_used(browser: Browser, server: Server, wi
         await user.send("client")
         for path in ("/console?choose", "/console/session", "/console/clients/x", "/console/x", "/account/password"):
             await user.open(path)
+        for path in ("/console/forgotten", "/console/forgotten?sent"):
+            await user.open(path)
         await user.open("/account")
         await user.press(words["withdraw"], "withdrawal")
         await user.open(f"{CONNECTION}/delete")

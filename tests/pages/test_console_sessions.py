@@ -1,5 +1,6 @@
 """Who gets into the console, for how long, and what ends a session."""
 
+import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import pytest
 
 from mithril import security
 from mithril.console import rendering
+from mithril.sms import mailer
 from support import factories
 from support.cases import PASSWORD, code_in, form_token
 from support.console import OLD, SCOPE, Owner, filled, give_role, make_owner, sign_in
@@ -351,3 +353,50 @@ async def test_a_client_without_a_role_is_no_choice(inside: httpx.AsyncClient, d
     for client_id in (str(other.client.id), "x"):
         data = {"form_token": form_token(page), "client_id": client_id}
         assert (await inside.post("/console", data=data)).status_code == 403
+
+
+# A forgotten password
+
+
+async def test_a_user_who_has_forgotten_the_password_is_sent_a_link(
+    server: Server, db: Db, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+    went_out, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def mail(_: mailer.ConsoleMailer, recipient: str, *, subject: str, text: str) -> None:
+        sent.append((recipient, text))
+        loop.call_soon_threadsafe(went_out.set)
+
+    monkeypatch.setattr(mailer.ConsoleMailer, "send", mail)
+    await db.execute("UPDATE users SET password_set_at = now() - interval '91 days' WHERE id = $1", owner.user_id)
+    with running_server(database_url=server.database_url, demo=True) as running:
+        async with httpx.AsyncClient(base_url=running.url) as browser:
+            refused = await sign_in(browser, owner.email)
+            assert rendering.words("uk")["problem_expired"] in refused.text
+            assert 'href="/console/forgotten"' in refused.text
+            for email in (owner.email, "nobody@clinic.example"):
+                page = await browser.get("/console/forgotten")
+                data = {"form_token": form_token(page), "email": email}
+                response = await browser.post("/console/forgotten", data=data)
+                assert (response.status_code, response.headers["location"]) == (303, "/console/forgotten?sent")
+            assert rendering.words("uk")["link_sent"] in (await browser.get("/console/forgotten?sent")).text
+            assert (await browser.post("/console/forgotten", data=data | {"email": ""})).status_code == 422
+            assert (await browser.post("/console/forgotten", data=data | {"form_token": "x" * 32})).status_code == 403
+            refusals = [(await browser.post("/console/forgotten", data=data)).status_code for _ in range(4)]
+            assert refusals[-1] == 429
+            await asyncio.wait_for(went_out.wait(), 60)  # after the answer
+            ((recipient, text),) = sent
+            link = text[text.index("/new-password?link=") :].split()[0]
+            form = await browser.get(link, follow_redirects=True)
+            new = "Another-Password-9"
+            data = {"form_token": form_token(form), "password": new, "password_again": new}
+            assert (await browser.post("/new-password", data=data)).status_code == 303
+            assert (await sign_in(browser, owner.email, password=new)).status_code == 303
+    assert recipient == owner.email
+
+
+async def test_without_a_way_to_send_links_there_is_no_form_for_one(http: httpx.AsyncClient) -> None:
+    assert "/console/forgotten" not in (await http.get("/console/sign-in")).text
+    assert (await http.get("/console/forgotten")).status_code == 404
+    assert (await http.post("/console/forgotten", data={"email": "x"})).status_code == 404

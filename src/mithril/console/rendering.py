@@ -46,11 +46,11 @@ def page(
     **values: Any,  # noqa: ANN401 -- what the template needs
 ) -> Response:
     """Return a page. `renews_forms`: forget a page that the browser may keep in memory, by another cookie."""
-    language, kept = _language(request), cookies.read(request, cookies.CONSOLE_FORM)
+    chosen, kept = language(request), cookies.read(request, cookies.CONSOLE_FORM)
     secret = security.new_secret() if renews_forms else cookies.browser_secret(request, cookies.CONSOLE_FORM)
     content = TEMPLATES.get_template(template).render(
-        t=words(language),
-        language=language,
+        t=words(chosen),
+        language=chosen,
         languages=texts.LANGUAGES,
         without_language=pages.url(request, without="lang"),
         request_id=request.scope["request_id"],
@@ -60,11 +60,11 @@ def page(
         form_token=cookies.form_token(secret, bound_to=binding(session)),
         **values,
     )
-    response = Response(content, status, {"content-security-policy": POLICY, "content-language": language}, pages.HTML)
+    response = Response(content, status, {"content-security-policy": POLICY, "content-language": chosen}, pages.HTML)
     if secret != kept:
         cookies.keep(request, response, cookies.CONSOLE_FORM, secret)
     if request.query_params.get("lang") in texts.LANGUAGES:
-        response.set_cookie(LANGUAGE, language, httponly=True, samesite="lax", secure=cookies.is_secure(request))
+        response.set_cookie(LANGUAGE, chosen, httponly=True, samesite="lax", secure=cookies.is_secure(request))
     return response
 
 
@@ -76,7 +76,7 @@ def refusal(scope: Scope, error: errors.MithrilError) -> Response:
 def refused(request: Request, session: Session | None, error: errors.MithrilError, *, lacks: str = "") -> Response:
     """Return the page that explains an error. `lacks`: the scope that the user does not have."""
     known = "scope" if lacks else error.page or str(error.status)
-    right = texts.scope_words(lacks, _language(request)) or lacks
+    right = texts.scope_words(lacks, language(request)) or lacks
     values: dict[str, Any] = {
         "known": known,
         "code": error.status,
@@ -101,14 +101,15 @@ def words(language: str) -> dict[str, str]:
     return texts.words(language) | texts.words(language, PACKAGE)
 
 
-def _language(request: Request) -> str:
+def language(request: Request) -> str:
+    """Return the language of the console for this request."""
     chosen = request.query_params.get("lang") or request.cookies.get(LANGUAGE)
     return texts.language(chosen, wanted="", accepted=request.headers.get("accept-language", ""))
 
 
 def in_words(request: Request, scopes: list[str]) -> list[dict[str, object]]:
     """Return each scope by its name, its area and, where there are any, in words."""
-    return pages.scopes_in_words(scopes, _language(request))
+    return pages.scopes_in_words(scopes, language(request))
 
 
 def kyiv_time(moment: datetime) -> Markup:

@@ -10,6 +10,7 @@ from mithril.console import (
     administration_routes,
     client_routes,
     connection_routes,
+    forgotten,
     gate,
     redirect_uri_routes,
     rendering,
@@ -95,6 +96,7 @@ async def show_file(request: Request) -> Response:
 
 ROUTES: list[Route] = [
     *sign_in.ROUTES,
+    *forgotten.ROUTES,
     gate.page(sign_in.HOME, show_places),
     gate.page(sign_in.HOME, choose_place, method="POST"),
     gate.page(SESSIONS, show_sessions),

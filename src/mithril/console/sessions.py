@@ -77,9 +77,7 @@ async def find(request: Request) -> Session | None:
     )
     if now >= latest or user is None or user.is_blocked or client is None or client.is_blocked:
         return None
-    try:
-        users.check_password_age(user, settings)
-    except refusals.PasswordExpired:
+    if users.is_password_expired(user, settings):
         return None
     expires_at: datetime | None = token.expires_at
     if token.expires_at < min(now + EXTENDED_BELOW, latest):

@@ -103,7 +103,8 @@ async def _check_password(request: Request, fields: Parameters) -> Response:
         return _form(request, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
         request.scope["refusal"] = refusal.name
-        response = _form(request, email=email, problem=refusal.page or "wrong", status=refusal.status)
+        problem = "expired" if isinstance(refusal, refusals.PasswordExpired) else refusal.page or "wrong"
+        response = _form(request, email=email, problem=problem, status=refusal.status)
         response.headers.update(refusal.headers)
         return response
     return sessions.keep(request, _again(request), waiting.value)
@@ -190,7 +191,10 @@ def _answer(request: Request, fields: Parameters) -> tuple[str, str]:
 def _form(
     request: Request, *, email: str | None = None, problem: str = "", status: int = 200, action: str = ""
 ) -> Response:
-    values: dict[str, Any] = {"email": email or "", "problem": problem} | ({"sends_to": action} if action else {})
+    sends_links = requests.resources(request).settings.sends_links
+    values: dict[str, Any] = {"email": email or "", "problem": problem, "sends_links": sends_links}
+    if action:
+        values["sends_to"] = action
     return rendering.page(request, None, "sign_in.html", status=status, **values)
 
 
