@@ -45,6 +45,10 @@ async def test_an_owner_signs_in_and_sees_the_connection(http: httpx.AsyncClient
     assert "/address" in page.text
 
 
+async def test_the_first_page_of_the_server_leads_to_the_console(http: httpx.AsyncClient) -> None:
+    assert 'href="/console/sign-in"' in (await http.get("/")).text
+
+
 async def test_a_page_leads_to_the_form_and_back(http: httpx.AsyncClient, owner: Owner) -> None:
     http.cookies.clear()
     asked = f"{owner.page}/address?new=https%3A%2F%2Fmis.example.com%2Fnew"
@@ -192,6 +196,7 @@ async def test_a_console_that_is_off_is_not_there(server: Server) -> None:
     with running_server(database_url=server.database_url, console="off") as running:
         for url in (running.url, running.internal_url):
             async with httpx.AsyncClient(base_url=url) as browser:
+                assert "/console" not in (await browser.get("/")).text
                 for path in ("/console", "/console/sign-in", "/console/console.css"):
                     response = await browser.get(path)
                     assert (response.status_code, response.json()["error"]["type"]) == (404, "not_found")

@@ -16,4 +16,5 @@ async def show(request: Request) -> Response:
         raise errors.NotFound
     settings = requests.resources(request).settings
     sign_in = demo.sign_in_url(requests.own_origin(settings)) if settings.demo else None
-    return rendering.plain_page(request, "home.html", sign_in=sign_in, user=demo.USER)
+    has_console = settings.console != "off"
+    return rendering.plain_page(request, "home.html", sign_in=sign_in, user=demo.USER, has_console=has_console)
