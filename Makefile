@@ -27,7 +27,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mithril needs Python 3.11 or newer; set PYTHON=python3.x")'
 	@echo "Installing into $(VENV) from requirements.lock ..."
 # What an installation that did not reach its end has left is removed: it may lack anything, pip too.
-	@test -e $@ && $(BIN)/uv --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -c 'import venv; from ensurepip import version' 2>/dev/null \
+	@test -e $@ && $(BIN)/uv --version >/dev/null 2>&1 || { test ! -e $(VENV)/pyvenv.cfg || rm -rf $(VENV); $(PYTHON) -c 'import venv; from ensurepip import version' 2>/dev/null \
 	  || { echo "Python lacks venv: on Debian and Ubuntu, apt install python3-venv; elsewhere, a complete Python" >&2; exit 1; }; \
 	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	@rm -f $@

@@ -18,7 +18,7 @@ from support.processes import MITHRIL, environment, run
 # Stands in for Python: its pip makes what counts, or fails as often as the file `failures` says.
 PYTHON = """#!/bin/sh
 case "$*" in
-  "-m venv .venv") echo venv >>log; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  "-m venv .venv") echo venv >>log; mkdir -p .venv/bin; touch .venv/pyvenv.cfg; cp "$0" .venv/bin/python ;;
   *"-m pip install"*) test -s failures && { : >failures; exit 130; }; cp "$0" .venv/bin/uv ;;
   *ensurepip*) test ! -e no-venv ;;
 esac
@@ -38,7 +38,9 @@ def checkout(tmp_path: Path) -> Path:
 
 def install(checkout: Path) -> subprocess.CompletedProcess[str]:
     command = ["make", "install", f"PYTHON={checkout}/python"]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    # Not the variables of a `make` that runs this test: its VENV is an environment that is in use.
+    own = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, env=own)
 
 
 def test_an_interrupted_installation_begins_again(checkout: Path) -> None:
@@ -53,6 +55,14 @@ def test_an_interrupted_installation_begins_again(checkout: Path) -> None:
     os.utime(checkout / ".venv/installed", (1, 1))
     assert install(checkout).returncode == 0
     assert (checkout / "log").read_text().split() == ["venv"] * 3, "only what is incomplete is removed"
+
+
+def test_what_is_no_environment_is_not_removed(checkout: Path) -> None:
+    kept = checkout / ".venv" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.touch()
+    assert install(checkout).returncode == 0
+    assert kept.exists()
 
 
 def test_python_without_venv_is_named(checkout: Path) -> None:
