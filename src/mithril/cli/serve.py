@@ -1,6 +1,7 @@
 """`mithril serve`: start the server, add the demo data, and print the line that says that both listeners answer."""
 
 import asyncio
+import warnings
 
 import msgspec
 import typer
@@ -20,6 +21,8 @@ def serve(chosen: Settings) -> None:
     """Serve both listeners until SIGTERM or Ctrl-C."""
     from mithril.server import signals, supervisor  # noqa: PLC0415 -- the other commands need no server
 
+    # Ctrl-C may come just before a loop runs the coroutine that was made for it.
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     hangup = signals.Hangup()
     signals.handle(hangup)
     supervisor.check_exposure(chosen)
