@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples test-tools bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples lock-tools audit sbom clean dump
+.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples test-tools test-size bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples lock-tools audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,7 +58,10 @@ test-pythons: ## the whole suite on every Python from 3.11 to 3.14 that is there
 	@.ci/pythons test
 
 test-faults: install ## what breaks under load, and long attacks: under ten minutes
-	@$(BIN)/python -m pytest -m faults --numprocesses=1 -rP
+	@$(BIN)/python -m pytest -m "faults and not size" --numprocesses=1 -rP
+
+test-size: install ## lists and migrations of large tables: some fifteen minutes
+	@$(BIN)/python -m pytest -m size --numprocesses=2 -rP
 
 test-clusters: install ## failovers of a real cluster, with Patroni and etcd: some fifteen minutes, as root
 	@$(BIN)/python -m pytest -m clusters --numprocesses=0 -rP

@@ -120,6 +120,7 @@ FILES = (
 )
 
 
+@pytest.mark.size
 async def test_transitions_are_added_to_a_million_connections_while_writes_go_on(
     unmigrated: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from mithril.database import database, embedded, indexes, lists
 from mithril.database.lists import LAST_BY_NUMBER, LOOK_LIMIT, Cursor, Listing, Page, Search
 from support import clusters, plans
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.anyio, pytest.mark.size, pytest.mark.timeout(900)]
 
 ROWS = 100_000
 # Of a list the rows up to the last page by number, and as many that are counted: in a larger table no more.
