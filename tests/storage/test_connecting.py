@@ -169,6 +169,17 @@ async def test_an_abandoned_connection_is_reset(good: Proxy) -> None:
     await until(lambda: good.resets)
 
 
+async def test_a_connection_that_is_being_made_is_expired_too(good: Proxy) -> None:
+    good.is_silent = True
+    async with pool_of(good.url) as pool:
+        asked = asyncio.create_task(pool.acquire())
+        await until(lambda: good.connections)
+        pool.expire()
+        good.is_silent = False
+        pool.release(await asked)
+        assert good.connections == 2
+
+
 async def test_one_broken_connection_does_not_concern_the_others(good: Proxy) -> None:
     async with pool_of(good.url) as pool:
         leases = [await pool.acquire(), await pool.acquire()]

@@ -8,6 +8,7 @@ within the time of one request ends the attempt to open it. So this pool opens a
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 
 import asyncpg
 
@@ -62,6 +63,7 @@ class Pool:
         self._closings: set[asyncio.Task[None]] = set()
         self._is_failing = False  # whether the last attempt to open a connection failed
         self._is_closing = False
+        self._expirations = 0
 
     async def open(self) -> None:
         """Prepare the pool. It opens connections when they are first needed, and checks them from then on."""
@@ -83,7 +85,8 @@ class Pool:
         await asyncio.gather(*self._closings)
 
     def expire(self, host: Host | None = None) -> None:
-        """Close the connections of a host, or all, each after its current use."""
+        """Close the connections of a host, or all, each after its current use; of all, those that are being made too."""
+        self._expirations += host is None
         for lease in [each for each in self._leases if host in (None, each.host)]:
             lease.is_expired = True
             if lease in self._idle:
@@ -168,7 +171,8 @@ class Pool:
 
     async def _open(self) -> None:
         """Open a connection. It goes on after the caller who asked for it has given up."""
-        await self._servers.open(self._receive, report=self._refuse, is_wanted=lambda: bool(self._waiting))
+        receive = partial(self._receive, after=self._expirations)
+        await self._servers.open(receive, report=self._refuse, is_wanted=lambda: bool(self._waiting))
 
     def _opened(self, task: "asyncio.Task[None]") -> None:
         del self._openings[task]
@@ -176,12 +180,13 @@ class Pool:
             task.result()
         self._grow()
 
-    def _receive(self, opened: Opened) -> None:
-        """Take a new connection into the pool."""
+    def _receive(self, opened: Opened, *, after: int) -> None:
+        """Take a new connection into the pool. `after`: how often all were expired when it was begun."""
         self._is_failing = False
         lease = Lease(opened)
         self._leases.add(lease)
-        lease.is_expired = self._is_closing or len(self._leases) > self._size
+        is_old = after != self._expirations
+        lease.is_expired = is_old or self._is_closing or len(self._leases) > self._size
         self.release(lease)
 
     def _refuse(self, error: Exception) -> None:

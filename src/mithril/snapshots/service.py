@@ -219,6 +219,14 @@ class _Import(msgspec.Struct):
         else:
             entry.transition = (redirect_uri, ends_at)
 
+    @staticmethod
+    def _is_in_place(entry: _Entry) -> bool:
+        """Return whether a stored connection has just the redirect URI that the entry says."""
+        existing = entry.existing
+        assert existing is not None, "it is stored"
+        has_transition = entry.transition is not None or existing["transition_redirect_uri"] is not None
+        return not has_transition and existing["redirect_uri"] == entry.columns["redirect_uri"]
+
     async def _move(self, entry: _Entry, row_id: Any, *, client_id: Any) -> bool:  # noqa: ANN401 -- UUIDs of records
         """Bring the redirect URIs of a stored connection to what the entry says; return whether they changed."""
         redirect_uri, ends_at = entry.transition or (None, None)
@@ -243,7 +251,8 @@ class _Import(msgspec.Struct):
                     columns = await token_records.bounded(db, columns, is_new=not row_id)
                 has_moved = False
                 if section is CONNECTIONS and entry.existing:
-                    has_moved = await self._move(entry, row_id, client_id=entry.existing["client_id"])
+                    if not self._is_in_place(entry):
+                        has_moved = await self._move(entry, row_id, client_id=entry.existing["client_id"])
                     columns = {name: value for name, value in columns.items() if name != "redirect_uri"}
                 if row_id and not await rows.update(db, section.table, columns, row_id=row_id, actor=actor):
                     return "changed" if has_moved else "unchanged"
