@@ -85,7 +85,7 @@ class Pool:
         await asyncio.gather(*self._closings)
 
     def expire(self, host: Host | None = None) -> None:
-        """Close the connections of a host, or all, each after its current use; of all, those that are being made too."""
+        """Close the connections of a host, or all with those that are being made, each after its current use."""
         self._expirations += host is None
         for lease in [each for each in self._leases if host in (None, each.host)]:
             lease.is_expired = True
