@@ -34,7 +34,7 @@ DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.write = 100
 
 def _checked(response: httpx.Response) -> None:
     """Fail for what only a demo may tell in the answer of any other server (rule CNV-53)."""
-    if b'"sandbox":{' in response.content:
+    if b'"sandbox":{"refusal":' in response.content:
         assert response.request.url.port in DEMO_PORTS, f"{response.request.url} tells what only a demo may"
 
 

@@ -34,10 +34,19 @@ OWNER = [
 # The history of a connection can be read after it was deleted, which a chain of requests takes for an error.
 WITHOUT_HISTORY = ["--exclude-operation-id", "listConnectionHistory"]
 UPDATE = ["--include-operation-id", "updateClientConnection"]
+# What needs a transition, a previous secret, or an event and an If-Match, which no generated request brings about.
+CONNECTION = "/api/clients/{client_id}/connections/{connection_id}"
+RARELY_POSSIBLE = {
+    ("DELETE", f"{CONNECTION}/transition"),
+    ("DELETE", f"{CONNECTION}/previous_secret"),
+    ("POST", f"{CONNECTION}/history/{{event_id}}/actions/revert"),
+}
 STAYING_IN = ["--exclude-path", "/auth/logout"]  # it would revoke the token, and every later request would be 401
 
 # A request of a client may match the description, and its credentials, code or token are unknown: 400 (RFC 6749). What
-# is taken back is guarded by If-Match, which is described apart: 428 without it.
+# is taken back is guarded by If-Match, which is described apart: 428 without it. No schema can say of which list a
+# cursor is, or that a page by number ends at entry 10 000 (rules CNV-26, CNV-55), which scopes a client may ask for
+# (SGN-11), or which clients must send a secret for a nonce (SGN-42): 422.
 PUBLIC_CHECKS = """
 [[operations]]
 include-tag = "OAuth 2.0"
@@ -46,12 +55,20 @@ checks.positive_data_acceptance.enabled = false
 [[operations]]
 include-operation-id = "revertConnectionEvent"
 checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-operation-id = [
+    "listClients", "listClientConnections", "listConnectionHistory", "listOwnApprovals", "listRoles",
+    "logIn", "issueNonce",
+]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
 """
 INTERNAL_KEY = "a-key-for-the-internal-listener"
 BEHIND_THE_KEY = ["-H", f"X-Mithril-Key: {INTERNAL_KEY}"]
 # A request may match the description and still name an unknown row, or violate rules beyond the schema (422). A body
 # with a too long field may be too long as a whole (413). Below `/admin/tokens` an undescribed method of `verify` names
-# the token with that id, which is not a UUID (400).
+# the token with that id, which is not a UUID (400). Forward-auth takes every method (rule VER-17), and
+# OpenAPI does not know all of them.
 INTERNAL_CHECKS = """
 [checks]
 positive_data_acceptance.enabled = false
@@ -61,6 +78,10 @@ negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 413, 
 include-path = "/admin/tokens/verify"
 checks.unsupported_method.enabled = false
 checks.allow_header_conformance.enabled = false
+
+[[operations]]
+include-path-regex = "^/admin/forward-auth"
+checks.unsupported_method.enabled = false
 """
 
 
@@ -129,7 +150,8 @@ def test_nothing_is_found_as_an_administrator(demo: Server, tmp_path: Path) -> N
 def test_nothing_is_found_as_an_owner_and_every_operation_was_called(demo: Server, tmp_path: Path) -> None:
     seen = answers(demo, tmp_path, *OWNER, *STAYING_IN, "--max-examples", "5")
     assert {200, 401, 403, 404, 405, 415, 422} <= statuses(seen)
-    assert below_api() <= {operation for operation, status in seen if status == 200}
+    assert below_api() <= {operation for operation, _ in seen}
+    assert below_api() - RARELY_POSSIBLE <= {operation for operation, status in seen if status == 200}
 
 
 @pytest.mark.slow
