@@ -79,7 +79,6 @@ def test_a_closed_terminal_stops_the_server_cleanly(demo_home: Path) -> None:
     assert not running_postgres(demo_home)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_on_sighup_secrets_are_read_again_and_sigusr1_does_nothing(
     database_url: str, tmp_path: Path, workers: str

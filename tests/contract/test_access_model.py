@@ -561,6 +561,7 @@ def test_every_answer_matches_the_model(server: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_answer_matches_the_model_in_more_examples(server: Server) -> None:
     asked = compare(server, examples=60, steps=60)
     assert set(asked) >= set(OFTEN + ALSO), asked
