@@ -11,7 +11,7 @@ from uuid import UUID
 from mithril import security
 from mithril.database.database import Database, Source
 from mithril.oauth import store
-from mithril.oauth.store import GOOD_SINCE, OF_CONNECTION, RegisteredConnection
+from mithril.oauth.store import GOOD_SINCE, RegisteredConnection
 from mithril.tokens import store as tokens
 from mithril.tokens.store import Draft, Issued, Token
 
@@ -39,22 +39,15 @@ class Unchanged(NamedTuple):
     since: str | None
 
 
-def _find() -> str:
-    connection = store.OF_REDIRECT_URI.replace("$2", "$3").partition("WHERE")[0]
-    columns = ", ".join(f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__)
-    roles = store.ROLE_SCOPES.replace("$1", "token.user_id").replace("$2", "token.client_id")
-    return f"""
-SELECT {columns}, token.*, coalesce(u.is_blocked, false) AS is_user_blocked, a.id AS approval_id,
-       ARRAY(SELECT role.scope FROM ({roles}) role) AS role_scopes
+FIND = f"""
+SELECT {store.CONNECTION_COLUMNS}, token.*, coalesce(u.is_blocked, false) AS is_user_blocked, a.id AS approval_id,
+       ARRAY({store.role_scopes("token.user_id", "token.client_id")}) AS role_scopes
   FROM (SELECT) one
   LEFT JOIN ({tokens.FIND_TOKEN}) token ON true
-  LEFT JOIN LATERAL ({connection} WHERE k.id = coalesce($2, token.connection_id)) k ON true
+  LEFT JOIN LATERAL ({store.connections_of("$3")} k.id = coalesce($2, token.connection_id)) k ON true
   LEFT JOIN users u ON u.id = token.user_id
   LEFT JOIN apps a ON a.user_id = token.user_id AND a.client_id = token.client_id
 """
-
-
-FIND = _find()
 # Locks of several rows are taken in the order in which they are named. What the clock decides is asked when all are
 # held (`free`): PostgreSQL judges a row that it has waited for once more only if it has changed. The new tokens have
 # seen what the presented one has: whatever was revoked since that was issued concerns them too.
@@ -106,8 +99,7 @@ async def find(source: Source, value: str, *, connection_id: UUID | None, redire
 
     `redirect_uri`: what is asked about it is in the connection, as `store.hold_connection` has it.
     """
-    asked = "" if redirect_uri is None or "\0" in redirect_uri else redirect_uri
-    row = await source.fetchrow(FIND, security.digest(value), connection_id, asked)
+    row = await source.fetchrow(FIND, security.digest(value), connection_id, store.askable(redirect_uri))
     assert row is not None, "the statement always gives one"
     known = dict(row)
     connection = store.connection_in(known)

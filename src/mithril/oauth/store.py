@@ -73,6 +73,9 @@ SELECT c.id, c.name, c.is_blocked, c.settings, c.priv_settings ->> 'access_type'
 """
 FIND_CLIENT = Lookup(CLIENT, "uuid")
 OF_CONNECTION = "connection."  # begins the names of a connection's columns, beside those of something else
+CONNECTION_COLUMNS = ", ".join(
+    f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__
+)
 # Since which version of connection `k` a redirect URI has been good; NULL where it is not. During a transition two are
 # good; from the moment at which it ends, stored or not, the new one alone.
 GOOD_SINCE = """
@@ -84,10 +87,17 @@ CONNECTION = """
 SELECT k.id, k.client_id, k.consumer_id, {} AS redirect_uri, {} AS since,
        consumer.is_blocked AS consumer_is_blocked, consumer.priv_settings ->> 'broker_scope' AS broker_scope
   FROM connections k JOIN clients consumer ON consumer.id = k.consumer_id WHERE"""
-OF_REDIRECT_URI = CONNECTION.format("$2::text", f"({GOOD_SINCE.format(clock='statement_timestamp()', uri='$2')})::text")
-HOLD_CONNECTION = f"{OF_REDIRECT_URI} k.id = $1 FOR KEY SHARE OF k"
+
+
+def connections_of(redirect_uri: str) -> str:
+    """Return the query for connections `k`, up to its condition, that asks about the redirect URI in a parameter."""
+    since = GOOD_SINCE.format(clock="statement_timestamp()", uri=redirect_uri)
+    return CONNECTION.format(f"{redirect_uri}::text", f"({since})::text")
+
+
+HOLD_CONNECTION = f"{connections_of('$2')} k.id = $1 FOR KEY SHARE OF k"
 FIND_CONNECTION_BY_REDIRECT_URI = f"""
-{OF_REDIRECT_URI} k.client_id = $1 AND ({GOOD_SINCE.format(clock="statement_timestamp()", uri="$2")}) IS NOT NULL
+{connections_of("$2")} k.client_id = $1 AND ({GOOD_SINCE.format(clock="statement_timestamp()", uri="$2")}) IS NOT NULL
  ORDER BY k.inserted_at, k.id LIMIT 1
 """
 # The connection is held, so only the clock can take the redirect URI away: the lock on the approval may have been
@@ -102,7 +112,7 @@ RETURNING id
 # A client and its connection with a secret, present or previous: the client's columns, then those of the connection.
 FIND_BY_SECRET = Lookup(
     f"""
-SELECT c.*, {", ".join(f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__)}
+SELECT c.*, {CONNECTION_COLUMNS}
   FROM ({CONNECTION.format("''::text", "NULL::text")} k.client_id = $1
            AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))) k
   JOIN ({CLIENT}) c ON c.id = k.client_id
@@ -110,12 +120,19 @@ SELECT c.*, {", ".join(f'k.{name} AS "{OF_CONNECTION}{name}"' for name in Regist
     "uuid",
     "bytea",
 )
-ROLE_SCOPES = """
+
+
+def role_scopes(user_id: str, client_id: str) -> str:
+    """Return the query for the scopes of a user's roles in a client, and of the global ones."""
+    return f"""
 SELECT r.scope FROM user_roles ur JOIN roles r ON r.id = ur.role_id
- WHERE ur.user_id = $1 AND ur.client_id = $2
+ WHERE ur.user_id = {user_id} AND ur.client_id = {client_id}
  UNION ALL
-SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = $1
+SELECT r.scope FROM global_user_roles gr JOIN roles r ON r.id = gr.role_id WHERE gr.user_id = {user_id}
 """
+
+
+ROLE_SCOPES = role_scopes("$1", "$2")
 # Of several connections with one redirect URI the oldest counts, as above.
 BROKER_SCOPES = """
 SELECT k.broker_scope FROM (
@@ -196,8 +213,12 @@ async def hold_connection(
     `redirect_uri`: the one that is asked about, if any. Hold it before any token: a deletion locks connection and
     tokens in the same order.
     """
-    asked = "" if redirect_uri is None or "\0" in redirect_uri else redirect_uri
-    return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id, asked)
+    return await find_one(transaction, RegisteredConnection, HOLD_CONNECTION, connection_id, askable(redirect_uri))
+
+
+def askable(redirect_uri: str | None) -> str:
+    """Return the redirect URI as a statement may ask about it: an empty one, which none is, where it is no text."""
+    return "" if redirect_uri is None or "\0" in redirect_uri else redirect_uri
 
 
 async def consume_code(transaction: PooledConnection, code_id: UUID, *, connection: RegisteredConnection) -> bool:
