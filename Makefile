@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples test-tools test-size bench bench-growth bench-scenario screenshots lint format lock lock-bench lock-examples lock-tools audit sbom clean dump
+.PHONY: help install run wheel image test coverage test-quick test-slow test-pythons test-faults test-clusters test-examples test-tools test-size test-image bench bench-growth bench-trail bench-life bench-scenario screenshots lint format lock lock-bench lock-examples lock-tools audit sbom clean dump
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,12 +39,22 @@ $(VENV)/installed: requirements.lock pyproject.toml
 run: install ## start a server with demo data on ports 4000 and 4001
 	@$(BIN)/mithril serve --demo
 
+wheel: install ## the package, and the lock files to install it with, into dist
+	@mkdir -p dist && rm -f dist/*.whl dist/*.lock
+	@$(BIN)/python -m hatchling build --target wheel --directory dist >/dev/null
+	@$(BIN)/python release/locks.py
+	@ls dist
+
+image: wheel ## the container image localhost/mithril, by podman and mmdebstrap
+	@VENV=$(VENV) release/image
+
 test: install ## the whole suite, on the embedded PostgreSQL
 	@$(BIN)/python -m pytest
 
-coverage: install ## the whole suite, and whether it still reaches as many branches of the code
+coverage: install ## the quick and the slow suite, and whether they still reach as many branches of the code
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage run -m pytest -m slow
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -57,11 +67,14 @@ test-slow: install ## the tests that take several seconds each
 test-pythons: ## the whole suite on every Python from 3.11 to 3.14 that is there, each in its own .venvs/3.x
 	@.ci/pythons test
 
-test-faults: install ## what breaks under load, and long attacks: under ten minutes
-	@$(BIN)/python -m pytest -m "faults and not size" --numprocesses=1 -rP
+test-faults: install ## what breaks under load, and long attacks: some twelve minutes; FAULTS="file ..." runs some of them
+	@$(BIN)/python -m pytest -m "faults and not size" --numprocesses=1 -rP $(FAULTS)
 
 test-size: install ## lists and migrations of large tables: some fifteen minutes
 	@$(BIN)/python -m pytest -m size --numprocesses=2 -rP
+
+test-image: install ## the container image is built and serves, where podman and mmdebstrap are installed; some three minutes
+	@$(BIN)/python -m pytest -m image --numprocesses=0 -rs tests/test_image.py
 
 test-clusters: install ## failovers of a real cluster, with Patroni and etcd: some fifteen minutes, as root
 	@$(BIN)/python -m pytest -m clusters --numprocesses=0 -rP
@@ -86,11 +99,17 @@ test-tools: install .tools/installed ## linters and generators of code read the 
 dump: install ## write the schema of this version, with data, into tests/storage/releases
 	@PYTHONPATH=tests $(BIN)/python -m support.releases
 
-bench: benchmarks/.site/installed ## measure the speed beside others: benchmarks/RESULTS.md, some 12 minutes
+bench: benchmarks/.site/installed ## measure the speed beside others: benchmarks/RESULTS.md, some 15 minutes
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks run $(BENCH)
 
 bench-growth: benchmarks/.site/installed ## measure the speed with up to ten million tokens, some 30 minutes
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks growth $(BENCH)
+
+bench-trail: benchmarks/.site/installed ## ask an audit trail of a hundred million events, some 15 minutes
+	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks trail $(BENCH)
+
+bench-life: benchmarks/.site/installed ## live a day, time-lapsed, and see what grows; an hour at a low load
+	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks life $(BENCH)
 
 bench-scenario: benchmarks/.site/installed ## run the public performance test of the original system, by locust
 	@PYTHONPATH=benchmarks/.site $(BIN)/python -m benchmarks scenario $(BENCH)
@@ -115,15 +134,17 @@ format: install ## put the code into its one format
 
 lock: install ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --upgrade --group dev --no-header --output-file requirements.lock pyproject.toml
+	  --no-emit-find-links --upgrade --all-extras --group dev --no-header --output-file requirements.lock pyproject.toml
 
 audit: install ## hold the lock file against the database of known weaknesses
 	@.ci/audit $(PIP_AUDIT_VERSION)
 
-sbom: install ## the list of parts, as CycloneDX, into sbom.json
-	@$(BIN)/uv tool run --quiet --from cyclonedx-bom==$(CYCLONEDX_VERSION) cyclonedx-py requirements \
-	  --pyproject pyproject.toml --output-reproducible --output-file sbom.json requirements.lock
-	@$(BIN)/python -c 'import json; print(len(json.load(open("sbom.json"))["components"]), "parts in sbom.json")'
+sbom: wheel ## the lists of parts, as CycloneDX: of the lock file into sbom.json, of the package into dist
+	@for parts in sbom.json=requirements.lock $$(echo dist/*.whl).cdx.json=dist/requirements.lock; do \
+	  PYTHONWARNINGS=ignore $(BIN)/uv tool run --quiet --from cyclonedx-bom==$(CYCLONEDX_VERSION) cyclonedx-py requirements \
+	  --pyproject pyproject.toml --output-reproducible --output-file $${parts%=*} $${parts#*=} && \
+	  $(BIN)/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["components"]), "parts in", sys.argv[1])' $${parts%=*} \
+	  || exit 1; done
 
 lock-bench: install ## resolve the dependencies of the benchmark and of its peers anew
 	@for folder in benchmarks benchmarks/scenario benchmarks/peers/django benchmarks/peers/fastapi_orm; do \
@@ -144,4 +165,4 @@ lock-tools: install ## resolve the linters and generators that read the descript
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf benchmarks/.site benchmarks/.found benchmarks/scenario/.venv benchmarks/peers/*/.venv benchmarks/peers/*/node_modules examples/node_modules
-	@rm -rf .tools .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json
+	@rm -rf dist .tools .venv .venvs .mypy_cache .ruff_cache .hypothesis .coverage* sbom.json

@@ -4,26 +4,30 @@ import contextlib
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
 
 from benchmarks import growth as growing
+from benchmarks import life as living
 from benchmarks import load, measuring, plot, report, startup
 from benchmarks import scenario as signing_in
-from benchmarks.contenders import EXCHANGE, PATCH, VERIFY, Contender, mithril, peers
+from benchmarks import trail as asking
+from benchmarks.contenders import PATCH, VERIFY, Contender, mithril, peers
 from benchmarks.data import Size
-from benchmarks.measuring import PGBENCH, Cell, Environment, Measurer, Sample
+from benchmarks.measuring import OPERATIONS, PGBENCH, Cell, Environment, Measurer, Sample
 from benchmarks.processes import Failed, Server
-from benchmarks.report import Growth, Report
+from benchmarks.report import Growth, Life, Report, Trail
 from mithril.database import embedded
 
 HERE = Path(__file__).parent
 FOUND = HERE / ".found"
 SIZE = Size(connections=20_000, tokens=100_000)
 STARTUP_TRIES = 5
+
+Kept = TypeVar("Kept")
 
 app = typer.Typer(add_completion=False, help="How fast the hot paths are, side by side with others.")
 console = Console(width=None if sys.stdout.isatty() else 130)
@@ -34,11 +38,11 @@ def run(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; figures are medians over them.")] = 3,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of one measurement.")] = 3,
     connections: Annotated[str, typer.Option(help="Numbers of concurrent connections, by comma.")] = "1,16,64",
-    only: Annotated[str, typer.Option(help="Operations, by comma.")] = f"{PATCH},{VERIFY},{EXCHANGE}",
+    only: Annotated[str, typer.Option(help="Operations, by comma.")] = ",".join(OPERATIONS),
     *,
     with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Whether to measure others too.")] = True,
 ) -> None:
-    """Measure side by side; print a table; write RESULTS.md and latency.svg."""
+    """Measure side by side; print a table; write RESULTS.md, latency.svg and ratios.svg."""
     load.wrk_version()
     left_out: dict[str, str] = {}
     loads, operations = [int(number) for number in connections.split(",")], only.split(",")
@@ -99,6 +103,22 @@ def growth(
 
 
 @app.command()
+def trail(
+    count: Annotated[int, typer.Option("--events", min=1_000, help="Events of the trail.")] = 100_000_000,
+) -> None:
+    """Measure how long `mithril audit` looks for the last events in a large trail."""
+    _save("trail.json", asking.measure(console, count=count))
+    if (FOUND / "bench.json").exists():
+        write()
+
+
+@app.command()
+def life(minutes: Annotated[int, typer.Option(min=1, help="How long the day takes.")] = 60) -> None:
+    """Live a day, faster than it is, and see what grows."""
+    living.live(console, minutes=minutes, note=lambda lived: _save("life.json", lived))
+
+
+@app.command()
 def scenario(
     users: Annotated[int, typer.Option(min=1, help="How many people sign in at the same time.")] = 20,
     seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 20,
@@ -110,14 +130,16 @@ def scenario(
 
 @app.command()
 def write() -> None:
-    """Write RESULTS.md and latency.svg again from the last measurement."""
+    """Write RESULTS.md and its charts again from the last measurement."""
     found = msgspec.json.decode((FOUND / "bench.json").read_bytes(), type=Report)
-    path = FOUND / "growth.json"
-    grown = msgspec.json.decode(path.read_bytes(), type=Growth) if path.exists() else None
+    grown, lived, asked = _found("growth.json", Growth), _found("life.json", Life), _found("trail.json", Trail)
     report.show(found, grown, console)
-    (HERE / "RESULTS.md").write_text(report.markdown(found, grown))
+    (HERE / "RESULTS.md").write_text(report.markdown(found, grown, asked, lived))
     plot.draw(found, HERE / "latency.svg")
-    console.print(f"Written: {HERE / 'RESULTS.md'}, {HERE / 'latency.svg'}")
+    plot.draw_ratios(found, HERE / "ratios.svg")
+    if lived:
+        plot.draw_life(lived, HERE / "life.svg")
+    console.print(f"Written: {HERE / 'RESULTS.md'} and its charts")
 
 
 def _start(
@@ -166,7 +188,13 @@ def _measure(
     return samples
 
 
-def _save(name: str, found: Report | Growth) -> None:
+def _found(name: str, kind: type[Kept]) -> Kept | None:
+    """Return what another measurement has found, or None where there was none."""
+    path = FOUND / name
+    return msgspec.json.decode(path.read_bytes(), type=kind) if path.exists() else None
+
+
+def _save(name: str, found: Report | Growth | Life | Trail) -> None:
     FOUND.mkdir(exist_ok=True)
     (FOUND / name).write_bytes(msgspec.json.encode(found))
 

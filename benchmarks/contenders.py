@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks import data, processes
@@ -17,10 +18,15 @@ from benchmarks.load import MARK, request
 from benchmarks.processes import BIN, Failed, Ready, Server
 from mithril.database import embedded
 
-PATCH, VERIFY, EXCHANGE = "patch", "verify", "exchange"
+PATCH, VERIFY, EXCHANGE, REFRESH, INTROSPECT = "patch", "verify", "exchange", "refresh", "introspect"
 PEERS = Path(__file__).parent / "peers"
 BODY = b'{"redirect_uri": "https://mis.example.com/moved/' + MARK + b'"}'
 BASIC = base64.b64encode(b"gateway:gateway-secret").decode()
+# The client of the peers' codes, and what it sends with one; in its code there is the number of the request.
+EXCHANGED = (
+    b"grant_type=authorization_code&client_id=exchanging&client_secret=exchanging-secret"
+    b"&redirect_uri=https%3A%2F%2Fmis.example.com%2Fcallback&code="
+)
 FORM = "application/x-www-form-urlencoded"
 WORKERS = 2
 
@@ -59,6 +65,8 @@ class Contender:
     folder: Path = Path()
     install: Callable[[], None] = lambda: None
     prepare: Callable[[str], None] = lambda _: None
+    add_codes: Callable[[str, Size, int, int], None] = data.add_codes
+    """Adds authorization codes from a number on, so many."""
     variable: str = "PEER_DATABASE_URL"
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,6 +107,22 @@ def exchange(_: int, target: Target) -> bytes:
     return request("POST", "/oauth/tokens", body + MARK + b'"}}', content_type="application/json")
 
 
+def refresh(k: int, target: Target) -> bytes:
+    """The refresh of a confidential client, whose refresh token stays good."""
+    body = (
+        f'{{"token": {{"grant_type": "refresh_token", "client_id": "{target.client_id}",'
+        f' "client_secret": "{target.secret}", "refresh_token": "refresh-{k}"}}}}'
+    ).encode()
+    return request("POST", "/oauth/tokens", body, content_type="application/json")
+
+
+def introspect(_: int, target: Target) -> bytes:
+    """The introspection of a token by the client that it was issued to."""
+    body = f"token={target.token}".encode()
+    basic = base64.b64encode(f"{target.client_id}:{target.secret}".encode()).decode()
+    return request("POST", "/oauth2/introspect", body, authorization=f"Basic {basic}", content_type=FORM)
+
+
 def mithril(workers: int) -> Contender:
     """The service with its defaults, so it writes a log line for every request."""
 
@@ -112,7 +136,9 @@ def mithril(workers: int) -> Contender:
         operations={
             PATCH: Operation(patch, contains=b"/moved/"),
             VERIFY: Operation(verify, port="internal", contains=b"access_token"),
+            INTROSPECT: Operation(introspect, contains=b'"active":true'),
             EXCHANGE: Operation(exchange, status=201, of_neighbours=True),
+            REFRESH: Operation(refresh, status=201, of_neighbours=True),
         },
         ready=Ready("public", "/readyz"),
         ports=("public", "internal"),
@@ -140,12 +166,15 @@ def fastapi_orm() -> Contender:
 
 
 def django() -> Contender:
-    """An ordinary Django view, and the introspection of django-oauth-toolkit."""
+    """An ordinary Django view, and the introspection and the token endpoint of django-oauth-toolkit."""
     folder = PEERS / "django"
 
     def introspect(k: int, _: Target) -> bytes:
         body = f"token=django-token-{k}".encode()
         return request("POST", "/o/introspect/", body, authorization="Bearer django-token-0", content_type=FORM)
+
+    def exchange(_: int, __: Target) -> bytes:
+        return request("POST", "/o/token/", EXCHANGED + b"django-code-" + MARK, content_type=FORM)
 
     def command(ports: Mapping[str, int]) -> list[str]:
         options = ["--workers", str(WORKERS), "--threads", "4", "--bind", f"127.0.0.1:{ports['public']}"]
@@ -162,8 +191,13 @@ def django() -> Contender:
         name="django",
         title="Django; django-oauth-toolkit",
         command=command,
-        operations={PATCH: Operation(patch, contains=b"/moved/"), VERIFY: Operation(introspect, contains=b'"active"')},
+        operations={
+            PATCH: Operation(patch, contains=b"/moved/"),
+            INTROSPECT: Operation(introspect, contains=b'"active": true'),
+            EXCHANGE: Operation(exchange, contains=b"refresh_token"),
+        },
         ready=Ready("public", "/", 404),
+        add_codes=partial(_add_codes, folder),
         folder=folder,
         install=lambda: processes.install_python(folder),
         prepare=prepare,
@@ -171,22 +205,29 @@ def django() -> Contender:
 
 
 def oidc_provider() -> Contender:
-    """The introspection of oidc-provider."""
+    """The introspection and the token endpoint of oidc-provider."""
     folder = PEERS / "oidc_provider"
 
     def introspect(k: int, _: Target) -> bytes:
         body = f"token=oidc-token-{k:032d}".encode()
         return request("POST", "/token/introspection", body, authorization=f"Basic {BASIC}", content_type=FORM)
 
+    def exchange(_: int, __: Target) -> bytes:
+        return request("POST", "/token", EXCHANGED + b"oidc-code-" + b"0" * 23 + MARK, content_type=FORM)
+
     return Contender(
         name="oidc_provider",
         title="oidc-provider (node)",
         command=lambda ports: ["node", "server.js", str(ports["public"]), str(WORKERS)],
-        operations={VERIFY: Operation(introspect, contains=b'"active"')},
+        operations={
+            INTROSPECT: Operation(introspect, contains=b'"active":true'),
+            EXCHANGE: Operation(exchange, contains=b"refresh_token"),
+        },
         ready=Ready("public", "/.well-known/openid-configuration"),
         folder=folder,
         install=lambda: _install_node(folder),
         prepare=lambda url: _add_tokens(folder, url),
+        add_codes=partial(_add_codes, folder),
         variables={"NODE_ENV": "production"},
     )
 
@@ -208,6 +249,15 @@ def _install_node(folder: Path) -> None:
 
 
 def _add_tokens(folder: Path, database_url: str) -> None:
+    _run_sql(folder / "tokens.sql", database_url, targets=data.TARGETS)
+
+
+def _add_codes(folder: Path, database_url: str, _: Size, first: int, count: int) -> None:
+    _run_sql(folder / "codes.sql", database_url, first=first, last=first + count - 1)
+
+
+def _run_sql(script: Path, database_url: str, **variables: int) -> None:
     psql = str(embedded.postgres_bin() / "psql")
-    options = ["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-v", f"targets={data.TARGETS}"]
-    processes.run([psql, *options, "-f", str(folder / "tokens.sql"), database_url], folder, {})
+    given = [f"--set={name}={value}" for name, value in variables.items()]
+    options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *given]
+    processes.run([psql, *options, "-f", str(script), database_url], script.parent, {})

@@ -5,6 +5,7 @@ Target `k` is a connection with an active access token. The targets are spread e
 only make the tables larger.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -82,11 +83,17 @@ SELECT 'access_token', sha256(('token-' || t)::bytea), md5('user ' || n)::uuid, 
        '{{"grant_type": "authorization_code"}}', now() + interval '1 day'
   FROM generate_series(1, {tokens}) t, LATERAL (SELECT (t * {connections}::bigint + {tokens} - 1) / {tokens}) own (n);
 
--- For pgbench, which knows numbers but no digests: another token for each target, another API-key for each consumer.
-INSERT INTO connections (id, client_id, consumer_id, redirect_uri, secret_digest, secret_tail)
-SELECT md5('other ' || n)::uuid, md5('consumer ' || n)::uuid, md5('consumer ' || 1 + n % {consumers})::uuid,
-       'https://mis.example.com/other/' || n, int8send(n * {factor} % {modulus}), 'tail'
-  FROM generate_series(1::bigint, {consumers}) n;
+INSERT INTO tokens (name, digest, user_id, client_id, connection_id, family_id, scope, details, expires_at)
+SELECT 'refresh_token', sha256(('refresh-' || k)::bytea), md5('user ' || n)::uuid, md5('client ' || n)::uuid,
+       md5('connection ' || n)::uuid, md5('refreshed ' || k)::uuid, '{scope}',
+       '{{"grant_type": "authorization_code"}}', now() + interval '1 day'
+  FROM generate_series(1::bigint, {targets}) k, LATERAL (SELECT k * {connections} / {targets} - 1) own (n);
+
+-- For pgbench, which knows numbers but no digests: another API-key for each consumer, as the previous secret of its own
+-- connection, and another token for each target.
+UPDATE connections k SET previous_secret_digest = int8send(n * {factor} % {modulus}),
+       previous_secret_expires_at = now() + interval '1 day'
+  FROM generate_series(1::bigint, {consumers}) n WHERE k.id = md5('own ' || n)::uuid;
 
 INSERT INTO tokens (name, digest, user_id, client_id, connection_id, scope, details, expires_at)
 SELECT 'access_token', int8send(k * {factor} % {modulus}), md5('user ' || n)::uuid, md5('client ' || n)::uuid,
@@ -94,16 +101,18 @@ SELECT 'access_token', int8send(k * {factor} % {modulus}), md5('user ' || n)::uu
   FROM generate_series(1::bigint, {targets}) k, LATERAL (SELECT k * {connections} / {targets}) own (n);
 """
 
-# Codes for connections that no measurement changes: the neighbours of the targets.
+# Codes for connections that no measurement changes: the neighbours of the targets, which also have refresh tokens.
 ADD_CODES = """
 INSERT INTO tokens (name, digest, user_id, client_id, connection_id, details, expires_at)
 SELECT 'authorization_code', sha256(('code-' || lpad(c::text, 10, '0'))::bytea), md5('user ' || n)::uuid,
        md5('client ' || n)::uuid, md5('connection ' || n)::uuid,
        jsonb_build_object('grant_type', 'password', 'scope_request', $4::text,
-                          'redirect_uri', 'https://mis.example.com/callback/' || n),
+                          'redirect_uri', 'https://mis.example.com/callback/' || n,
+                          'redirect_uri_since', k.redirect_uri_since::text),
        now() + interval '1 day'
   FROM generate_series($1::bigint, $1 + $2 - 1) c,
        LATERAL (SELECT ((c - 1) % {targets} + 1) * $3 - 1) own (n)
+       JOIN connections k ON k.id = md5('connection ' || n)::uuid
 """
 
 
@@ -118,12 +127,16 @@ async def fill(url: str, size: Size) -> None:
     await connection.close()
 
 
-async def add_codes(url: str, size: Size, *, first: int, count: int) -> None:
+def add_codes(url: str, size: Size, first: int, count: int) -> None:
     """Add `count` authorization codes from number `first` on; code `c` is for neighbour `(c - 1) % TARGETS + 1`."""
-    connection = await asyncpg.connect(url)
-    statement = ADD_CODES.format(targets=TARGETS)
-    await connection.execute(statement, first, count, size.connections // TARGETS, SCOPE)
-    await connection.close()
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        statement = ADD_CODES.format(targets=TARGETS)
+        await connection.execute(statement, first, count, size.connections // TARGETS, SCOPE)
+        await connection.close()
+
+    asyncio.run(run())
 
 
 def targets(size: Size) -> Iterator[Target]:
@@ -143,12 +156,12 @@ def _target(n: int, *, token: int) -> Target:
         token=f"token-{token}",
         api_key=f"key-{1 + n % CONSUMERS}",
         secret=f"secret-{n}",
-        client_id=_identifier(f"client {n}"),
-        connection_id=_identifier(f"connection {n}"),
+        client_id=identifier(f"client {n}"),
+        connection_id=identifier(f"connection {n}"),
         redirect_uri=f"https://mis.example.com/callback/{n}",
     )
 
 
-def _identifier(text: str) -> UUID:
+def identifier(text: str) -> UUID:
     """Return the result of `md5(text)::uuid` in PostgreSQL: scattered like a random identifier."""
     return UUID(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())

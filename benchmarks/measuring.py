@@ -19,7 +19,7 @@ import asyncpg
 import psutil
 
 from benchmarks import data, load, processes
-from benchmarks.contenders import EXCHANGE, PATCH, VERIFY, Contender, Operation
+from benchmarks.contenders import EXCHANGE, INTROSPECT, PATCH, REFRESH, VERIFY, Contender, Operation
 from benchmarks.data import Size
 from benchmarks.load import Measured
 from benchmarks.processes import Server
@@ -83,10 +83,15 @@ def scratch_folder() -> Iterator[Path]:
 
 def new_database(url: str, name: str, size: Size) -> str:
     """Create a database with so many rows on the PostgreSQL at `url`, and return its URL."""
-    execute(url, f"CREATE DATABASE {name}")
-    made = url.replace("/mithril?", f"/{name}?")
+    made = empty_database(url, name)
     asyncio.run(data.fill(made, size))
     return made
+
+
+def empty_database(url: str, name: str) -> str:
+    """Create a database on the PostgreSQL at `url`, and return its URL."""
+    execute(url, f"CREATE DATABASE {name}")
+    return url.replace("/mithril?", f"/{name}?")
 
 
 class Measurer:
@@ -105,7 +110,7 @@ class Measurer:
             if name not in operations:
                 continue
             load.write_requests(self._requests(contender.name, name), operation.all(self._environment.size))
-            first = self._add_codes(1) if name == EXCHANGE else 1
+            first = self._add_codes(contender, 1) if name == EXCHANGE else 1
             _check(contender, operation, server, first, self._environment.size)
 
     def warm_up(self, contender: Contender, server: Server, operation: str, connections: int) -> None:
@@ -151,7 +156,9 @@ class Measurer:
             connections=connections,
             seconds=seconds,
             seed=number,
-            first=self._add_codes(seconds * CODES_PER_SECOND) if is_exchange else number * NUMBERS_FOR_ONE_RUN,
+            first=self._add_codes(contender, seconds * CODES_PER_SECOND)
+            if is_exchange
+            else number * NUMBERS_FOR_ONE_RUN,
             in_order=is_exchange,
         )
 
@@ -180,9 +187,9 @@ class Measurer:
     def _requests(self, contender: str, operation: str) -> Path:
         return self._environment.folder / f"{contender}-{operation}.requests"
 
-    def _add_codes(self, count: int) -> int:
+    def _add_codes(self, contender: Contender, count: int) -> int:
         first = self._next_code
-        asyncio.run(data.add_codes(self._environment.url, self._environment.size, first=first, count=count))
+        contender.add_codes(self._environment.url, self._environment.size, first, count)
         self._next_code += count
         return first
 
@@ -242,4 +249,10 @@ def execute(url: str, statement: str) -> None:
     asyncio.run(run())
 
 
-OPERATIONS = {PATCH: "PATCH of a connection, audited", VERIFY: "verify", EXCHANGE: "code exchange"}
+OPERATIONS = {
+    PATCH: "PATCH of a connection, audited",
+    VERIFY: "verify",
+    INTROSPECT: "introspection",
+    EXCHANGE: "code exchange",
+    REFRESH: "refresh of a confidential client",
+}

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import load
-from benchmarks.contenders import PATCH, VERIFY
+from benchmarks.contenders import EXCHANGE, INTROSPECT, PATCH, VERIFY
 from benchmarks.measuring import OPERATIONS, PGBENCH, Cell, Result
+from benchmarks.processes import MEBIBYTE
 from mithril import __version__
 from mithril.database import embedded
 
@@ -26,6 +27,8 @@ LOAD = 64
 PACKAGES = ("starlette", "uvicorn", "uvloop", "httptools", "asyncpg", "msgspec")
 SEE = "How, and what the figures mean: [README.md](README.md)."
 GIBIBYTE = 1024**3
+MOST_TABLES = 5
+EMPTY = {"heap": 0, "indexes": 0, "live": 0, "dead": 0}
 QUIET_LIMIT = 0.1  # the kernel's own work counts too
 
 
@@ -72,12 +75,17 @@ class Report(msgspec.Struct, kw_only=True):
         return median(result.others for _, result in self.results)
 
     def find(self, contender: str, operation: str, connections: int = LOAD) -> Result | None:
-        """Return the result of a cell, or None when it was not measured."""
-        return dict(self.results).get(Cell(contender, operation, connections))
+        """Return the result of a cell, or None when it was not measured.
 
-    def ratio(self, operation: str, contender: str, connections: int = LOAD) -> float | None:
-        """Return the throughput of the service as a multiple of another's."""
-        ours, theirs = self.find(SERVICE, operation, connections), self.find(contender, operation, connections)
+        What knows no verify answers the same question by introspection.
+        """
+        found = dict(self.results)
+        other = INTROSPECT if operation == VERIFY else operation
+        return found.get(Cell(contender, operation, connections)) or found.get(Cell(contender, other, connections))
+
+    def ratio(self, operation: str, contender: str, connections: int = LOAD, *, to: str = "") -> float | None:
+        """Return the throughput of the service as a multiple of another's. `to`: of another operation."""
+        ours, theirs = self.find(SERVICE, operation, connections), self.find(contender, to or operation, connections)
         return ours.per_second / theirs.per_second if ours and theirs and theirs.per_second else None
 
 
@@ -89,6 +97,8 @@ class Growth(msgspec.Struct, kw_only=True):
     rounds: int
     seconds: int
     results: list[tuple[tuple[int, int], dict[str, Result]]]
+    lists: dict[str, dict[str, tuple[int, float]]] = {}
+    """By the size and the path: the status, and the milliseconds of a request alone."""
 
     def largest_deviation(self) -> float:
         """The largest deviation of throughput from that of the smallest size, as a share, over all operations."""
@@ -100,6 +110,50 @@ class Growth(msgspec.Struct, kw_only=True):
         )
 
 
+class Moment(msgspec.Struct, kw_only=True):
+    """What was measured over one minute, and how large everything was at its end. Latencies are in milliseconds."""
+
+    minute: int
+    p50: dict[str, float]
+    p99: dict[str, float]
+    errors: int
+    tables: dict[str, dict[str, int]]
+    mebibytes: float
+    """The memory of the largest worker, as in the report."""
+    others: float
+    """The share of the processors that was taken, by this measurement and all others."""
+
+
+class Life(msgspec.Struct, kw_only=True):
+    """A whole day."""
+
+    date: str
+    machine: list[str]
+    moments: list[Moment]
+
+    def grown(self, most: int) -> list[str]:
+        """Return the names of the tables that grew most, so many."""
+
+        def size(moment: Moment, name: str) -> int:
+            table = moment.tables.get(name, EMPTY)
+            return table["heap"] + table["indexes"]
+
+        first, last = self.moments[0], self.moments[-1]
+        return sorted(last.tables, key=lambda name: size(first, name) - size(last, name))[:most]
+
+
+class Trail(msgspec.Struct, kw_only=True):
+    """How the audit trail is asked for its last events. `size`: bytes, with indexes."""
+
+    date: str
+    machine: list[str]
+    events: int
+    months: int
+    size: int
+    asked: dict[str, tuple[float, float, float, float]]
+    """By question, as medians: its milliseconds; those of its plan and of its run when it is asked again; its pages."""
+
+
 def verdicts(report: Report, growth: Growth | None) -> Iterator[Verdict]:
     """Yield each target with its measured value, at 64 connections with 2 workers unless it says otherwise."""
     yield Verdict(Target("PATCH, of pgbench with the same statements", 0.50, "×"), report.ratio(PATCH, PGBENCH))
@@ -108,6 +162,9 @@ def verdicts(report: Report, growth: Growth | None) -> Iterator[Verdict]:
     yield Verdict(Target("verify, of FastAPI + SQLAlchemy ORM", 7, "×"), report.ratio(VERIFY, "fastapi_orm"))
     yield Verdict(Target("PATCH, of an ordinary Django view", 8, "×"), report.ratio(PATCH, "django"))
     yield Verdict(Target("verify, of django-oauth-toolkit's introspection", 20, "×"), report.ratio(VERIFY, "django"))
+    yield Verdict(Target("introspection, of verify", 1 / 1.5, "×"), report.ratio(INTROSPECT, SERVICE, to=VERIFY))
+    for name, title in (("django", "django-oauth-toolkit"), ("oidc_provider", "oidc-provider")):
+        yield Verdict(Target(f"code exchange, of {title}", 1, "×"), report.ratio(EXCHANGE, name))
     for operation in (PATCH, VERIFY):
         result = report.find(SERVICE, operation)
         spread = result.p99 / result.p50 if result else None
@@ -156,10 +213,11 @@ def show(report: Report, growth: Growth | None, console: Console) -> None:
     console.print(_quiet(report))
 
 
-def markdown(report: Report, growth: Growth | None) -> str:
+def markdown(report: Report, growth: Growth | None, trail: Trail | None, life: Life | None) -> str:
     """Return the text of RESULTS.md."""
     parts = [
         "# Results",
+        "![The throughput of Mithril as a multiple of that of others](ratios.svg)",
         f"Measured on {report.date} by `make bench`, {report.rounds} rounds of {report.seconds} s, medians. {SEE}",
         "\n".join(f"- {line}" for line in [*report.machine, _quiet(report)]),
         "## Targets",
@@ -173,6 +231,10 @@ def markdown(report: Report, growth: Growth | None) -> str:
         _memory(report),
         "## Growth",
         _growth(growth),
+        "## The audit trail",
+        _trail(trail),
+        "## A day's life",
+        _life(life),
     ]
     if report.left_out:
         parts += ["## Left out", "\n".join(f"- {title}: {reason}" for title, reason in report.left_out.items())]
@@ -247,7 +309,59 @@ def _growth(growth: Growth | None) -> str:
     heading = ("connections", "tokens", *(f"{name}/s (of the first row)" for name in operations))
     said = f"Measured on {growth.date}, {growth.rounds} rounds of {growth.seconds} s, 2 workers, 64 connections;"
     said += " shared buffers of a quarter of the memory."
+    return f"{said}\n\n{_table(heading, rows)}\n\n{_lists(growth)}"
+
+
+def _lists(growth: Growth) -> str:
+    if not growth.lists:
+        return ""
+    paths = next(iter(growth.lists.values()))
+    rows = [
+        [f"`{path}`", *(f"{ms:.1f} ms ({status})" for status, ms in (found[path] for found in growth.lists.values()))]
+        for path in paths
+    ]
+    return f"Lists, one request alone, medians:\n\n{_table(('list', *growth.lists), rows)}"
+
+
+def _trail(trail: Trail | None) -> str:
+    if trail is None:
+        return "Not measured; `make bench-trail` does, and needs 50 GB of disk."
+    said = f"Measured on {trail.date}: {_number(trail.events)} events in {trail.months} months,"
+    said += f" {trail.size / GIBIBYTE:.0f} GiB with indexes; the last 50 by one request alone on an open connection,"
+    said += " medians. Each time it is about another subject or time, which PostgreSQL does not have in its memory yet;"
+    said += " then the same again."
+    rows = [
+        [title, f"{whole:.1f}", f"{plan:.1f} and {run:.1f}", _number(pages)]
+        for title, (whole, plan, run, pages) in trail.asked.items()
+    ]
+    heading = ("the last events", "whole, ms", "again, PostgreSQL alone, ms: plan and run", "pages of 8 KiB")
     return f"{said}\n\n{_table(heading, rows)}"
+
+
+def _life(life: Life | None) -> str:
+    if life is None:
+        return "Not measured; `make bench-life` does, in an hour."
+    first, last = life.moments[0], life.moments[-1]
+    rows = []
+    for name in life.grown(MOST_TABLES):
+        tables = [moment.tables.get(name, EMPTY) for moment in (first, last)]
+        mebibytes = [f"{(table['heap'] + table['indexes']) / MEBIBYTE:.1f}" for table in tables]
+        rows.append(
+            [f"`{name}`: MiB; live and dead rows"]
+            + [
+                f"{size}; {_number(table['live'])} and {_number(table['dead'])}"
+                for size, table in zip(mebibytes, tables, strict=True)
+            ]
+        )
+    for name in first.p50:
+        of_name = [f"{moment.p50[name]:.1f} and {moment.p99[name]:.1f}" for moment in (first, last)]
+        rows.append([f"{name}: p50 and p99, ms", *of_name])
+    rows.append(["largest worker, MiB", f"{first.mebibytes:.1f}", f"{last.mebibytes:.1f}"])
+    rows.append(["processors busy, with all other programs", f"{first.others:.0%}", f"{last.others:.0%}"])
+    errors = sum(moment.errors for moment in life.moments)
+    said = f"Measured on {life.date}, {len(life.moments)} minutes, {errors} errors. Its scale: [README.md](README.md)."
+    picture = "![Sizes, dead rows, latencies and memory over a day](life.svg)"
+    return f"{said}\n\n{picture}\n\n{_table(('what', 'first minute', 'last minute'), rows)}"
 
 
 def _verdict_row(verdict: Verdict) -> list[str]:

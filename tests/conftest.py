@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,6 +26,10 @@ from support.servers import DEMO_PORTS, TEMPLATE, Server, execute, fresh_databas
 
 # No test uses TLS, and a context for each client would take longer than most tests.
 httpx_transports.create_ssl_context = functools.cache(httpx_transports.create_ssl_context)  # type: ignore[attr-defined]
+
+# httpcore looks for this module, which is not installed, at each lock that it makes, in every folder of the path: with
+# this entry it knows at once.
+sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 # A busy machine answers late, whatever is asked; what never answers, pytest's own limit ends. Clients wait longer than
 # servers (see `running_server`), so that a test sees what a server says about its own limit.

@@ -20,6 +20,7 @@ def test_migrating_twice_succeeds(unmigrated: str) -> None:
     assert (first.returncode, second.returncode) == (0, 0)
 
 
+@pytest.mark.slow
 def test_import_requires_a_current_schema(unmigrated: str, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text("{}")
@@ -28,6 +29,7 @@ def test_import_requires_a_current_schema(unmigrated: str, tmp_path: Path) -> No
     assert "mithril migrate" in refused.stderr
 
 
+@pytest.mark.slow
 def test_import_names_each_refused_entry(database_url: str, tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text('{"roles": [{"name": "A", "scope": "a"}, {"name": "B", "scope": 1}]}')
@@ -70,6 +72,7 @@ def test_a_change_of_a_command_is_seen_by_the_next_request_to_a_running_server(d
     assert not running_postgres(demo_home)
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_text_are_checked_too() -> None:
     address = "https://mis.example.com/\udcff"  # how Python passes the byte on
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
@@ -98,6 +101,7 @@ def test_a_command_that_works_on_a_database_takes_the_options_that_say_which(com
     assert {"--database-url", "--home"} <= {option.opts[0] for option in options}
 
 
+@pytest.mark.slow
 def test_the_version_is_that_of_the_package() -> None:
     printed = {run(command).stdout for command in ("version", "--version")}
     assert printed == {f"{mithril.__version__}\n"} == {f"{importlib.metadata.version('mithril')}\n"}

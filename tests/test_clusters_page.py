@@ -16,7 +16,7 @@ from support.poolers import KEEPS_STATEMENTS, Pgbouncer, installed
 from support.processes import run
 from support.programs import EXAMPLES, example, program
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PAGE = (repository() / "docs/clusters.md").read_text()
 
@@ -52,17 +52,6 @@ def test_patroni_accepts_its_configuration() -> None:
         accepted(*first.inside, command, "--validate-config", str(patroni.write_configuration(first)))
 
 
-def test_the_unit_of_systemd_is_valid(tmp_path: Path) -> None:
-    unit = tmp_path / "mithril.service"
-    unit.write_text(example("mithril.service", {"/opt/mithril/bin/mithril": "/bin/true"}))
-    accepted(program("systemd-analyze"), "verify", str(unit))
-
-
-def test_the_unit_gives_a_server_the_time_that_it_may_take_to_stop() -> None:
-    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", (EXAMPLES / "mithril.service").read_text(), re.MULTILINE)
-    assert int(seconds) > settings.load({}).shutdown_timeout
-
-
 def test_the_settings_are_those_of_the_service(tmp_path: Path) -> None:
     for name in ("database-url", "internal-key"):
         (tmp_path / name).write_text("postgresql://mithril@10.0.0.1,10.0.0.2,10.0.0.3/mithril")
@@ -76,20 +65,27 @@ def test_the_settings_are_those_of_the_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_the_role_can_migrate_and_has_its_time_limits(unmigrated: str) -> None:
-    owner = await asyncpg.connect(unmigrated)
+async def test_the_role_that_serves_has_its_time_limits_and_creates_nothing(unmigrated: str) -> None:
+    superuser = await asyncpg.connect(unmigrated)
     try:
-        await owner.execute((EXAMPLES / "role.sql").read_text())
-        url = unmigrated.replace("postgres@", "mithril@")
-        migrated = await asyncio.to_thread(run, "migrate", "--database-url", url)
+        await patroni.make_roles(superuser)
+        migrated = await asyncio.to_thread(run, "migrate", "--database-url", of_role(unmigrated, "mithril_owner"))
         assert migrated.returncode == 0, migrated.stderr
-        service = await asyncpg.connect(url)
+        await patroni.give_rights(superuser)
+        service = await asyncpg.connect(of_role(unmigrated, "mithril"))
         assert await service.fetchval("SHOW idle_in_transaction_session_timeout") == "10s"
         assert await service.fetchval("SHOW lock_timeout") == "250ms"
+        assert await service.fetchval("SELECT count(*) FROM connections") == 0
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.execute("CREATE TABLE more ()")
         await service.close()
     finally:
-        await owner.execute("DROP OWNED BY mithril; DROP ROLE mithril")
-        await owner.close()
+        await superuser.execute("DROP OWNED BY mithril, mithril_owner; DROP ROLE mithril, mithril_owner")
+        await superuser.close()
+
+
+def of_role(url: str, role: str) -> str:
+    return url.replace("postgres@", f"{role}@")
 
 
 @pytest.mark.parametrize("pgbouncer", installed() or [None], ids=lambda found: found.name if found else "none")

@@ -4,6 +4,7 @@ Tests that need a separate process, signals or the embedded database are in `tes
 """
 
 import asyncio
+import functools
 import io
 import json
 import re
@@ -13,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from typer.main import get_command
+import typer.main
 
 from mithril import cli, errors, identifiers
 from mithril.audit.events import list_last
@@ -26,11 +27,14 @@ from mithril.database import lists
 from mithril.database.database import Database
 from mithril.scope_sets import service as scope_sets
 from mithril.tokens import verification
+from mithril.users import store as users
 from support import repository
 from support.servers import fresh_database
 
 PASSWORD = "Operators-Password-1"
 NOBODY = "8c0d4bd2-6a44-4b38-9a0f-3b3f3d6f8f10"
+# Building the tree of commands takes longer than most of them; a process does it once.
+built = functools.cache(typer.main.get_command)
 
 
 class Ended(NamedTuple):
@@ -65,6 +69,7 @@ def url(postgres: str) -> Iterator[str]:
 def mithril(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command line. `typed`: standard input, from a terminal when `is_asked`."""
     monkeypatch.setenv("MITHRIL_DATABASE_URL", url)
+    monkeypatch.setattr(typer.main, "get_command", built)
 
     def run(*arguments: object, typed: str = "", is_asked: bool = False) -> Ended:
         monkeypatch.setattr(sys, "argv", ["mithril", *map(str, arguments)])
@@ -136,7 +141,7 @@ def new_token(mithril: Run, world: World) -> dict[str, Any]:
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    root: Any = get_command(cli.app)
+    root: Any = built(cli.app)
     for name, command in root.commands.items():
         for below, each in getattr(command, "commands", {}).items():
             yield f"{name} {below}", each
@@ -678,10 +683,101 @@ def test_the_audit_trail_is_printed_oldest_first_and_can_be_filtered(mithril: Ru
     assert actions(*of_role, "--actor", NOBODY) == []
     assert set(actions("--client", world.client_id)) == {"client.create"}
     assert actions("--operation", lines[1]["operation_id"]) == ["role.update"]
-    table = mithril("audit", *of_role).out.splitlines()
-    assert table[0].split() == ["time", "action", "subject", "by", "change", "request"]
-    assert "scope: employee:read → changed" in table[2]
+    assert actions(*of_role, "--since", lines[0]["id"]) == ["role.update", "role.delete"]
+    for unindexed in (("--request-id", "nothing"), ("--action", "no.thing")):
+        assert "of 31 days" in mithril("audit", *unindexed).err
+        assert "31 days" not in mithril("audit", *unindexed, "--since", "40d").err
     assert mithril("audit", "--since", "yesterday").status == 2
+
+
+def test_the_audit_trail_has_columns_that_stay_at_their_places_in_a_pipe(mithril: Run, world: World) -> None:
+    role = mithril("role", "show", world.role, "--json").json["id"]
+    mithril("role", "change", world.role, "--scope", "changed")
+    header, *lines = mithril("audit", "--subject", role).out.splitlines()
+    assert header.split() == ["time", "action", "subject", "by", "request", "change"]
+    assert {line.index(role) for line in lines} == {header.index("subject")}
+    _, action, subject, by, request, change = re.split("  +", lines[1].strip())
+    assert (action, subject, request, change) == ("role.update", role, "-", "scope: employee:read → changed")
+    assert by.startswith("mithril role change, by ")
+
+
+def add_events(url: str, *rows: dict[str, Any]) -> None:
+    async def add() -> None:
+        connection = await asyncpg.connect(url)
+        for row in rows:
+            given = {"action": "test.thing", "subject_id": uuid4(), **row}
+            places = ", ".join(f"${number}" for number, _ in enumerate(given, start=1))
+            statement = f"INSERT INTO audit_events ({', '.join(given)}) VALUES ({places})"
+            await connection.execute(statement, *given.values())
+        await connection.close()
+
+    asyncio.run(add())
+
+
+def test_the_audit_trail_names_users_by_e_mail_address_with_one_look_up(
+    mithril: Run, world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[UUID]] = []
+    look_up = users.list_emails
+
+    async def counted(source: Any, user_ids: list[UUID], **other: Any) -> dict[UUID, str]:
+        asked.append(user_ids)
+        return await look_up(source, user_ids, **other)
+
+    monkeypatch.setattr(users, "list_emails", counted)
+    subject, deleted, broker = uuid4(), uuid4(), uuid4()
+    by_user = {"subject_id": subject, "actor_user_id": UUID(world.user_id), "request_id": "a request"}
+    add_events(
+        url,
+        by_user,
+        by_user | {"api_key_client_id": broker},
+        by_user | {"actor_user_id": deleted},
+        {"subject_id": subject, "actor_client_id": broker, "network_address": "10.0.0.1"},
+        # Any caller of the internal listener may choose the request id, and is no command.
+        {"subject_id": subject, "request_id": "mithril user block, by root", "network_address": "10.0.0.1"},
+        {"subject_id": subject, "request_id": "mithril user block, by root"},
+    )
+    lines = mithril("audit", "--subject", subject).out.splitlines()[1:]
+    cells = [re.split("  +", line.strip())[3:5] for line in lines]
+    assert cells == [
+        [world.email, "a request"],
+        [f"{world.email} through {broker}", "a request"],
+        [str(deleted), "a request"],
+        [str(broker), "-"],
+        ["10.0.0.1", "mithril user block, by root"],
+        ["mithril user block, by root", "-"],
+    ]
+    assert [len(each) for each in asked] == [2]
+    count = len(mithril("audit", "--actor", world.email.upper(), "--json").out.splitlines())
+    assert count == len(mithril("audit", "--actor", world.user_id, "--json").out.splitlines()) == 2
+    assert len(mithril("audit", "--actor", deleted, "--json").out.splitlines()) == 1
+    assert mithril("audit", "--actor", "nobody@clinic.example").status == output.MISSING
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_in_a_terminal_an_event_is_one_line_where_it_fits_and_nothing_is_cut(
+    mithril: Run, world: World, url: str, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("mithril.cli.audit.is_terminal", lambda: True)
+    subject, long = uuid4(), "https://mis.example.com/" + "x" * 200
+    changes = [{"is_blocked": True}, {"redirect_uri": long, "name": "two  spaces\nand a line"}]
+    add_events(url, *({"subject_id": subject, "new": json.dumps(each)} for each in changes))
+    _, first, *others = mithril("audit", "--subject", subject).out.splitlines()
+    if width > 80:
+        assert re.fullmatch(rf"\S+ \S+Z  test.thing  {subject}  is_blocked: yes", first)
+    assert long in "\n".join(others), "a value that is longer than a line is whole"
+    assert not [line for line in (first, *others) if len(line) > width and long not in line]
+    assert not [line for line in (first, *others) if line[:1] not in "2 " or "\x1b" in line]
+    assert r"two \x20spaces\nand" in " ".join(line.strip() for line in others)
+
+
+def test_an_import_is_in_the_audit_trail_with_the_account_that_ran_it(mithril: Run, tmp_path: Path) -> None:
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps({"roles": [{"name": f"Role {uuid4()}", "scope": "a"}]}))
+    mithril("import", file)
+    (line,) = mithril("audit", "-n", "1", "--json").out.splitlines()
+    assert re.fullmatch(r"mithril import, by \S+", json.loads(line)["request_id"])
 
 
 def test_an_operation_without_an_audit_row_is_told_by_its_outcome(mithril: Run, url: str) -> None:
@@ -709,6 +805,36 @@ def test_a_command_of_unknown_outcome_names_its_operation(mithril: Run, monkeypa
     ended = mithril("role", "create", "a role", "--scope", "employee:read")
     assert ended.status == 1
     assert f"(operation {operation_id})" in ended.err
+
+
+def test_a_webhook_is_registered_changed_and_deleted(mithril: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = mithril("webhook", "create", "http://127.0.0.1:1/hook")
+    assert (refused.status, refused.err) == (1, "mithril: Webhooks are off: set MITHRIL_WEBHOOK_KEY.\n")
+    monkeypatch.setenv("MITHRIL_WEBHOOK_KEY", "k" * 32)
+    refused = mithril("webhook", "create", "http://127.0.0.1:1/hook")
+    assert (refused.status, "url: it must begin with https://" in refused.err) == (1, True)
+    monkeypatch.setenv("MITHRIL_WEBHOOK_TARGETS", "any")
+    added = mithril("webhook", "create", "http://127.0.0.1:1/hook", "--event", "client.blocked", "--json")
+    made = added.json
+    secret = made.pop("secret")
+    assert "not shown again" in added.err
+    assert mithril("webhook", "show", made["id"], "--json").json == made
+    assert made["url"] in mithril("webhook", "list").out
+    changed = mithril("webhook", "change", made["id"], "--all-events", "--inactive", "--json").json
+    assert (changed["events"], changed["is_active"]) == ([], False)
+    refreshed = mithril("webhook", "refresh-secret", made["id"], "--json").json
+    assert refreshed["secret"] != secret
+    assert refreshed["previous_secret_expires_at"]
+    assert "There is no terminal to ask" in mithril("webhook", "refresh-secret", made["id"]).err
+    assert (
+        mithril("webhook", "delete", made["id"], "--yes").out == "The webhook to http://127.0.0.1:1/hook is deleted.\n"
+    )
+    for command in ("show", "refresh-secret"):
+        assert mithril("webhook", command, made["id"]).status == 3
+    told = [event for event in events(url) if event["action"].startswith("webhook.")]
+    assert [event["action"].partition(".")[2] for event in told] == ["create", "update", "refresh_secret", "delete"]
+    assert all(event["request_id"].startswith("mithril webhook ") for event in told)
+    assert not [event for event in told if secret in str(event)]
 
 
 def test_following_the_audit_trail_shows_late_commits_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -744,6 +870,30 @@ def test_an_import_prints_its_counts_and_no_progress_bar_without_a_terminal(mith
     assert second.json["kinds"] == {"roles": {"added": 0, "changed": 0, "unchanged": 1}}
 
 
+def test_a_dry_run_of_an_import_shows_the_rows_and_imports_nothing(mithril: Run, tmp_path: Path) -> None:
+    file, name = tmp_path / "data.json", f"Role {uuid4()}"
+    file.write_text(json.dumps({"roles": [{"name": name, "scope": "a"}]}))
+    for _ in range(2):
+        shown = mithril("import", "--dry-run", file)
+        assert (shown.status, shown.out) == (0, f"roles: 1 added, 0 changed, 0 unchanged\n  added {name}\n")
+        assert shown.err == "a dry run: nothing has been changed\n"
+    as_json = mithril("import", "--dry-run", "--json", file).json
+    assert [(row["name"], row["outcome"]) for row in as_json["rows"]] == [(name, "added")]
+    imported = mithril("import", "--json", file)
+    assert "rows" not in imported.json
+    assert mithril("import", "--dry-run", file).out == "roles: 0 added, 0 changed, 1 unchanged\n"
+    file.write_text('{"roles": [{"name": "A", "scope": 1}]}')
+    assert mithril("import", "--dry-run", file).status == 1
+
+
+def test_the_trail_says_who_imported_and_by_which_operation(mithril: Run, tmp_path: Path) -> None:
+    (file := tmp_path / "data.json").write_text(json.dumps({"roles": [{"name": f"Role {uuid4()}", "scope": "a"}]}))
+    mithril("import", file)
+    last = json.loads(mithril("audit", "-n", 1, "--json").out)
+    assert re.fullmatch(r"mithril import, by \w+", last["request_id"])
+    assert json.loads(mithril("audit", "--json", "--operation", last["operation_id"]).out) == last
+
+
 def test_redirect_uris_are_checked_on_the_command_line(mithril: Run) -> None:
     accepted = mithril("check-redirect-uri", "https://mis.example.com/callback")
     refused = mithril("check-redirect-uri", "https://mis.example.com/", "https://MIS.example.com", "http://localhost/")
@@ -761,6 +911,60 @@ def test_redirect_uris_are_checked_on_the_command_line(mithril: Run) -> None:
         }
     ]
     assert mithril("check-redirect-uri", "--demo", "http://localhost/").status == 0
+
+
+def test_settings_shows_each_value_with_its_origin_and_no_secret(
+    mithril: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (key := tmp_path / "key").write_text("a-secret-key")
+    monkeypatch.setenv("MITHRIL_INTERNAL_KEY_FILE", str(key))
+    monkeypatch.setenv("MITHRIL_OTP_ENDPOINT", "https://user:a-secret@sms.example.org/send?key=a-secret")
+    monkeypatch.setenv("MITHRIL_JWT_SECRET", "a-secret")
+    shown, as_json = (
+        mithril("settings", "--current", "--port", 1),
+        mithril("settings", "--current", "--port", 1, "--json"),
+    )
+    assert shown.status == as_json.status == 0
+    assert "a-secret" not in shown.out + shown.err + as_json.out + as_json.err
+    rows = {row["variable"]: row for row in as_json.json}
+    assert (rows["MITHRIL_PORT"]["value"], rows["MITHRIL_PORT"]["from"]) == (1, "option")
+    assert rows["MITHRIL_OTP_ENDPOINT"]["value"] == "https://…@sms.example.org/send?…"
+    assert rows["MITHRIL_JWT_SECRET"]["problem"] in shown.err
+    for name, value, origin in (
+        ("INTERNAL_KEY", r"\(secret\)", "file MITHRIL_INTERNAL_KEY_FILE"),
+        ("WORKERS", "1", "default"),
+        ("DATABASE_URL", r"\(secret\)", "environment"),
+        ("TRUSTED_CLIENT_IDS", r"\(empty\)", "default"),
+    ):
+        assert re.search(rf"^MITHRIL_{name} +{value} +{origin}$", shown.out, re.MULTILINE)
+
+
+def test_a_check_of_the_settings_tells_everything_that_is_wrong(mithril: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = mithril("settings", "--check")
+    assert (good.status, good.out, good.err) == (0, "The settings can be used.\n", "")
+    monkeypatch.setenv("MITHRIL_WORKRES", "2")
+    monkeypatch.setenv("MITHRIL_OTP_LENGTH", "99")
+    wrong = mithril("settings", "--check", "--host", "nowhere.invalid", "--internal-host", "0.0.0.0", "--demo")
+    assert (wrong.status, wrong.err) == (1, "")
+    misspelt, length, unresolved, demo, internal = wrong.out.splitlines()
+    assert misspelt == "no setting is called MITHRIL_WORKRES; the nearest is MITHRIL_WORKERS"
+    assert length == "MITHRIL_OTP_LENGTH: expected a whole number from 4 to 10"
+    assert unresolved.startswith("MITHRIL_HOST: nowhere.invalid cannot be resolved")
+    assert "demo data on 0.0.0.0" in demo
+    assert "MITHRIL_INTERNAL_KEY" in internal
+    assert mithril("settings", "--check", "--port", -1, "--internal-host", "0.0.0.0").out.count("\n") == 3
+    assert mithril("settings", "--check", "--json").json == [misspelt, length]
+    assert mithril("settings", "--check", "--current").status == 2
+
+
+def test_a_command_tells_everything_that_is_wrong_in_its_settings(
+    mithril: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MITHRIL_OTP_LENGTH", "99")
+    monkeypatch.setenv("MITHRIL_PORT", "http")
+    ended = mithril("client", "list")
+    assert ended.status == 1
+    assert [line.split(" ")[1] for line in ended.err.splitlines()] == ["MITHRIL_PORT:", "MITHRIL_OTP_LENGTH:"]
 
 
 def test_settings_lists_every_variable(mithril: Run) -> None:

@@ -1,5 +1,6 @@
 """The documentation is correct: commands run, links resolve, tables match the code."""
 
+import functools
 import json
 import os
 import re
@@ -81,6 +82,7 @@ def test_the_answer_in_the_readme_has_the_fields_of_the_method() -> None:
     assert list(answer["data"]) == ["id", "client_id", "consumer_id", "redirect_uri", "inserted_at", "updated_at"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/(mithril .*?)(?:\s+#.*)?$", README, re.MULTILINE))
 def test_the_commands_in_the_readme_run(command: str, demo_home: Path, tmp_path: Path) -> None:
     _, *arguments = shlex.split(command)
@@ -95,7 +97,7 @@ def test_the_commands_in_the_readme_run(command: str, demo_home: Path, tmp_path:
 def test_the_commands_for_operators_lead_from_an_empty_database_to_a_verified_token(
     unmigrated: str, tmp_path: Path
 ) -> None:
-    page = (repository() / "docs/operations.md").read_text().partition("\n## The command line\n")[0]
+    page = (repository() / "docs/first-sign-in.md").read_text()
     ports = {"MITHRIL_PORT": str(free_port()), "MITHRIL_INTERNAL_PORT": str(free_port())}
     public, internal = (f"http://127.0.0.1:{port}" for port in ports.values())
     ran = joined(page, public=public, internal=internal, folder=tmp_path, MITHRIL_DATABASE_URL=unmigrated, **ports)
@@ -105,6 +107,7 @@ def test_the_commands_for_operators_lead_from_an_empty_database_to_a_verified_to
     assert not re.search("refused|Traceback", ran.stderr)
 
 
+@pytest.mark.slow
 def test_the_commands_for_integrators_lead_from_a_demo_to_a_refreshed_token(demo_home: Path, tmp_path: Path) -> None:
     page = (repository() / "docs/integrate.md").read_text()
     with processes.serving("--demo", "--home", str(demo_home), **processes.PATIENT) as server:
@@ -115,6 +118,57 @@ def test_the_commands_for_integrators_lead_from_a_demo_to_a_refreshed_token(demo
     assert user["data"]["email"] == "owner@clinic.example"
     assert verified["data"]["details"]["scope"] == standard["scope"] == "employee:read connection:read"
     assert refreshed["data"]["details"]["grant_type"] == "refresh_token"
+
+
+TROUBLES = (repository() / "docs/troubleshooting.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_commands_of_each_trouble_run(demo_home: Path, tmp_path: Path) -> None:
+    """None is refused for how it is written. The doctor may find something here, which is its exit status 1."""
+    commands = set(re.findall(r"(?:\| `)?(?:^|(?<=\| `))((?:mithril|curl) [^`\n]+)(?:` \|)?$", TROUBLES, re.MULTILINE))
+    assert len(commands) > 12
+    with processes.serving("--demo", "--home", str(demo_home)) as running:
+        for command in commands:
+            script = command.replace("http://127.0.0.1:4001", running.internal)
+            ran = processes.in_shell(script, folder=tmp_path, MITHRIL_HOME=str(demo_home))
+            assert ran.returncode <= (1 if command == "mithril doctor" else 0), (command, ran.stdout, ran.stderr)
+            assert ran.stdout, command
+
+
+# What words of these pages stand for.
+STANDS_FOR = {
+    "CLIENT": processes.DEMO_CLIENT,
+    "CONNECTION": processes.DEMO_CONNECTION,
+    "/var/": "./",
+    "demo reset": "demo reset --yes",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "count"), [("upgrade", 3), ("watch", 12), ("import", 3), ("configure", 3), ("demo", 1)]
+)
+def test_the_commands_of_the_pages_for_operators_run(demo_home: Path, tmp_path: Path, page: str, count: int) -> None:
+    """Those that go on for ever are ended after some seconds. The doctor may find something here."""
+    text = (repository() / f"docs/{page}.md").read_text()
+    commands = [
+        command
+        for command in re.findall(r"^ *(mithril [a-z][^`\n#]*?)(?: +#.*)?$", text, re.MULTILINE)
+        if "_URL" not in command  # two roles have a test of their own
+    ]
+    assert len(commands) == count
+    (tmp_path / "data.json").write_text("{}")
+    for folder in ("lib/mithril", "archive/mithril"):
+        (tmp_path / folder).mkdir(parents=True)
+    with processes.serving("--demo", "--home", str(demo_home)):
+        for command in commands:
+            goes_on = "timeout 5 " if "--follow" in command else ""
+            script = functools.reduce(lambda made, word: made.replace(*word), STANDS_FOR.items(), goes_on + command)
+            ran = processes.in_shell(script, folder=tmp_path, MITHRIL_HOME=str(demo_home))
+            expected = {124} if goes_on else {0, 1} if command == "mithril doctor" else {0}
+            assert ran.returncode in expected, (command, ran.stdout, ran.stderr)
+            assert "Traceback" not in ran.stderr, command
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -15,6 +15,8 @@ from support import repository
 from support.disks import small_disk
 from support.processes import MITHRIL, environment, run
 
+pytestmark = pytest.mark.slow
+
 # Stands in for Python: its pip makes what counts, or fails as often as the file `failures` says.
 PYTHON = """#!/bin/sh
 case "$*" in

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mithril import logs
+from support import repository
 
 FIELDS: dict[str, Any] = {
     "listener": "public",
@@ -73,3 +75,13 @@ def test_in_text_a_request_looks_like_any_other_line() -> None:
     fields = dict(re.findall(r"(\w+)=('[^']*'|\S+)", line))
     assert fields.keys() == {*FIELDS, "refusal"}
     assert (fields["method"], fields["status"], fields["refusal"]) == ("PATCH", "200", "why")
+
+
+def test_every_event_is_in_the_documentation() -> None:
+    page = (repository() / "docs" / "watch.md").read_text()
+    _, _, table = page.partition("## Events of the log")
+    documented = set(re.findall(r"`([a-z_]+)`", table.partition("\n## ")[0]))
+    code = "\n".join(path.read_text() for path in Path(logs.__file__).parent.rglob("*.py"))
+    logged = re.findall(r"""\blog\.(?:debug|info|warning|error|exception)\(\s*"([^"]*)\"""", code)
+    assert len(logged) > 20
+    assert set(logged) <= documented

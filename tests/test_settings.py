@@ -165,6 +165,7 @@ def test_of_each_setting_with_a_type_a_wrong_value_is_told_in_plain_words() -> N
             ["a b", "http://a", "a:80", "[::1]", "10.0.0.256", "a/b", "a,b", "*", "ключ", "-", "..", "fe80::1%a b"],
         ),
         ("INTERNAL_HOST", ["a b", "::g", "a\nb"]),
+        ("WEBHOOK_KEY", ["k" * 31, "ключ" * 10]),
         ("JWT_SECRET", ["short", "k" * 63, "\udcff" * 64]),
         (
             "DATABASE_URL",
@@ -207,6 +208,7 @@ def test_a_value_that_cannot_be_meant_is_named_in_one_line(name: str, values: li
         ("OTP_ENDPOINT", ["http://sms:8080/send?a=b", "https://user:pass@sms.example.org"]),
         ("DATABASE_URL", ["postgresql://postgres@/m?host=/run", "postgres://u:p%2F@a:1,[::1]:2/m", "postgresql://"]),
         ("HOST", ["0.0.0.0", "::", "fe80::1%eth0", "localhost", "auth_1.example.org.", "1a"]),
+        ("WEBHOOK_KEY", ["k" * 32]),
         ("JWT_SECRET", ["k" * 64, "к" * 32]),
         ("TRUSTED_CLIENT_IDS", ["1380DF72-275a-11e7-93ae-92361f002671", ""]),
         ("INTERNAL_KEY", ["the key of the internal listener"]),
@@ -232,3 +234,29 @@ def test_an_unknown_variable_is_told_with_the_nearest_name() -> None:
     assert unknown["MITHRIL_PORT_FILE"] == "MITHRIL_PORT"
     assert unknown["MITHRIL_PUBLC_URL"] == "MITHRIL_PUBLIC_URL"
     assert unknown["MITHRIL_SMTP"] in {each.variable for each in settings.all_settings()}
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    environment = {
+        "MITHRIL_PORT": "http",
+        "MITHRIL_JWT_SECRET": "a-short-secret",
+        "MITHRIL_INTERNAL_KEY_FILE": str(tmp_path / "missing"),
+        "MITHRIL_DEMO": "perhaps",
+        "MITHRIL_SMTP_URL": "smtps://mail.example.org",
+        "MITHRIL_WORKERS": "2",
+    }
+    with pytest.raises(SettingsError) as refusal:
+        settings.load(environment, db_pool_size=1)
+    named = [problem.partition(":")[0].removeprefix("MITHRIL_") for problem in refusal.value.args]
+    assert named == ["PORT", "INTERNAL_KEY_FILE", "DEMO", "SMTP_SENDER", "JWT_SECRET", "DB_POOL_SIZE"]
+    assert "a-short-secret" not in str(refusal.value)
+
+
+def test_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a key\n")
+    environment = {"MITHRIL_INTERNAL_KEY_FILE": str(file), "MITHRIL_WORKERS": "2", "MITHRIL_PORT": "1"}
+    found = {each.setting.name: each for each in settings.current(environment, port=6000)}
+    shown = [found[name][1:3] for name in ("internal_key", "workers", "port", "internal_port")]
+    assert shown == [("a key", "file"), (2, "environment"), (6000, "option"), (4001, "default")]
+    assert len(found) == len(list(settings.all_settings()))

@@ -1,5 +1,6 @@
 """Standard output and error of a server: a reader that stalls, leaves or comes back stops nothing."""
 
+import json
 import os
 import socket
 import subprocess
@@ -89,7 +90,43 @@ def test_a_reader_that_stalls_delays_no_one_and_its_lost_lines_are_counted_and_t
     until_nothing_waits(pipe.stream)
     pipe.stream.write("again\n")
     assert pipe.read("again\n") == "again\n"
-    assert told == [{"lines": lost}]
+    assert told == [{"lines": lost, "descriptor": pipe.writer}]
+
+
+BOTH = """
+import sys, time
+from mithril import logs, metrics, streams
+streams.LAST_LINES_SECONDS = 60
+streams.Stream.__init__.__kwdefaults__["limit_bytes"] = 10_000
+streams.install()
+logs.configure(level="info", style="json")
+started = time.monotonic()
+for _ in range(2_000):
+    sys.stdout.write("x" * 99 + "\\n")
+    sys.stderr.write("x" * 99 + "\\n")
+took = time.monotonic() - started
+lost = metrics._tables[0].numbers[metrics.LOST_LINES]
+with open(sys.argv[1], "w") as file:
+    file.write(f"{took} {lost}")
+while sys.stdout.is_behind or sys.stderr.is_behind: time.sleep(0.01)
+sys.stdout.write("again\\n")
+"""
+
+
+def test_nobody_reads_the_output_and_then_the_log_tells_how_much_each_stream_has_lost(tmp_path: Path) -> None:
+    """Nothing waits meanwhile, and each lost line is counted once."""
+    script = [sys.executable, "-c", BOTH, str(tmp_path / "told")]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "told").exists() or not (tmp_path / "told").read_text():  # until pytest's own limit
+            time.sleep(0.01)
+        out, err = process.communicate()
+    took, lost = map(float, (tmp_path / "told").read_text().split())
+    lines = out.splitlines() + err.splitlines()
+    told = {line["descriptor"]: line["lines"] for line in map(json.loads, (x for x in lines if x.startswith(b"{")))}
+    assert took < 10
+    assert lost > 0
+    assert sum(told.values()) == lost == 4_000 - lines.count(b"x" * 99)
+    assert set(told) == {streams.STDOUT, streams.STDERR}
 
 
 def test_a_reader_that_is_gone_raises_nothing(pipe: Pipe) -> None:

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from support import repository
 PROJECT = tomllib.loads((repository() / "pyproject.toml").read_text())
 RUNTIME, DEVELOPMENT = (
     [re.split(r"[<>=!~]", requirement)[0] for requirement in requirements]
-    for requirements in (PROJECT["project"]["dependencies"], PROJECT["dependency-groups"]["dev"])
+    for requirements in (
+        [*PROJECT["project"]["dependencies"], *chain(*PROJECT["project"]["optional-dependencies"].values())],
+        PROJECT["dependency-groups"]["dev"],
+    )
 )
 LOCKED = re.split(r"\n(?=\S)", (repository() / "requirements.lock").read_text())
 # Dependencies that are not imported, and their reasons.

@@ -1,8 +1,5 @@
--- The role of the service, by a superuser in the database `mithril`. The password goes into a file of the service.
-CREATE ROLE mithril LOGIN;
-GRANT CREATE, USAGE ON SCHEMA public TO mithril;
-
--- For searches in long lists, as this role may create no extension: CREATE EXTENSION pg_trgm;
+-- The time limits of the role that serves, by a superuser. `mithril migrate --print-grants` prints the SQL that makes it, and
+-- the role that owns the tables; that runs first, in the database `mithril`.
 
 -- Where a machine of the service is lost inside a transaction, its row locks end after these, and not after two hours.
 ALTER ROLE mithril SET idle_in_transaction_session_timeout = '10s';

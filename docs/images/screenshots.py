@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 
 from support.processes import DEMO_CLIENT, serving
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def show_console(browser: Browser, url: str, language: str) -> None:
-    """Keep five pictures of the console: the owner moves a redirect URI, and takes the move back again."""
+    """Keep five pictures of the console: the owner moves a redirect URI, and brings the former one back."""
     page = browser.new_page(viewport={"width": 480, "height": 320}, locale=language)
 
     def confirm() -> None:
@@ -65,17 +65,23 @@ def show_console(browser: Browser, url: str, language: str) -> None:
     keep(page, f"console-connection-{language}.webp")
     page.goto(f"{url}{CONNECTION}/secret")
     keep(page, f"console-secret-{language}.webp")
-    page.goto(f"{url}{CONNECTION}/address?{urlencode({'new': 'https://example2.com'})}")
+    page.goto(f"{url}{CONNECTION}/address?{urlencode({'new': NEW})}")
     confirm()
     page.goto(f"{url}{CONNECTION}/history")
-    keep(page, f"console-log-{language}.webp")
+    keep(page, f"console-log-{language}.webp", most_height=980)
+    page.locator("a[href$='/revert']").first.click()
+    confirm()
     page.close()
 
 
-def keep(page: Page, name: str) -> None:
-    """Keep a picture of the whole page, in which nothing has the focus."""
+def keep(page: Page, name: str, *, most_height: int = 10_000) -> None:
+    """Keep a picture of the whole page or its beginning, in which nothing has the focus."""
     page.evaluate("document.activeElement.blur()")
-    page.screenshot(path=Path(__file__).with_name(name), full_page=True, quality=50 if name.endswith("webp") else None)
+    height = min(most_height, page.evaluate("document.documentElement.scrollHeight"))
+    width = page.evaluate("innerWidth")
+    part: FloatRect = {"x": 0, "y": 0, "width": width, "height": height}
+    quality = 50 if name.endswith("webp") else None
+    page.screenshot(path=Path(__file__).with_name(name), full_page=True, clip=part, quality=quality)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors
+from mithril import errors, tracing
 from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
 from mithril.settings import Settings
@@ -115,15 +115,18 @@ async def authenticate(request: Request) -> Caller:
 
 async def identify(request: Request) -> Presented:
     """Return the valid token and API-key of a request, with one statement. Raises AccessDenied."""
-    found = await verification.find(
-        requests.resources(request).database,
-        token=bearer_token(request),
-        api_key=requests.header(request, "api-key"),
-    )
+    with tracing.span("access check"):
+        found = await verification.find(
+            requests.resources(request).database,
+            token=bearer_token(request),
+            api_key=requests.header(request, "api-key"),
+        )
     fault = verification.fault_of(found, api_key_was_sent="api-key" in request.headers)
-    if found is None or fault is not None:
-        raise _invalid_token((fault or Fault.UNKNOWN).value)
-    request.scope["caller_log"] = {"user_id": str(found.user_id), "client_id": str(found.client_id)}
+    if found is None:
+        raise _invalid_token(Fault.UNKNOWN.value)
+    if fault is not None:
+        raise _invalid_token(fault.value).about(user_id=found.user_id, client_id=found.client_id)
+    requests.note_caller(request.scope, user_id=found.user_id, client_id=found.client_id)
     return found
 
 

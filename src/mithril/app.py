@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from mithril import errors, logs
+from mithril import __version__, errors, logs, metrics, tracing
 from mithril.approvals import admin_routes as approvals_admin
 from mithril.approvals import routes as approvals
 from mithril.cleanup import service as cleanup
@@ -24,10 +25,12 @@ from mithril.clients import routes as clients
 from mithril.connections import admin_routes as connections_admin
 from mithril.connections import routes as connections
 from mithril.console import routes as console
-from mithril.database.database import Database
+from mithril.database.database import SCHEMA_VERSION, Database
 from mithril.gateway import routes as gateway
 from mithril.health import routes as health
 from mithril.identifiers import is_loopback
+from mithril.notifications import admin_routes as notifications_admin
+from mithril.notifications import delivery
 from mithril.oauth import admin_routes as oauth_admin
 from mithril.oauth import esoz_routes as oauth
 from mithril.oauth import factor_routes
@@ -52,6 +55,7 @@ from mithril.web.edge import Edge
 from mithril.web.requests import Resources
 
 ORPHAN_CHECK_SECONDS = 1.0
+MEASURE_SECONDS = 0.5
 
 log = structlog.stdlib.get_logger("mithril")
 
@@ -81,6 +85,7 @@ INTERNAL: list[BaseRoute] = [
     *approvals_admin.ROUTES,
     *tokens_admin.ROUTES,
     *oauth_admin.ROUTES,
+    *notifications_admin.ROUTES,
     *oauth.INTERNAL_ROUTES,
     *health.INTERNAL_ROUTES,
     *openapi.INTERNAL_ROUTES,
@@ -158,14 +163,17 @@ class Application:
             await receive()
             await self.messenger.finish()
         await self.messenger.close()
+        await asyncio.to_thread(tracing.stop)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        tasks: list[Coroutine[Any, Any, None]] = [sightings.write_regularly(self.database)]
+        tasks = [sightings.write_regularly(self.database), _measure_regularly(self.database)]
         if self.supervisor_pid is not None:
             tasks.append(_stop_when_orphaned(self.supervisor_pid))
         if self.settings.sweep_interval:
             tasks.append(cleanup.clean_up_regularly(self.database, self.settings))
+        if self.settings.webhook_key or self.settings.notify_owners:
+            tasks.append(delivery.Courier(self.database, self.settings, self.messenger).run())
         return tasks
 
 
@@ -184,7 +192,7 @@ def _database_url(settings: Settings) -> str:
     try:
         return reread(settings).database_url
     except SettingsError as error:
-        log.warning("the settings cannot be read again", reason=str(error))
+        log.warning("reload_failed", reason=str(error))
         return settings.database_url
 
 
@@ -194,6 +202,7 @@ def create_app(settings: Settings, *, supervisor_pid: int | None = None) -> Appl
     `supervisor_pid`: of the supervisor, if there is one; the worker stops when that process is gone.
     """
     logs.configure(level=settings.log_level, style=settings.log_format)
+    tracing.start(settings)
     return Application(settings, supervisor_pid=supervisor_pid)
 
 
@@ -233,6 +242,17 @@ async def _in_background(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[Non
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _measure_regularly(database: Database) -> None:
+    """Set the gauges twice a second, and measure how late the event loop runs what is due."""
+    metrics.describe_build(version=__version__, schema=SCHEMA_VERSION)
+    while True:
+        database.measure()
+        metrics.gauges_are_set()
+        due = time.monotonic() + MEASURE_SECONDS
+        await asyncio.sleep(MEASURE_SECONDS)
+        metrics.LOOP_LAG.observe(max(0.0, time.monotonic() - due))
 
 
 async def _stop_when_orphaned(supervisor_pid: int) -> None:

@@ -24,6 +24,7 @@
     ├── ServiceUnavailable            503  service_unavailable
     │   ├── AtCapacity                503  service_unavailable
     │   └── MessageNotSent            503  internal_error
+    │       └── MessageRefused        503  internal_error
     ├── OutcomeUnknown                503  outcome_unknown
     ├── ProtocolError                 400  an error of RFC 6749, on the standard routes only
     ├── AuthorizationError            303  an error of RFC 6749, sent to the client's redirect URI
@@ -40,6 +41,8 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import msgspec
+
+from mithril import metrics
 
 # What may stand between the quotation marks of a parameter (RFC 6750 section 3).
 CHALLENGE_VALUE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
@@ -65,6 +68,8 @@ class Invalid(msgspec.Struct, frozen=True):
 class MithrilError(Exception):
     """A refusal with its place in the envelope; by itself, an error of our own."""
 
+    name: ClassVar[str] = metrics.OWN_ERROR
+    """The name of the class as the log has it, such as `client_blocked`."""
     status: int = 500
     type: str = "internal_error"
     message: str | None = None
@@ -79,6 +84,12 @@ class MithrilError(Exception):
     """What exactly is wrong with the request; empty where the envelope has no such list."""
     explain: "Callable[[], Awaitable[Mapping[str, object]]] | None" = None
     """Finds out more for the caller of a demo, where production must not tell; called nowhere else (rule CNV-53)."""
+    concerned: Mapping[str, UUID] = MappingProxyType({})
+    """The user and the client whom it is about, for the log."""
+
+    def __init_subclass__(cls) -> None:
+        """Name the class, once."""
+        cls.name = metrics.NAMES[cls] = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def __init__(self, message: str | None = None, *, detail: str = "") -> None:
         """`message` replaces the one of the class; `detail` goes to the log only."""
@@ -92,10 +103,11 @@ class MithrilError(Exception):
         self.explain = explain
         return self
 
-    @property
-    def name(self) -> str:
-        """Return the name of the refusal as the log has it, such as `client_blocked`."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+    def about(self, *, user_id: UUID | None = None, client_id: UUID | None = None) -> Self:
+        """Return this refusal, with what is known of the user and the client, who have not proved who they are."""
+        known = {"user_id": user_id, "client_id": client_id}
+        self.concerned = {name: value for name, value in known.items() if value is not None}
+        return self
 
 
 class Standing(NamedTuple):
@@ -376,6 +388,10 @@ class MessageNotSent(ServiceUnavailable):
 
     type = "internal_error"
     message = "SMS not sent. Try later"
+
+
+class MessageRefused(MessageNotSent):
+    """The message will never be taken, such as one to an e-mail address that does not exist."""
 
 
 class OutcomeUnknown(MithrilError):

@@ -14,6 +14,9 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+# Fields of events of modules that commands use too, which log by the standard library.
+EXTRAS = ("host", "reason", "seconds", "before", "after")
+
 
 class Answered(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="event", tag="request"):
     """The log line of one answered request. `level`: info, or debug for a probe."""
@@ -27,6 +30,7 @@ class Answered(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="even
     user_id: str | None = None
     client_id: str | None = None
     refusal: str | None = None
+    trace_id: str | None = None
     level: str
     timestamp: datetime | None = None
 
@@ -59,6 +63,7 @@ def configure(*, level: str, style: str) -> None:
     as_text = _is_text(style)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(EXTRAS),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -71,7 +76,7 @@ def configure(*, level: str, style: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    _route_standard_logging(shared, renderer if as_text else _as_json)
+    _route_standard_logging(shared, renderer if as_text else _as_json, level=_number_of(level))
 
 
 def _is_text(style: str) -> bool:
@@ -96,7 +101,7 @@ def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
         return json.dumps(event, default=lambda value: f"<{type(value).__name__}>")
 
 
-def _route_standard_logging(shared: list[Processor], renderer: Processor) -> None:
+def _route_standard_logging(shared: list[Processor], renderer: Processor, *, level: int) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -104,3 +109,4 @@ def _route_standard_logging(shared: list[Processor], renderer: Processor) -> Non
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("mithril").setLevel(level)

@@ -264,6 +264,10 @@ ConnectionExists = _named(
 )
 EventWithoutMove = _named(Conflict, "EventWithoutMove", "The event did not change the redirect URI.")
 ScopeSetInUse = _named(Conflict, "ScopeSetInUse", "It is in use.")
+WebhooksOff = _named(ServiceUnavailable, "WebhooksOff", "Webhooks are off: set MITHRIL_WEBHOOK_KEY.")
+WebhooksNotInstalled = _named(
+    ServiceUnavailable, "WebhooksNotInstalled", 'Webhooks need a library: pip install "mithril[webhooks]".'
+)
 SchemaOutdated = _named(
     ServiceUnavailable, "SchemaOutdated", "The database has an older schema: run `mithril migrate`."
 )

@@ -8,28 +8,29 @@ else in the project reads the environment.
 
 import difflib
 import enum
-import ipaddress
+import functools
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 from msgspec import Meta
 
-from mithril.identifiers import parse_uuid
+from mithril.meanings import LONGEST_NAME, MEANINGS
 
 PREFIX = "MITHRIL_"
-# The longest name of a host, in characters (RFC 1035 section 2.3.4).
-LONGEST_NAME = 253
+LIMITS = ("ge", "gt", "le", "min_length", "max_length")
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
 class SettingsError(Exception):
-    """A setting has a value that cannot be used. The message names the setting and never repeats a secret."""
+    """Settings have values that cannot be used: one message for each, which names it and never repeats a secret."""
+
+    def __str__(self) -> str:
+        """Return all messages."""
+        return "; ".join(self.args)
 
 
 class _Secret:
@@ -165,6 +166,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=600_000), described("milliseconds that the SMS service may take before 503")
     ] = 10_000
     sms_enabled: Annotated[bool, described("send messages; false: none is sent, and no error is reported")] = True
+    traces_endpoint: Annotated[
+        Text, described("URL to which spans are sent, by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces")
+    ] = ""
+    traces_share: Annotated[
+        float, Meta(ge=0, le=1), described("share of the requests that are traced, where the caller has not decided")
+    ] = 1.0
     digital_signature_endpoint: Annotated[
         Text, described("URL of the service that judges signatures; empty: none, and --demo accepts its own users'")
     ] = ""
@@ -185,6 +192,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     smtp_sender: Annotated[Text, described("e-mail address from which e-mails are sent")] = ""
+    notify_owners: Annotated[
+        bool, described("tell the owner of a client by e-mail what changes with it; needs the mail server")
+    ] = False
+    webhook_key: Annotated[
+        Text,
+        _Secret,
+        described("key that the secrets of webhooks are derived from, at least 32 characters; empty: webhooks are off"),
+    ] = ""
+    webhook_targets: Annotated[
+        Literal["public", "private", "any"],
+        described("where webhooks may lead: https to public IP addresses, to private ones too, or any, also by http"),
+    ] = "public"
     jwt_secret: Annotated[
         Text, _Secret, described("key that signs nonces, at least 64 bytes; empty: nonces are issued with --demo only")
     ] = ""
@@ -266,7 +285,7 @@ class Setting(NamedTuple):
 
 def all_settings() -> Iterator[Setting]:
     """List every setting, in the order of the class."""
-    hints = get_type_hints(Settings, include_extras=True)
+    hints = _hints()
     for field in msgspec.structs.fields(Settings):
         if field.name == "from_files":
             continue
@@ -277,55 +296,96 @@ def all_settings() -> Iterator[Setting]:
         yield Setting(field.name, variable, kind, field.default, description, _Secret in marks, option)
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
+
+
 def _bare(hint: Any) -> Any:  # noqa: ANN401 -- a type hint may be anything
     return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
 
 
-def load(environment: Mapping[str, str] | None = None, **given: object) -> Settings:
-    """Load the settings of this process. A value that is `given`, and not None, goes before the environment.
+class Current(NamedTuple):
+    """One setting in this process: its value, where that comes from, and what is wrong if it cannot be used."""
 
-    Raises SettingsError, which names the variable, for a value that does not fit.
-    """
+    setting: Setting
+    value: object
+    source: Literal["option", "environment", "file", "default"]
+    problem: str = ""
+
+
+def current(environment: Mapping[str, str] | None = None, **given: object) -> list[Current]:
+    """Return every setting of this process. A value that is `given`, and not None, goes before the environment."""
     environment = os.environ if environment is None else environment
-    values = {name: value for name, value in given.items() if value is not None}
-    from_files = []
-    for setting in all_settings():
-        if setting.name in values:
-            continue
-        if (raw := _from_environment(setting, environment)) is not None:
-            values[setting.name] = _parsed(setting, raw)
-        elif (raw := _from_file(setting, environment)) is not None:
-            values[setting.name] = raw
-            from_files.append(setting.name)
-    return _checked(values | {"from_files": from_files})
+    found = [_find(setting, environment, given.get(setting.name)) for setting in all_settings()]
+    values = {each.setting.name: each.value for each in found}
+    problems = {}
+    if values["smtp_url"] and not values["smtp_sender"]:
+        problems["smtp_sender"] = f"expected an e-mail address, because {PREFIX}SMTP_URL is set"
+    if values["notify_owners"] is True and not values["smtp_url"] and not values["demo"]:
+        problems["smtp_url"] = f"expected a URL, because {PREFIX}NOTIFY_OWNERS is set"
+    return [
+        each._replace(problem=f"{each.setting.variable}: {problems[each.setting.name]}")
+        if each.setting.name in problems and not each.problem
+        else each
+        for each in found
+    ]
+
+
+def load(environment: Mapping[str, str] | None = None, **given: object) -> Settings:
+    """Load the settings of this process, as `current` finds them. Raises SettingsError for values that do not fit."""
+    return loaded(current(environment, **given))
+
+
+def loaded(found: Sequence[Current]) -> Settings:
+    """Return the settings that `current` has found. Raises SettingsError for values that do not fit."""
+    if problems := [each.problem for each in found if each.problem]:
+        raise SettingsError(*problems)
+    values: dict[str, Any] = {each.setting.name: each.value for each in found}
+    return Settings(**values, from_files=tuple(each.setting.name for each in found if each.source == "file"))
 
 
 def reread(settings: Settings, environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings with what their files say now. Raises SettingsError for a value that cannot be used."""
     environment = os.environ if environment is None else environment
+    files = {name: value for name, value in environment.items() if name.endswith("_FILE")}
     values = msgspec.structs.asdict(settings)
-    for setting in all_settings():
-        if setting.name in settings.from_files:
-            values[setting.name] = _from_file(setting, environment)
-            if not values[setting.name]:
-                raise SettingsError(f"{setting.variable}_FILE: the file is empty")
-    return _checked(values)
+    found = current(files, **{name: value for name, value in values.items() if name not in settings.from_files})
+    for each in found:
+        if each.setting.name in settings.from_files and not each.value:
+            raise SettingsError(each.problem or f"{each.setting.variable}_FILE: the file is empty")
+    return loaded(found)
 
 
-def _checked(values: Mapping[str, object]) -> Settings:
+def _find(setting: Setting, environment: Mapping[str, str], given: object) -> Current:
+    """Find the value of a setting, and judge it."""
+    sources: tuple[tuple[Any, Callable[[], object]], ...] = (
+        ("option", lambda: given),
+        ("environment", lambda: _from_environment(setting, environment)),
+        ("file", lambda: _from_file(setting, environment)),
+    )
+    for source, find in sources:
+        value = None
+        try:
+            if (value := find()) is not None:
+                return Current(setting, _judged(setting, value), source)
+        except SettingsError as error:
+            return Current(setting, value, source, str(error))
+    return Current(setting, setting.default, "default")
+
+
+def _judged(setting: Setting, value: object) -> object:
+    """Return the value as the setting has it. Raises SettingsError when it cannot be meant."""
+    hint = _hints()[setting.name]
+    value = _parsed(setting, value) if isinstance(value, str) else value
     try:
-        settings = msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        name = str(error).partition("`$.")[2].rstrip("`")
-        hint = get_type_hints(Settings, include_extras=True)[name]
-        raise SettingsError(f"{PREFIX}{name.upper()}: expected {_in_words(hint)}") from None
-    for name, (is_meant, expected) in MEANINGS.items():
-        value = getattr(settings, name)
-        if value and not all(map(is_meant, value if isinstance(value, tuple) else [value])):
-            raise SettingsError(f"{PREFIX}{name.upper()}: expected {expected}")
-    if settings.smtp_url and not settings.smtp_sender:
-        raise SettingsError(f"{PREFIX}SMTP_SENDER: expected an e-mail address, because {PREFIX}SMTP_URL is set")
-    return settings
+        value = msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:
+        raise SettingsError(f"{setting.variable}: expected {_in_words(hint)}") from None
+    is_meant, expected = MEANINGS.get(setting.name, (lambda _: True, ""))
+    if value and not all(map(is_meant, value if isinstance(value, tuple) else [value])):
+        raise SettingsError(f"{setting.variable}: expected {expected}")
+    return value
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -334,85 +394,6 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     known = [name for each in all_settings() for name in [each.variable, each.variable + "_FILE"][: 1 + each.is_secret]]
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     return {name: difflib.get_close_matches(name, known, n=1, cutoff=0)[0] for name in unknown}
-
-
-def _is_proxies(text: str) -> bool:
-    try:
-        return text == "*" or all(ipaddress.ip_network(each.strip()) for each in text.split(","))
-    except ValueError:
-        return False
-
-
-def _is_host(text: str) -> bool:
-    """Whether it is an IP address, or a name that a host can have (RFC 1123 section 2.1, and the underscore)."""
-    try:
-        return bool(ipaddress.ip_address(text)) and text.isprintable() and " " not in text
-    except ValueError:
-        return len(text) <= LONGEST_NAME and bool(_NAME.fullmatch(text))
-
-
-def _has_host(url: str) -> bool:
-    """Whether a URL names a host, and a port that can be one if it names a port."""
-    try:
-        parts = urlsplit(url)
-        return _is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _is_key(text: str) -> bool:
-    try:
-        return len(text.encode()) >= NONCE_KEY_BYTES
-    except UnicodeEncodeError:
-        return False
-
-
-# What HS512 needs (RFC 7518 section 3.2).
-NONCE_KEY_BYTES = 64
-LIMITS = ("ge", "gt", "le", "min_length", "max_length")
-_LABEL = r"[A-Za-z0-9_](?:[\w-]{0,61}[A-Za-z0-9_])?"
-# A name that ends in a number would be an IPv4 address.
-_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!\d+\.?$){_LABEL}\.?", re.ASCII)
-_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
-_PUBLIC_URL = re.compile(rf"https?://{_HOST}/?", re.ASCII | re.IGNORECASE)
-_URL = re.compile(rf"https?://(?:[!-~]*@)?{_HOST}(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
-_DATABASE_HOST = r"(?:[^/?#@:,\s\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
-# Without a host, that of the variables of libpq (PGHOST and the like).
-_SMTP_URL = re.compile(rf"smtps?://(?:[!-~]*@)?{_HOST}/?", re.ASCII | re.IGNORECASE)
-_SENDER = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}")
-_DATABASE_URL = re.compile(
-    rf"postgres(?:ql)?://(?:[^/?#\[\]]*@)?{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:[/?].*)?", re.ASCII
-)
-# What a value must be beyond its type, for a setting that has one: a judgement, and what it asks for in words.
-MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
-    "public_url": (
-        lambda text: bool(_PUBLIC_URL.fullmatch(text)) and _has_host(text),
-        "scheme and host, such as https://auth.example.org",
-    ),
-    **dict.fromkeys(
-        ("otp_endpoint", "digital_signature_endpoint", "mpi_endpoint"),
-        (lambda text: bool(_URL.fullmatch(text)) and _has_host(text), "an http or https URL"),
-    ),
-    "smtp_url": (
-        lambda text: bool(_SMTP_URL.fullmatch(text)) and _has_host(text),
-        "a URL such as smtps://user:password@host:465",
-    ),
-    "smtp_sender": (lambda text: bool(_SENDER.fullmatch(text)), "an e-mail address"),
-    "host": (_is_host, "an IP address or a host name"),
-    "internal_host": (_is_host, "an IP address or a host name"),
-    "jwt_secret": (_is_key, f"a key of at least {NONCE_KEY_BYTES} bytes"),
-    "database_url": (
-        lambda text: bool(_DATABASE_URL.fullmatch(text)),
-        "a URL such as postgresql://user@host/name",
-    ),
-    "trusted_proxies": (_is_proxies, "IP addresses or networks, separated by commas"),
-    "trusted_client_ids": (lambda text: parse_uuid(text) is not None, "UUIDs, separated by commas"),
-    "internal_key": (
-        lambda text: text.isascii() and text.isprintable() and text == text.strip(),
-        "printable ASCII, as a header has it",
-    ),
-    "otp_sms_template": (lambda text: "<otp.code>" in text, "a text with <otp.code> in it"),
-}
 
 
 def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str | None:

@@ -65,13 +65,13 @@ class Stream(io.TextIOBase):
         self._lock = threading.RLock()  # a signal handler may write too
         self._waiting: queue.SimpleQueue[tuple[bytes, bool]] = queue.SimpleQueue()
         self._waiting_bytes = self._lost = 0
-        self._is_cut = False
+        self._is_cut = self._is_telling = False
         threading.Thread(target=self._carry, daemon=True).start()
 
     @property
     def is_behind(self) -> bool:
-        """Return whether lines wait for the reader."""
-        return self._waiting_bytes > 0
+        """Return whether lines wait for the reader, or it is about to be told how many were lost."""
+        return self._waiting_bytes > 0 or self._is_telling
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -114,10 +114,16 @@ class Stream(io.TextIOBase):
                 self._waiting_bytes -= len(rest)
                 if not is_written:
                     self._lose()
-                lost = 0 if self._waiting_bytes or not is_written else self._lost
+                lost = self._lost if is_written and not self._waiting_bytes and self._may_tell() else 0
                 self._lost -= lost
+                self._is_telling = lost > 0
             if lost:
-                log.warning("lines of the log were lost, and writing works again", lines=lost)
+                log.warning("lines_lost", lines=lost, descriptor=self._descriptor)
+                self._is_telling = False
+
+    def _may_tell(self) -> bool:
+        """Return whether a line of the log would not be lost itself, in standard error; else the next line tells it."""
+        return sys.stderr is self or not getattr(sys.stderr, "is_behind", False)
 
     def _write_patiently(self, rest: bytes, *, is_begun: bool) -> bool:
         """Return whether all of it was written. A line that was cut short is ended before another one begins."""

@@ -555,6 +555,7 @@ ALSO: tuple[str, ...] = (
 )
 
 
+@pytest.mark.slow
 def test_every_answer_matches_the_model(server: Server) -> None:
     asked = compare(server, examples=10, steps=40)
     assert set(asked) >= set(OFTEN), asked

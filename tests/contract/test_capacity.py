@@ -59,6 +59,7 @@ def is_taken(connection: socket.socket, text: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_a_head_that_arrives_too_slowly_is_refused(impatient: Server) -> None:
     with connect(impatient) as connection:
         assert not is_taken(connection, b"GET /healthz HTTP/1.1\r\nX-Slow: " + b"y" * 1000)
@@ -66,6 +67,7 @@ async def test_a_head_that_arrives_too_slowly_is_refused(impatient: Server) -> N
     assert (status, body["error"]["type"], headers["connection"]) == (408, "request_timeout", "close")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"\r\n", PROBE])
 async def test_a_silent_connection_is_closed(impatient: Server, sent: bytes) -> None:
     with connect(impatient) as connection:

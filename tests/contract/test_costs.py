@@ -1,5 +1,6 @@
 """The cost of a request as a count of statements and calls, which does not depend on the load of the machine."""
 
+import base64
 import inspect
 import json
 import os
@@ -16,13 +17,15 @@ import msgspec
 import pytest
 import starlette
 import structlog
+from asyncpg.introspection import INTRO_LOOKUP_TYPES
 
 import mithril
 from mithril.app import create_app
 from mithril.database.connecting import STATE
 from mithril.sightings import service as sightings
-from support import factories, granting
+from support import cases, factories, granting, oauth_world
 from support.factories import Db, bearer
+from support.oauth_world import World
 from support.servers import Server, fresh_database, running_server
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +44,8 @@ def server(postgres: str, statements: list[str]) -> Iterator[Server]:
     connect = asyncpg.connect
 
     def note(asked: Any) -> None:
-        if asked.query != STATE:  # the pool's own check
+        # What the pool and asyncpg ask by themselves, of each new connection, depends on the load.
+        if asked.query not in {STATE, INTRO_LOOKUP_TYPES} and "set_config('jit'" not in asked.query:
             statements.append(asked.query)
 
     async def listen(*arguments: Any, **options: Any) -> Any:
@@ -97,15 +101,18 @@ async def test_verifying_takes_one_statement(internal: httpx.AsyncClient, db: Db
     assert len(statements) == 1, statements
 
 
+@pytest.mark.parametrize("is_public", [False, True])
 async def test_an_exchange_and_a_refresh_take_three_statements(
-    http: httpx.AsyncClient, db: Db, server: Server, statements: list[str]
+    http: httpx.AsyncClient, db: Db, server: Server, statements: list[str], *, is_public: bool
 ) -> None:
     """The caller, all that counts, and then all that is done."""
-    party = await granting.party(db)
+    party = await granting.party(db, is_public=is_public)
+    proof = {"code_verifier": granting.VERIFIER} if is_public else {}
     for _ in range(2):  # a new database connection first reads the types that it does not know
-        code = await granting.code(server, party)
+        code = await granting.code(server, party, challenge=granting.CHALLENGE if is_public else None)
         await all_noted(http)
-        token = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri, **party.body}
+        token = {"grant_type": "authorization_code", "code": code, "redirect_uri": party.redirect_uri}
+        token |= party.body | proof
         statements.clear()
         response = await http.post("/oauth/tokens", json={"token": token})
         assert response.status_code == 201
@@ -118,7 +125,64 @@ async def test_an_exchange_and_a_refresh_take_three_statements(
         response = await http.post("/oauth/tokens", json={"token": token})
         assert response.status_code == 201
         await all_noted(http)
+        refresh_token = response.json()["data"]["details"]["refresh_token"]
     assert len(statements) == 3, statements
+
+
+async def test_an_introspection_takes_one_statement(
+    http: httpx.AsyncClient, db: Db, server: Server, statements: list[str]
+) -> None:
+    party = await granting.party(db)
+    for _ in range(2):
+        statements.clear()
+        response = await http.post("/oauth2/introspect", data={"token": "unknown"}, auth=party.basic)
+        assert response.json() == {"active": False}
+        await all_noted(http)
+    assert len(statements) == 1, statements
+
+
+async def test_a_login_and_an_authorization_take_few_statements(
+    http: httpx.AsyncClient, db: Db, world: World, statements: list[str]
+) -> None:
+    """With those that begin and end a transaction. A login revokes the session before it."""
+    taken = {}
+    for _ in range(2):
+        statements.clear()
+        assert (await oauth_world.login(http, world)).status_code == 201
+        await all_noted(http)
+        taken["login"] = len(statements)
+        session = await oauth_world.session_of(db, world)
+        statements.clear()
+        assert (await oauth_world.authorize(http, world, session)).status_code == 201
+        await all_noted(http)
+        taken["authorization"] = len(statements)
+    assert taken == {"login": 10, "authorization": 13}
+
+
+async def test_a_sign_in_at_the_pages_takes_few_statements(
+    server: Server, http: httpx.AsyncClient, db: Db, statements: list[str]
+) -> None:
+    taken = {}
+    for _ in range(2):  # the second user is like the first, and each consents for the first time
+        case = await cases.make_case(db)
+        url = f"/sign-in?{case.changed()}"
+        async with httpx.AsyncClient(base_url=server.url) as browser:
+            page = await browser.get(url)
+            filled = {"form_token": cases.form_token(page), "email": case.email, "password": cases.PASSWORD}
+            await all_noted(http)
+            statements.clear()
+            assert (await browser.post(url, data=filled)).status_code == 303
+            await all_noted(http)
+            taken["password"] = len(statements)
+            statements.clear()
+            page = await browser.get(url)
+            await all_noted(http)
+            taken["consent page"] = len(statements)
+            statements.clear()
+            assert (await cases.decide(browser, url, page, "allow")).status_code == 303
+            await all_noted(http)
+            taken["consent"] = len(statements)
+    assert taken == {"password": 12, "consent page": 7, "consent": 17}
 
 
 class Calls:
@@ -196,8 +260,18 @@ async def test_an_update_takes_few_calls(db: Db, server: Server) -> None:
 
 
 async def test_verifying_takes_few_calls(db: Db, server: Server) -> None:
-    """The limits are set as for an update."""
+    """The limits are set as for an update; four of the calls count for the metrics."""
     _connection, token, key = await brokered(db)
     path, headers = f"/admin/tokens/{token}/verify", {"api-key": key}
     calls = await calls_of_request(server, "GET", path, headers, port=server.settings.internal_port)
-    assert 50 < calls < 83
+    assert 50 < calls < 87
+
+
+async def test_an_introspection_takes_few_calls(db: Db, server: Server) -> None:
+    """The limit is set as for an update (125)."""
+    connection, token, _key = await brokered(db)
+    basic = base64.b64encode(f"{connection.client_id}:{connection.secret}".encode()).decode()
+    headers = {"authorization": f"Basic {basic}", "content-type": "application/x-www-form-urlencoded"}
+    body = f"token={token}".encode()
+    calls = await calls_of_request(server, "POST", "/oauth2/introspect", headers, body, port=server.settings.port)
+    assert 50 < calls < 156

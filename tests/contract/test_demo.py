@@ -75,6 +75,7 @@ def test_users_of_the_demo_give_a_client_all_scopes_of_their_role(
         assert set(call("/oauth/tokens", "token", proof)["details"]["scope"].split()) >= set(scope.split())
 
 
+@pytest.mark.slow
 def test_a_reset_beside_a_running_server_is_seen_by_the_next_request(postgres: str) -> None:
     with demo_server(postgres) as running, httpx.Client(base_url=running.url) as http:
         moved = http.patch(CONNECTION, json={"redirect_uri": "https://example3.com"}, headers=DEMO_HEADERS)
@@ -91,6 +92,7 @@ def test_a_reset_beside_a_running_server_is_seen_by_the_next_request(postgres: s
         assert (again.status_code, again.json()["data"]["redirect_uri"]) == (200, "https://example2.com")
 
 
+@pytest.mark.slow
 def test_a_database_without_the_demo_is_not_reset(database_url: str) -> None:
     refused = run("demo", "reset", "--yes", "--database-url", database_url)
     assert (refused.returncode, refused.stderr) == (1, "mithril: there is no demo data in this database\n")

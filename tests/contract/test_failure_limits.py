@@ -26,7 +26,7 @@ LIMITS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def servers(postgres: str) -> Iterator[tuple[Server, Server]]:
     """Two servers on one database."""
     with (
@@ -39,13 +39,16 @@ def servers(postgres: str) -> Iterator[tuple[Server, Server]]:
 
 @pytest.fixture
 async def db(servers: tuple[Server, Server]) -> AsyncIterator[Db]:
+    """A connection to the database, in which no request has been counted."""
     connection = await asyncpg.connect(servers[0].database_url)
+    await connection.execute("TRUNCATE attempts, nonces")
+    throttling._over.clear()
     yield connection
     await connection.close()
 
 
 @pytest.fixture
-async def http(servers: tuple[Server, Server]) -> AsyncIterator[httpx.AsyncClient]:
+async def http(servers: tuple[Server, Server], db: Db) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=servers[0].url, headers=at("192.0.2.1")) as client:
         yield client
 

@@ -48,6 +48,7 @@ async def test_an_unexpected_exception_is_a_neutral_500(
     assert str(failure["exc_info"]) == "a private detail"
 
 
+@pytest.mark.slow
 async def test_a_locked_row_is_503_and_changes_nothing(
     server: Server, db: Db, target: tuple[factories.Connection, str]
 ) -> None:

@@ -34,6 +34,7 @@ def operations() -> Iterator[tuple[str, str]]:
                 yield method, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", SQL)
 async def test_sql_in_any_parameter_is_only_text(http: httpx.AsyncClient, db: Db, payload: str) -> None:
     """In the path, query, body and headers of every method: no 5xx, no change, no delay.

@@ -1,12 +1,8 @@
 """E-mails to a mail server: what it gets, and that nothing goes out without TLS to another machine."""
 
-import asyncio
 import base64
 import email
 import email.policy
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -14,46 +10,11 @@ from mithril import errors
 from mithril.settings import Settings, SettingsError, load
 from mithril.sms import mailer
 from mithril.sms.messenger import messenger
+from support.mailing import MailServer, listening
 
 pytestmark = pytest.mark.anyio
 
 SENDER = "no-reply@auth.example.org"
-
-
-@dataclass
-class MailServer:
-    """A mail server that takes everything, without TLS."""
-
-    replies: dict[str, str] = field(default_factory=dict)
-    commands: list[str] = field(default_factory=list)
-    messages: list[bytes] = field(default_factory=list)
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            writer.write(b"220 mail.example.org\r\n")
-            while line := (await reader.readline()).decode("latin-1").rstrip():
-                self.commands.append(line)
-                verb = line.partition(" ")[0].upper()
-                if verb == "DATA":
-                    writer.write(b"354 go on\r\n")
-                    self.messages.append(await reader.readuntil(b"\r\n.\r\n"))
-                usual = (
-                    "250-mail.example.org\r\n250 AUTH PLAIN"
-                    if verb == "EHLO"
-                    else "235 in"
-                    if verb == "AUTH"
-                    else "250 ok"
-                )
-                writer.write(self.replies.get(verb, usual).encode() + b"\r\n")
-                if verb == "QUIT":
-                    return
-
-
-@asynccontextmanager
-async def listening(server: MailServer) -> AsyncIterator[int]:
-    listener = await asyncio.start_server(server.answer, "127.0.0.1", 0)
-    async with listener:
-        yield listener.sockets[0].getsockname()[1]
 
 
 async def send(url: str, recipient: str = "user@example.com") -> None:
@@ -100,6 +61,18 @@ async def test_a_recipient_cannot_add_a_header() -> None:
         with pytest.raises(errors.MessageNotSent):
             await send(f"smtp://127.0.0.1:{port}", "user@example.com\r\nBcc: other@example.com")
     assert not server.messages
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"), [("550 no such user", errors.MessageRefused), ("450 later", errors.MessageNotSent)]
+)
+async def test_a_recipient_that_does_not_exist_is_told_from_one_that_is_refused_for_now(
+    reply: str, kind: type[errors.MessageNotSent]
+) -> None:
+    async with listening(MailServer({"RCPT": reply})) as port:
+        with pytest.raises(errors.MessageNotSent) as refused:
+            await send(f"smtp://127.0.0.1:{port}")
+    assert type(refused.value) is kind
 
 
 async def test_an_unreachable_mail_server_is_an_error() -> None:

@@ -279,6 +279,7 @@ async def test_the_log_says_when_an_answer_was_lost_and_what_was_done(
     assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", UUID(line["operation_id"]))
 
 
+@pytest.mark.slow
 async def test_where_nothing_can_be_found_out_the_caller_is_told_so(
     isolating: Proxy,
     http: httpx.AsyncClient,
@@ -299,6 +300,7 @@ async def test_where_nothing_can_be_found_out_the_caller_is_told_so(
     assert event["new"] == {"redirect_uri": uri}
 
 
+@pytest.mark.slow
 async def test_a_token_request_of_unknown_outcome_is_no_invitation_to_repeat(
     isolating: Proxy, http: httpx.AsyncClient, db: Db, server: Server
 ) -> None:

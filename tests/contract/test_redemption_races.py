@@ -36,28 +36,44 @@ CHANGES = {
     "UPDATE tokens SET used_at = now() WHERE id = $1": "Token has already been used.",
     "UPDATE tokens SET expires_at = now() WHERE id = $1": "Token expired.",
 }
+# A window of the same browser refreshes by the other successor of the same refresh token.
+CHOSEN = """
+UPDATE tokens SET details = details || '{"chosen": "another"}'
+ WHERE id = (SELECT (details ->> 'replaces')::uuid FROM tokens WHERE id = $1)
+"""
+OF_PUBLIC = {CHOSEN: "Token has already been used."}
 OF_CODES = {MOVED: "The redirection URI provided does not match a pre-registered value."}
 LOCKS = (
     f"SELECT FROM users {OF_USER} FOR UPDATE",
     f"SELECT FROM clients {OF_CLIENT} FOR UPDATE",
     f"SELECT FROM apps {OF_APPROVAL} FOR UPDATE",
 )
+SUCCESSOR = "successor"
+KINDS = ("authorization_code", "refresh_token", SUCCESSOR)
 Ask = Callable[[], Awaitable[httpx.Response]]
 
 
 async def prepared(http: httpx.AsyncClient, db: Db, world: World, kind: str) -> tuple[Ask, Any]:
-    """Return a token request that would succeed, and the id of the token that it presents."""
+    """Return a token request that would succeed, and the id of the token that it presents.
+
+    `kind`: of that token, or `successor` for one that a public client got by a refresh.
+    """
     newest = "SELECT id FROM tokens WHERE name = $1 ORDER BY inserted_at DESC, id DESC LIMIT 1"
     if kind == "authorization_code":
         code = await oauth_world.code_of(http, db, world)
         return lambda: oauth_world.exchange(http, world, code), await db.fetchval(newest, kind)
     _, value = await oauth_world.tokens_of(http, db, world)
+    if kind == SUCCESSOR:
+        await oauth_world.set_settings(db, world.clinic.id, public=True)
+        value = (await oauth_world.refresh(http, world, value)).json()["data"]["details"]["refresh_token"]
+        kind = "refresh_token"
     return lambda: oauth_world.refresh(http, world, value), await db.fetchval(newest, kind)
 
 
 def cases() -> list[Any]:
-    every = [(kind, *change) for kind in ("authorization_code", "refresh_token") for change in CHANGES.items()]
-    return [*every, *(("authorization_code", *change) for change in OF_CODES.items())]
+    every = [(kind, *change) for kind in KINDS for change in CHANGES.items()]
+    of_codes = [("authorization_code", *change) for change in OF_CODES.items()]
+    return [*every, *of_codes, *((SUCCESSOR, *change) for change in OF_PUBLIC.items())]
 
 
 async def issued(db: Db, world: World) -> int:
@@ -97,7 +113,7 @@ async def test_what_changes_between_the_two_statements_counts(
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-@pytest.mark.parametrize("kind", ["authorization_code", "refresh_token"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_what_the_second_statement_waits_for_counts(
     kind: str, lock: str, http: httpx.AsyncClient, db: Db, world: World
 ) -> None:
@@ -113,3 +129,19 @@ async def test_what_the_second_statement_waits_for_counts(
     answer = await sent
     assert (answer.status_code, refusal(answer)[2]) == (401, "Token expired.")
     assert await issued(db, world) == before
+
+
+async def test_the_other_successor_of_one_refresh_token_waits_for_the_first(
+    http: httpx.AsyncClient, db: Db, world: World
+) -> None:
+    ask, token_id = await prepared(http, db, world, SUCCESSOR)
+    async with db.transaction():
+        await db.execute(CHOSEN, token_id)
+        sent = asyncio.ensure_future(ask())
+        while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not sent.done(), "it waits"
+            await asyncio.sleep(0.01)
+    answer = await sent
+    assert (answer.status_code, refusal(answer)[2]) == (401, OF_PUBLIC[CHOSEN])
+    active = "SELECT count(*) FROM tokens WHERE client_id = $1 AND name = 'refresh_token' AND expires_at > now()"
+    assert await db.fetchval(active, world.clinic.id) == 0

@@ -214,6 +214,7 @@ async def test_an_import_that_blocks_and_unblocks_revokes(
     assert (await verify(other, world, again)).status_code == 401
 
 
+@pytest.mark.slow
 async def test_the_cleanup_stores_what_is_left_and_drops_the_revocations(
     http: httpx.AsyncClient, server: Server, db: Db, world: World, taking: Any
 ) -> None:

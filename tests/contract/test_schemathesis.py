@@ -20,6 +20,8 @@ from support import factories
 from support.described import operations
 from support.servers import Server, demo_server
 
+pytestmark = pytest.mark.timeout(900)
+
 Operation: TypeAlias = tuple[str, str]
 Answer: TypeAlias = tuple[Operation, int]
 Answers: TypeAlias = Counter[Answer]
@@ -88,7 +90,7 @@ checks.unsupported_method.enabled = false
 @pytest.fixture
 def demo(postgres: str) -> Iterator[Server]:
     """A new server as `mithril serve --demo` starts it, for each test, because connections are deleted."""
-    with demo_server(postgres, internal_key=INTERNAL_KEY) as running:
+    with demo_server(postgres, internal_key=INTERNAL_KEY, webhook_key="k" * 32) as running:
         yield running
 
 
@@ -177,7 +179,6 @@ def test_nothing_is_found_without_a_token(demo: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("caller", [ADMINISTRATOR, OWNER], ids=["administrator", "owner"])
 def test_nothing_is_found_in_chains_of_requests_and_without_credentials(
     demo: Server, tmp_path: Path, caller: list[str]

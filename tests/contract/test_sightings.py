@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -14,7 +14,8 @@ from mithril import errors
 from mithril.cleanup import service as cleanup
 from mithril.settings import Settings
 from mithril.sightings import service as sightings
-from mithril.sightings import store
+from mithril.sightings import sign_in_store, store
+from mithril.sightings.sign_in_store import ALL, SIGN_IN
 from support import factories, granting, moving, oauth_world
 from support.factories import Db, bearer
 from support.granting import Party
@@ -270,3 +271,91 @@ async def test_what_cannot_be_written_is_lost_and_fails_nothing(
         await sightings.write(database, {})
         assert not database.noted.attempts
     assert LOGGED.calls[-1].args == ("sightings_lost",)
+
+
+# Sign-ins and refusals by the hour (rule CSL-20)
+
+
+async def counted(db: Db, subject_id: UUID, outcome: str) -> int:
+    """How often there was this outcome, in all hours that are kept."""
+    statement = "SELECT coalesce(sum(times), 0)::integer FROM sign_in_counts WHERE subject_id = $1 AND outcome = $2"
+    times: int = await db.fetchval(statement, subject_id, outcome)
+    return times
+
+
+async def grows_to(db: Db, subject_id: UUID, outcome: str, times: int) -> None:
+    async with asyncio.timeout(30):
+        while await counted(db, subject_id, outcome) < times:  # noqa: ASYNC110 -- another task writes it
+            await asyncio.sleep(0.02)
+    assert await counted(db, subject_id, outcome) == times
+
+
+async def test_sign_ins_are_counted_by_client_and_connection(http: httpx.AsyncClient, db: Db) -> None:
+    world = await oauth_world.make(db)
+    session = await oauth_world.session_of(db, world)
+    before = await counted(db, ALL, SIGN_IN)
+    for _ in range(2):
+        answer = await oauth_world.authorize(http, world, session, redirect_uri=oauth_world.ADDRESS)
+        assert answer.status_code == 201
+    for subject_id in (world.clinic.id, world.link.id):
+        await grows_to(db, subject_id, SIGN_IN, 2)
+    assert await counted(db, ALL, SIGN_IN) >= before + 2
+
+
+async def test_refusals_are_counted_by_their_names(clinic: Clinic, http: httpx.AsyncClient, db: Db) -> None:
+    client_id = clinic.party.client_id
+    query = {"client_id": str(client_id), "redirect_uri": moving.THIRD}
+    assert (await http.get("/sign-in", params=query)).status_code == 400
+    await grows_to(db, client_id, "page_redirect_uri_unknown", 1)
+    form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": OLD, "client_id": str(client_id)}
+    right, wrong = {"client_secret": clinic.party.connection.secret}, {"client_secret": "wrong"}
+    assert (await http.post("/oauth2/token", data=form | right)).status_code == 400
+    await grows_to(db, client_id, "token_not_found", 1)
+    before = await counted(db, ALL, "client_secret_wrong")
+    assert (await http.post("/oauth2/token", data=form | wrong)).status_code == 400
+    await grows_to(db, ALL, "client_secret_wrong", before + 1)
+    assert await counted(db, client_id, "client_secret_wrong") == 0, "who has a wrong secret may be anyone"
+    login = {"grant_type": "password", "email": "x@example.com", "password": "x", "scope": "app:authorize"}
+    await http.post("/auth/login", json={"token": login | {"client_id": str(client_id)}})
+    before = await counted(db, ALL, "page_client_unknown")
+    for _ in range(3):
+        unknown = {"client_id": str(uuid4()), "redirect_uri": OLD}
+        assert (await http.get("/sign-in", params=unknown)).status_code == 400
+    await grows_to(db, ALL, "page_client_unknown", before + 3)
+    others = "SELECT count(*) FROM sign_in_counts WHERE outcome = 'page_client_unknown' AND subject_id <> $1"
+    assert await db.fetchval(others, ALL) == 0
+
+
+async def test_refusals_of_many_clients_take_no_more_room_than_there_is(
+    server: Server, db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = uuid4()
+    async with granting.database_of(server) as database:
+        sightings.refuse(database, "first", client_id=known)
+        await sightings.write(database, {})
+        for _ in range(sightings.MOST_OUTCOMES + 5):
+            sightings.refuse(database, "many", client_id=uuid4())
+        assert len(database.noted.outcomes) == sightings.MOST_OUTCOMES
+        assert database.noted.outcomes[ALL, "many"] == sightings.MOST_OUTCOMES + 5
+        await sightings.write(database, {})
+        there = await db.fetchval("SELECT count(*) FROM sign_in_counts WHERE outcome <> ''")
+        full = sign_in_store.ADD.replace(str(sign_in_store.MOST_REFUSED), str(there))
+        monkeypatch.setattr(sign_in_store, "ADD", full)
+        late, connection_id = uuid4(), uuid4()
+        for client_id in (known, late):
+            sightings.refuse(database, "first", client_id=client_id)
+        sightings.sign_in(database, client_id=late, connection_id=connection_id)
+        await sightings.write(database, {})
+    assert [await counted(db, each, "first") for each in (known, late)] == [2, 0]
+    assert await counted(db, ALL, "first") == 3
+    assert await counted(db, connection_id, SIGN_IN) == 1
+
+
+async def test_counts_are_kept_for_eight_days(server: Server, db: Db) -> None:
+    add = "INSERT INTO sign_in_counts (hour, subject_id, outcome, times) VALUES (now() - $1::interval, $2, 'x', 1)"
+    old, young = uuid4(), uuid4()
+    await db.execute(add, timedelta(days=8, minutes=1), old)
+    await db.execute(add, timedelta(days=8, minutes=-1), young)
+    async with granting.database_of(server) as database:
+        assert (await cleanup.clean_up(database, Settings()))["sign_in_counts_deleted"] == 1
+    assert [await counted(db, each, "x") for each in (old, young)] == [0, 1]

@@ -402,6 +402,7 @@ async def test_a_cleanup_leaves_transitions_that_were_prolonged_or_go_on(clinic:
     assert await clinic.db.fetchval(left, clinic.party.connection.id) == 0
 
 
+@pytest.mark.slow
 async def test_what_waits_for_a_lock_sees_that_the_transition_has_ended(clinic: Clinic) -> None:
     """A redemption that began in time, and was kept waiting until the old redirect URI was dead, gets nothing."""
     await clinic.begin()

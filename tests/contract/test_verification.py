@@ -409,6 +409,7 @@ async def test_a_blocked_or_revoked_token_is_refused_at_once(
     assert refusal(await verify(internal, value)) == CLIENT
 
 
+@pytest.mark.slow
 async def test_simultaneous_verifications_get_their_own_answers(internal: httpx.AsyncClient, db: Db) -> None:
     """Valid and invalid tokens of many clients, each verified twice."""
     owners = [await factories.client(db, is_blocked=number % 3 == 0) for number in range(30)]

@@ -91,7 +91,7 @@ async def test_a_reader_of_the_log_stalls(cluster: Cluster, workers: str) -> Non
             while metric(process, LOST) < lost + 100:  # of a worker that is alive, and so reports them
                 await stream.more(500)
             received = b""
-            while b"lines of the log were lost" not in received:  # until pytest's own limit
+            while b"lines_lost" not in received:  # until pytest's own limit
                 with suppress(BlockingIOError):
                     received += os.read(end, PIPE_BYTES)
                 await asyncio.sleep(0.001)
@@ -148,7 +148,7 @@ def test_standard_streams_are_closed(cluster: Cluster, closed: str, workers: str
     said, log = server.communicate(timeout=60)
     assert server.returncode == 0
     assert (">&-" in closed.split()) == (not said)
-    assert not log
+    assert not [line for line in log.splitlines() if '"level":"info"' not in line]
 
 
 @pytest.mark.parametrize(("closed", "stream"), [("2>&-", "stdout"), (">&-", "stderr")])
@@ -184,14 +184,14 @@ async def test_the_temporary_folder_is_full(cluster: Cluster, when: str) -> None
             assert ask(process, 20) == {404: 20}
             assert metric(process, COUNT) == 60
             log = process.stop()
-    assert log.count("a worker ended") == 1, "the one that was killed"
+    assert log.count("worker_ended") == 1, "the one that was killed"
 
 
 def test_where_only_a_file_can_be_shared_a_full_folder_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
     with small_disk("1m") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
-        with pytest.raises(OSError, match=f"the metrics need 2097152 bytes of {disk}: No space left"):
+        with pytest.raises(OSError, match=f"the metrics need 3145728 bytes of {disk}: No space left"):
             metrics.SharedMemory(4)
 
 
@@ -218,7 +218,7 @@ async def test_few_files_and_many_silent_callers(cluster: Cluster) -> None:
         assert not stream.refused
         await prove_nothing_is_lost(stream, cluster.url)
         log = process.stop()
-    assert "fewer files than connections" in log
+    assert "few_files" in log
     assert "Too many open files" not in log
     report("300 files and 1000 silent callers", stream)
 

@@ -107,21 +107,12 @@ def unused(postgres: str) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """The backend of the whole file, so that its tests share one browser."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium.launched() as browser:
-        yield browser
-
-
 @pytest.fixture
 async def callback(server: Server) -> AsyncIterator[Callback]:
-    """A server at the registered redirect URI of the clinic, and the clinic's approval as in the demo data."""
+    """A server at the registered redirect URI of the clinic, and the clinic's approval as in the demo data.
+
+    A test names it before `page`, for what is named last ends first: the browser may still ask it for an icon.
+    """
     made = Callback("")
     connection = await asyncpg.connect(server.database_url)
     await connection.execute("UPDATE apps SET scope = 'legal_entity:read client:read' WHERE client_id = $1", CLINIC)
@@ -135,13 +126,8 @@ async def callback(server: Server) -> AsyncIterator[Callback]:
 async def page(request: pytest.FixtureRequest, browser: Browser) -> AsyncIterator[Page]:
     """A page, 360 pixels wide unless the test sets another width. An error in the browser's console fails the test."""
     width = getattr(request, "param", WIDTHS[0])
-    opened = await browser.new_page(viewport={"width": width, "height": 740}, locale="uk-UA")
-    opened.set_default_timeout(chromium.PATIENCE)
-    complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    yield opened
-    await opened.close()
-    assert not [text for text in complaints if "status of 4" not in text]
+    async with chromium.opened(browser, width=width, language="uk") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -208,7 +194,7 @@ async def focused(page: Page) -> str:
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("entrance", ENTRANCES)
 async def test_signing_in_and_consent_work_by_keyboard(
-    page: Page, server: Server, callback: Callback, tmp_path: Path, entrance: str
+    server: Server, callback: Callback, page: Page, tmp_path: Path, entrance: str
 ) -> None:
     await page.goto(address(server, callback, entrance, email=OWNER))
     await expect(page.locator("#password")).to_be_focused()
@@ -241,7 +227,7 @@ async def test_signing_in_and_consent_work_by_keyboard(
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_an_owner_can_allow_all_scopes_of_the_role_at_once(
-    page: Page, server: Server, callback: Callback, tmp_path: Path, language: str
+    server: Server, callback: Callback, page: Page, tmp_path: Path, language: str
 ) -> None:
     (owner,) = (role for role in snapshots.demo().roles if role["name"] == "OWNER")
     scopes = owner["scope"].split()
@@ -281,7 +267,7 @@ async def test_the_requests_of_the_demo_can_be_pressed(
         await look(page, tmp_path, step)
 
 
-async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server, callback: Callback) -> None:
+async def test_fields_have_labels_and_a_visible_focus(server: Server, callback: Callback, page: Page) -> None:
     await page.goto(address(server, callback, "/sign-in", lang="en"))
     await expect(page.get_by_label("E-mail")).to_be_focused()
     await page.get_by_label("E-mail").fill(OWNER)
@@ -296,7 +282,7 @@ async def test_fields_have_labels_and_a_visible_focus(page: Page, server: Server
 @pytest.mark.parametrize("seconds", [0, 0.3])
 @pytest.mark.parametrize(("button", "decision"), [("Дозволити", "code"), ("Відмовити", "error")])
 async def test_a_double_click_returns_to_the_client(  # noqa: PLR0917 -- fixtures
-    page: Page, server: Server, callback: Callback, button: str, decision: str, seconds: float
+    server: Server, callback: Callback, page: Page, button: str, decision: str, seconds: float
 ) -> None:
     """A client that answers late lets the page stay, and its button is clicked again."""
     callback.seconds = seconds
@@ -320,21 +306,21 @@ async def test_a_double_click_returns_to_the_client(  # noqa: PLR0917 -- fixture
         assert set(answers) == {"access_denied"}
 
 
-async def test_denying_returns_to_the_client(page: Page, server: Server, callback: Callback) -> None:
+async def test_denying_returns_to_the_client(server: Server, callback: Callback, page: Page) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("button", name="Відмовити").click()
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert callback.answers[0]["error"] == ["access_denied"]
 
 
-async def test_another_account_returns_to_the_sign_in_form(page: Page, server: Server, callback: Callback) -> None:
+async def test_another_account_returns_to_the_sign_in_form(server: Server, callback: Callback, page: Page) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("button", name="Інший обліковий запис").click()
     await expect(page.get_by_label("Пароль")).to_be_visible()
     assert not callback.seen
 
 
-async def test_the_language_is_switched_by_a_link(page: Page, server: Server, callback: Callback) -> None:
+async def test_the_language_is_switched_by_a_link(server: Server, callback: Callback, page: Page) -> None:
     await sign_in(page, address(server, callback, "/sign-in"))
     await page.get_by_role("link", name="English").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Allow access?")
@@ -343,7 +329,7 @@ async def test_the_language_is_switched_by_a_link(page: Page, server: Server, ca
     await expect(page.get_by_role("button", name="Дозволити")).to_be_visible()
 
 
-async def test_without_new_scopes_the_browser_returns_at_once(page: Page, server: Server, callback: Callback) -> None:
+async def test_without_new_scopes_the_browser_returns_at_once(server: Server, callback: Callback, page: Page) -> None:
     await sign_in(page, address(server, callback, "/sign-in", scope="client:read"))
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     assert len(callback.answers[0]["code"]) == 1
@@ -351,7 +337,7 @@ async def test_without_new_scopes_the_browser_returns_at_once(page: Page, server
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_callback_may_redirect_to_another_host(
-    page: Page, server: Server, callback: Callback, host: str
+    server: Server, callback: Callback, page: Page, host: str
 ) -> None:
     """Chromium applies `form-action` to all redirects after a form."""
     home = Callback("")
@@ -381,7 +367,7 @@ async def test_a_callback_by_https_may_redirect_to_a_loopback_address(
     await context.close()
 
 
-async def test_a_callback_may_redirect_to_an_app(page: Page, server: Server, callback: Callback) -> None:
+async def test_a_callback_may_redirect_to_an_app(server: Server, callback: Callback, page: Page) -> None:
     callback.moved_to = "myapp://callback?ok=1"
     await sign_in(page, address(server, callback, "/sign-in"))
     async with page.expect_event("requestfailed") as failed:
@@ -394,9 +380,9 @@ async def test_a_callback_may_redirect_to_an_app(page: Page, server: Server, cal
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noqa: PLR0917 -- fixtures
-    page: Page,
     server: Server,
     callback: Callback,
+    page: Page,
     tmp_path: Path,
     doctor: asyncpg.Connection,
     messages: list[str],
@@ -435,9 +421,9 @@ async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noq
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", texts.LANGUAGES)
 async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 -- fixtures
-    page: Page,
     server: Server,
     callback: Callback,
+    page: Page,
     tmp_path: Path,
     doctor: asyncpg.Connection,
     messages: list[str],
@@ -476,7 +462,7 @@ async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 --
 
 @AT_BOTH_WIDTHS
 async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
-    page: Page, server: Server, callback: Callback, tmp_path: Path
+    server: Server, callback: Callback, page: Page, tmp_path: Path
 ) -> None:
     await page.goto(address(server, callback, "/sign-in", redirect_uri=callback.url + "/"))
     await expect(page.get_by_role("alert")).to_contain_text(texts.words("uk")["error_wrong_redirect_uri"])
@@ -491,7 +477,7 @@ async def test_a_wrong_redirect_uri_is_explained_and_not_followed(
 @AT_BOTH_WIDTHS
 @pytest.mark.parametrize("language", ["uk", "en"])
 async def test_what_a_role_does_not_include_is_explained_with_a_way_back_by_keyboard(
-    page: Page, server: Server, callback: Callback, tmp_path: Path, language: str
+    server: Server, callback: Callback, page: Page, tmp_path: Path, language: str
 ) -> None:
     words, scope = texts.words(language), "legal_entity:read connection:write connection:refresh_secret"
     await sign_in(page, address(server, callback, "/sign-in", scope=scope, lang=language), email=DOCTOR)
@@ -509,7 +495,7 @@ async def test_what_a_role_does_not_include_is_explained_with_a_way_back_by_keyb
 
 
 @AT_BOTH_WIDTHS
-async def test_long_names_fit_into_the_page(page: Page, server: Server, callback: Callback, tmp_path: Path) -> None:
+async def test_long_names_fit_into_the_page(server: Server, callback: Callback, page: Page, tmp_path: Path) -> None:
     connection = await asyncpg.connect(server.database_url)
     name = await connection.fetchval("SELECT name FROM clients WHERE id = $1", CLINIC)
     change = "UPDATE clients SET name = $2 WHERE id = $1"
@@ -538,7 +524,7 @@ async def test_the_page_cannot_be_framed(browser: Browser, server: Server, callb
 
 @AT_BOTH_WIDTHS
 async def test_a_user_confirms_with_a_code(
-    page: Page, server: Server, callback: Callback, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, callback: Callback, page: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connection = await asyncpg.connect(server.database_url)
     owner = await connection.fetchval("SELECT id FROM users WHERE email = $1", OWNER)
@@ -556,7 +542,7 @@ async def test_a_user_confirms_with_a_code(
 
 
 async def test_a_double_click_on_the_second_factor_leads_to_the_consent_form(
-    page: Page, server: Server, callback: Callback, capsys: pytest.CaptureFixture[str]
+    server: Server, callback: Callback, page: Page, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connection = await asyncpg.connect(server.database_url)
     owner = await connection.fetchval("SELECT id FROM users WHERE email = $1", OWNER)
@@ -625,7 +611,7 @@ async def test_a_page_of_another_origin_may_call_what_a_public_client_needs(
 
 @AT_BOTH_WIDTHS
 async def test_a_signature_needs_one_button_and_the_consent(
-    page: Page, server: Server, callback: Callback, tmp_path: Path
+    server: Server, callback: Callback, page: Page, tmp_path: Path
 ) -> None:
     connection = await asyncpg.connect(server.database_url)
     await connection.execute("UPDATE connections SET redirect_uri = $2 WHERE client_id = $1", PIS, callback.url)

@@ -102,8 +102,58 @@ async def test_the_redirect_uri_is_changed_as_patch_does(inside: httpx.AsyncClie
     assert "The address is changed." not in (await inside.get(owner.page, headers={"accept-language": "en"})).text
     link = re.search(r'href="([^"]+)">Bring the old one back', page.text)
     assert link
-    undo = await send(inside, f"{owner.page}/address", of=html.unescape(link[1]))
-    assert undo.status_code == 303
+    assert link[1] == f"{owner.page}/history/{event['id']}/revert"
+    assert (await send(inside, link[1])).status_code == 303
+    assert (await connection_row(db, owner))["redirect_uri"] == OLD
+    (_, event) = await events(db, owner.connection.id)
+    assert (event["action"], event["new"]["reverts"]) == ("connection.revert", int(link[1].split("/")[-2]))
+
+
+async def test_a_former_redirect_uri_is_brought_back_as_revert_does(
+    inside: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    """From the log, with a transition under way, which it ends; once, whatever is sent twice."""
+    await send(inside, f"{owner.page}/address", of=f"{owner.page}/address?new={NEW}", days="0")
+    await send(inside, f"{owner.page}/address", of=f"{owner.page}/address?new={NEW}er", days="3")
+    (first, second) = await events(db, owner.connection.id)
+    log = await inside.get(f"{owner.page}/history")
+    path = f"{owner.page}/history/{first['id']}/revert"
+    assert path in log.text
+    form = await inside.get(path, headers={"accept-language": "en"})
+    assert 'name="days"' not in form.text
+    assert "this address will be the only one" in form.text
+    for fields, status in (({"password": "wrong"}, 422), ({"password": None}, 422), ({"version": "1"}, 412)):
+        assert (await inside.post(path, data=filled(form, **fields))).status_code == status
+    assert len(await events(db, owner.connection.id)) == 2
+    answers = await asyncio.gather(*(inside.post(path, data=filled(form)) for _ in range(32)))
+    row = await connection_row(db, owner)
+    done = f"{owner.page}?after={row['version']}"
+    assert {(answer.status_code, answer.headers["location"]) for answer in answers} == {(303, done)}
+    assert (row["redirect_uri"], row["transition_redirect_uri"]) == (OLD, None)
+    assert len(await events(db, owner.connection.id)) == 3
+    assert (await inside.get(path)).headers["location"] == owner.page, "there is nothing left to bring back"
+    assert (await inside.get(f"{owner.page}/history/{second['id']}/revert")).status_code == 409
+    other = await make_owner(db)
+    for number in ("0", "x", "9" * 12, str(first["id"] + 1000)):
+        assert (await inside.get(f"{owner.page}/history/{number}/revert")).status_code == 404
+    assert (await inside.get(f"{other.page}/history/{first['id']}/revert")).status_code == 403
+
+
+async def test_a_former_redirect_uri_that_is_refused_today_is_not_brought_back(
+    inside: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    script = "javascript:alert(1)"
+    record = (
+        "INSERT INTO audit_events (action, subject_id, client_id, old, new) VALUES ($3, $1, $2, $4, $5) RETURNING id"
+    )
+    values = [json.dumps({"redirect_uri": uri}) for uri in (script, OLD)]
+    args = (owner.connection.id, owner.client.id, "connection.update", *values)
+    path = f"{owner.page}/history/{await db.fetchval(record, *args)}/revert"
+    page = await inside.get(path)
+    assert (page.status_code, rendering.words_of_reason("scheme", "uk") in page.text) == (422, True)
+    assert not re.search(r'(?:href|action)="\s*javascript:', page.text)
+    data = filled(await inside.get(f"{owner.page}/secret"))
+    assert (await inside.post(path, data=data)).status_code == 422
     assert (await connection_row(db, owner))["redirect_uri"] == OLD
 
 
@@ -610,7 +660,19 @@ def test_both_languages_have_the_same_words_and_all_are_used() -> None:
     folder = repository() / "src/mithril"
     used = "".join(path.read_text() for path in (folder / "console").rglob("*.*") if path.suffix in (".py", ".html"))
     used += "".join(path.read_text() for path in (folder / "pages/templates").glob("*.html"))
-    made = ("problem_", "error_", "act_", "done_", "days_", "both_", "part_", "transition", "title_", "means_")
+    made = (
+        "problem_",
+        "error_",
+        "act_",
+        "done_",
+        "days_",
+        "both_",
+        "part_",
+        "transition",
+        "title_",
+        "means_",
+        "refused_",
+    )
     assert [key for key in words["uk"] if not key.startswith(made) and not re.search(rf"\b{key}\b", used)] == []
     for key in words["uk"]:
         fields = [set(re.findall(r"\{(\w+)\}", words[language][key])) for language in texts.LANGUAGES]

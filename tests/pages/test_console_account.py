@@ -31,9 +31,11 @@ async def test_a_user_sees_consents_in_words_and_withdraws_one(inside: httpx.Asy
     assert "View the institution&#39;s data" in page.text
     assert "unknown:scope" in page.text
     path = f"/account/consents/{consent_id}"
+    assert rendering.words("uk")["you_too"] in (await inside.get(path)).text
     assert (await send(inside, path, password="wrong")).status_code == 422
     response = await send(inside, path)
     assert (response.status_code, response.headers["location"]) == (303, "/account")
+    assert (await inside.get("/account")).status_code == 303, "the session was with the same client"
     assert await db.fetchval("SELECT count(*) FROM apps WHERE user_id = $1", owner.user_id) == 0
     assert (await inside.get(owner.connection.path, headers=bearer(token))).status_code == 401
     (event,) = await events(db, UUID(consent_id))

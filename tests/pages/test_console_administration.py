@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from mithril import security
 from mithril.console import rendering
 from support import factories
-from support.console import SCOPE, Owner, events, filled, make_owner, send, sign_in
+from support.console import SCOPE, Owner, events, filled, give_role, make_owner, send, sign_in
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
 
@@ -97,7 +98,8 @@ async def test_a_client_is_blocked_with_a_reason_and_unblocked(
     assert (response.status_code, response.headers["location"]) == (303, owner.path)
     assert (await http.get(owner.connection.path, headers=bearer(token))).status_code == 401
     assert (await http.get(owner.path)).status_code == 303, "the session of the owner is over"
-    assert "unpaid" in (await sign_in(http, owner.email)).text
+    await sign_in(http, owner.email)
+    assert "unpaid" in (await http.get("/console")).text
     again = await inside.post(path, data=filled(form, reason="another reason"))
     assert again.status_code == 303
     assert await db.fetchval("SELECT block_reason FROM clients WHERE id = $1", owner.client.id) == "unpaid"
@@ -139,6 +141,37 @@ async def test_the_users_of_a_client_are_shown_with_their_roles(
     assert rendering.words("en")["no_people"] in (await inside.get(f"/console/clients/{nobody.id}/people")).text
 
 
+async def test_the_sessions_of_a_user_are_counted_and_ended(
+    inside: httpx.AsyncClient, http: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    """Those with this client; other users and other clients keep theirs."""
+    other = await make_owner(db)
+    await give_role(db, other.user_id, owner.client.id, scope=SCOPE)
+    await sign_in(http, owner.email)
+    token = await factories.token(db, client=owner.client)
+    elsewhere = await factories.token(db, client=other.client)
+    page = await inside.get(f"{owner.path}/people")
+    assert "Active tokens and sessions: 2" in page.text
+    path = f"{owner.path}/people/{owner.user_id}/sessions"
+    assert f'href="{path}"' in page.text
+    form = await inside.get(path)
+    assert form.text.count(f'href="{owner.path}/people"') == 2, "back, and to leave it as it is"
+    assert (owner.email in form.text, "Active tokens and sessions: 2" in form.text) == (True, True)
+    assert (await inside.post(path, data=filled(form, password="wrong"))).status_code == 422
+    assert (await http.get(owner.path)).status_code == 200
+    assert (await inside.post(path, data=filled(form))).headers["location"] == f"{owner.path}/people"
+    assert (await http.get(owner.path)).status_code == 303
+    assert (await http.get(owner.connection.path, headers=bearer(token))).status_code == 401
+    assert await db.fetchval("SELECT count(*) FROM tokens WHERE digest = $1", security.digest(elsewhere)) == 1
+    assert "Active tokens and sessions: 0" in (await inside.get(path)).text
+    assert (await inside.get(f"{other.path}/people/{owner.user_id}/sessions")).status_code == 404
+    assert (await inside.post(f"{other.path}/people/{owner.user_id}/sessions", data=filled(form))).status_code == 404
+    actions = await db.fetch(
+        "SELECT actor_user_id FROM audit_events WHERE action = 'token.delete' AND client_id = $1", owner.client.id
+    )
+    assert len(actions) == 2
+
+
 async def test_an_owner_is_no_administrator_whatever_the_scopes(http: httpx.AsyncClient, db: Db) -> None:
     owner = await make_owner(db, scope=ALL, type_scope=ALL)
     await sign_in(http, owner.email)
@@ -147,7 +180,7 @@ async def test_an_owner_is_no_administrator_whatever_the_scopes(http: httpx.Asyn
         assert (await http.get(path)).status_code == 403
         assert f'href="{path}"' not in page.text
     data = filled(await http.get("/console/session"), act="block", reason="x")
-    for act in ("block", "tokens"):
+    for act in ("block", "tokens", f"people/{owner.user_id}/sessions"):
         assert (await http.post(f"{owner.path}/{act}", data=data)).status_code == 403
     assert not await db.fetchval("SELECT is_blocked FROM clients WHERE id = $1", owner.client.id)
 

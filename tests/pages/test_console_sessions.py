@@ -5,6 +5,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from mithril import security
 from mithril.console import rendering
 from mithril.sms import mailer
 from support import factories
-from support.cases import PASSWORD, code_in, form_token
+from support.cases import PASSWORD, PASSWORD_HASH, code_in, form_token
 from support.console import OLD, SCOPE, Owner, filled, give_role, make_owner, sign_in
 from support.factories import Db, bearer
 from support.servers import Server, running_server
@@ -113,10 +114,42 @@ async def test_a_user_without_a_right_role_gets_a_session_that_shows_nothing(htt
 
 async def test_a_user_of_a_blocked_client_reads_why(http: httpx.AsyncClient, db: Db, owner: Owner) -> None:
     await db.execute("UPDATE clients SET is_blocked = true, block_reason = 'unpaid' WHERE id = $1", owner.client.id)
-    response = await sign_in(http, owner.email)
-    assert response.status_code == 403
-    assert "unpaid" in response.text
-    assert SESSION not in response.cookies
+    assert (await sign_in(http, owner.email)).status_code == 303
+    page = await http.get("/console")
+    assert (rendering.words("uk")["all_blocked"] in page.text, "unpaid" in page.text) == (True, True)
+    assert (await http.get(owner.path)).status_code == 403
+    assert (await http.get("/account")).status_code == 200
+
+
+async def test_a_user_of_no_client_signs_in_to_their_own_account_and_nothing_else(
+    http: httpx.AsyncClient, db: Db, owner: Owner
+) -> None:
+    """Also one with a global role: the client whose token it is gives nothing."""
+    email = f"{uuid4()}@clinic.example"
+    add = "INSERT INTO users (email, password_hash, tax_id) VALUES ($1, $2, '') RETURNING id"
+    user_id = await db.fetchval(add, email, PASSWORD_HASH)
+    role_id = await db.fetchval(
+        "INSERT INTO roles (name, scope) VALUES ($1, $2) RETURNING id", f"Role {uuid4()}", SCOPE
+    )
+    await db.execute("INSERT INTO global_user_roles (user_id, role_id) VALUES ($1, $2)", user_id, role_id)
+    assert (await sign_in(http, email, next_="/account")).headers["location"] == "/account"
+    page = await http.get("/account")
+    assert (page.status_code, email in page.text, "/console/clients/" in page.text) == (200, True, False)
+    page = await http.get("/console")
+    assert rendering.words("uk")["no_role"] in page.text
+    assert "/console/clients" not in page.text
+    carrier = await db.fetchval("SELECT client_id FROM tokens WHERE user_id = $1", user_id)
+    for path in (f"/console/clients/{carrier}", owner.path, "/console/clients"):
+        assert (await http.get(path)).status_code == 403
+    name = await db.fetchval("SELECT name FROM clients WHERE id = $1", carrier)
+    assert name not in (await http.get("/console/session")).text
+    await give_role(db, user_id, owner.client.id, scope=SCOPE)
+    page = await http.get("/console")
+    data = {"form_token": form_token(page), "client_id": str(owner.client.id)}
+    assert (await http.post("/console", data=data)).headers["location"] == owner.path
+    assert (await http.get(owner.path)).status_code == 200
+    await db.execute("SELECT revoke_of_user($1, NULL)", user_id)
+    assert (await http.get("/account")).status_code == 303
 
 
 async def test_the_second_factor_comes_first(

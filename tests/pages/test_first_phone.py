@@ -5,7 +5,6 @@ import asyncio
 import httpx
 import pytest
 
-from mithril.sms import messenger
 from support.cases import Case, add_factor, code_in, decide, form_token, redeem, sent_back, sign_in
 from support.factories import Db
 
@@ -16,21 +15,9 @@ STORED = "SELECT factor FROM authentication_factors WHERE user_id = $1"
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The messages that were sent, each with its number."""
-    received: list[tuple[str, str]] = []
-
-    async def send(_: messenger.ConsoleMessenger, phone: str, text: str) -> None:
-        received.append((phone, text))
-
-    monkeypatch.setattr(messenger.ConsoleMessenger, "send", send)
-    return received
-
-
-@pytest.fixture
 async def case(case: Case, db: Db) -> Case:
     """A user with a second factor that has no phone."""
-    await add_factor(db, case, None)
+    await add_factor(db, case.user_id, None)
     return case
 
 

@@ -196,7 +196,7 @@ async def test_a_failed_message_is_explained(
         raise errors.MessageNotSent
 
     monkeypatch.setattr(messenger.ConsoleMessenger, "send", fail)
-    await add_factor(db, case, "+380501234567")
+    await add_factor(db, case.user_id, "+380501234567")
     response = await sign_in(demo, f"/sign-in?{case.changed()}", email=case.email)
     assert response.status_code == 503
     assert "not available" in response.text

@@ -21,6 +21,7 @@ from support.servers import Server, fresh_database, running_server
 pytestmark = pytest.mark.anyio
 
 NOTHING = {
+    "audit_partitions_made": 0,
     "tokens_narrowed": 0,
     "tokens_ended": 0,
     "transitions_completed": 0,
@@ -29,6 +30,7 @@ NOTHING = {
     "codes_expired": 0,
     "codes_deleted": 0,
     "nonces_deleted": 0,
+    "sign_in_counts_deleted": 0,
     "operations_deleted": 0,
     "counters_deleted": 0,
 }
@@ -282,6 +284,10 @@ async def test_every_batch_uses_an_index(db: Db) -> None:
     await db.execute(
         "INSERT INTO secret_uses (digest, last_used_at) SELECT sha256(n::text::bytea), now() - n * interval '1 s'"
         " FROM generate_series(1, 5000) n"
+    )
+    await db.execute(
+        "INSERT INTO sign_in_counts (hour, subject_id, outcome, times)"
+        " SELECT now() - n * interval '1 s', gen_random_uuid(), '', 1 FROM generate_series(1, 5000) n"
     )
     await db.execute("ANALYZE")
     for task in service.tasks(Settings()):

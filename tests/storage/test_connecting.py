@@ -64,6 +64,11 @@ async def host_of(pool: Pool) -> str:
     return str(lease.host)
 
 
+def events_of(caplog: pytest.LogCaptureFixture, *names: str) -> list[dict[str, Any]]:
+    """Return the fields of the lines of these events, as the log shows them."""
+    return [vars(record) for record in caplog.records if record.getMessage() in names]
+
+
 async def until(reached: Any) -> None:
     while not reached():  # noqa: ASYNC110 -- no event for it; until pytest's own limit
         await asyncio.sleep(0.01)
@@ -87,6 +92,7 @@ async def test_the_reason_of_silence_is_said(silent: Proxy, nowhere: str, monkey
         await database.connect(url)
 
 
+@pytest.mark.slow
 async def test_callers_do_not_wait_for_a_host_that_is_known_to_be_silent(
     silent: Proxy, nowhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +109,33 @@ async def test_callers_do_not_wait_for_a_host_that_is_known_to_be_silent(
         assert await host_of(pool) == silent.host
 
 
+async def test_the_log_has_an_outage_once_and_its_end_once(good: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    """Of all pools of a worker together, and of any number of requests."""
+    caplog.set_level("INFO", logger="mithril")  # a server of another test may have set it
+    async with database.Database(good.url, size=2, wait_seconds=60, statement_seconds=60, connect_seconds=60) as opened:
+
+        async def ask() -> None:
+            await opened.fetch("SELECT 1")
+            await opened.is_current()
+
+        await ask()
+        assert not events_of(caplog, "database_away", "database_back"), "there was no outage"
+        good.refuses = lambda _: "57P03 the database system is starting up"
+        opened._pool.expire()
+        opened._lookup_pool.expire()
+        for _ in range(5):
+            with pytest.raises(errors.ServiceUnavailable):
+                await opened.fetch("SELECT 1")
+            with pytest.raises(errors.ServiceUnavailable):
+                await opened.is_current()
+        good.refuses = None
+        await ask()
+    away, back = events_of(caplog, "database_away", "database_back")
+    assert (away["msg"], back["msg"]) == ("database_away", "database_back")
+    assert good.host in away["reason"]
+    assert 0 <= back["seconds"] < 60
+
+
 async def test_opening_a_connection_goes_on_after_its_caller_has_given_up(good: Proxy) -> None:
     good.is_silent = True
     async with pool_of(good.url, wait=0.05, connect=0.1) as pool:
@@ -116,6 +149,7 @@ async def test_opening_a_connection_goes_on_after_its_caller_has_given_up(good: 
         assert await host_of(pool) == good.host
 
 
+@pytest.mark.slow
 async def test_a_caller_waits_longer_for_a_connection_that_is_being_made(good: Proxy) -> None:
     good.delay_seconds = 0.1
     async with pool_of(good.url, wait=0.01) as pool:
@@ -139,6 +173,7 @@ async def test_connections_to_a_server_that_falls_silent_are_left(good: Proxy, p
             assert await host_of(pool) == other.host, "who worked last is asked first, though the other one is back"
 
 
+@pytest.mark.slow
 async def test_connections_to_a_server_that_became_read_only_are_left(good: Proxy, postgres: str) -> None:
     with through(postgres) as other:
         async with pool_of(networks.url_of(good, other)) as pool:
@@ -282,6 +317,8 @@ async def test_the_url_may_set_what_the_service_sets(good: Proxy) -> None:
 async def test_a_pooler_that_refuses_settings_is_used_without_them(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="mithril")  # as above
+
     def refusal(first: bytes) -> str | None:
         return "08P01 unsupported startup parameter: statement_timeout" if b"statement_timeout" in first else None
 
@@ -292,9 +329,9 @@ async def test_a_pooler_that_refuses_settings_is_used_without_them(
                 assert await lease.connection.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
                 assert await lease.connection.fetchval("SHOW application_name") == "mithril"
                 pool.release(lease)
-    lines = [record.getMessage() for record in caplog.records if "unsupported startup parameter" in record.getMessage()]
+    (line,) = events_of(caplog, "session_settings_refused")
     said = "unsupported startup parameter: statement_timeout"
-    assert lines == [f"{pooler.host} takes no settings of a session, set them on the role: {said}"]
+    assert (line["host"], line["reason"]) == (str(pooler.host), said)
 
 
 async def test_a_read_whose_connection_broke_is_repeated_once(postgres: str) -> None:

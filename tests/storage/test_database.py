@@ -134,8 +134,12 @@ async def test_a_change_of_url_holds_for_new_connections(database_url: str, post
     """A statement that runs at that moment ends on its own connection."""
     where = "SELECT current_database() FROM pg_sleep($1)"
     async with Database(database_url, size=2, wait_seconds=60, statement_seconds=60) as opened:
-        running = asyncio.create_task(opened.fetch(where, 0.2))
-        await asyncio.sleep(0.1)
+        running = asyncio.create_task(opened.fetch(where, 0.5))
+        watching = await asyncpg.connect(postgres)
+        begun = "SELECT count(*) FROM pg_stat_activity WHERE query = $1 AND state = 'active' AND wait_event = 'PgSleep'"
+        while not running.done() and not await watching.fetchval(begun, where):  # noqa: ASYNC110 -- no event for it
+            await asyncio.sleep(0.01)
+        await watching.close()
         opened.change_url(postgres)
         found = [row["current_database"] for (row,) in (await running, await opened.fetch(where, 0))]
     assert found[0].startswith("test_")

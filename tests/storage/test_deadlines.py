@@ -29,6 +29,7 @@ async def db(database_url: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+@pytest.mark.slow
 async def test_a_refused_write_that_arrives_later_changes_nothing(database_url: str, db: Any) -> None:
     """The network is cut between the look-up and the change, and delivers the change when it is whole again."""
     owner = await factories.client(db)

@@ -13,7 +13,6 @@ from mithril.database.database import Connection, Database
 from mithril.settings import Settings
 from mithril.tokens import store as tokens
 from mithril.tokens import verification_store as verification
-from mithril.tokens.kinds import TokenKind
 from support import factories
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +77,7 @@ async def is_good(database: Database, value: str) -> bool:
     """Whether any look-up takes the token for a good one; they must agree."""
     found = await tokens.find_token(database, value)
     presented = await verification.find_presented(database, digest=security.digest(value), api_key_digest=None)
-    active = await verification.find_active(database, value, kinds=[TokenKind.ACCESS])
+    active = await database.look_up(verification.FIND_ACTIVE, security.digest(value))
     owner = await verification.find_owner(database, security.digest(value))
     said = {each is not None and not (each.is_revoked or each.is_expired) for each in (found, presented, owner)} | {
         active is not None

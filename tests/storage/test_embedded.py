@@ -23,6 +23,8 @@ from mithril.database.embedded import EmbeddedError, postgres_bin, running
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another account")
 
+pytestmark = pytest.mark.slow
+
 # A process that uses the database: prints the URL, and leaves when its standard input ends.
 USER = """
 import subprocess, sys
@@ -165,6 +167,7 @@ def test_two_callers_in_one_process_share_one_postgresql(home: Path) -> None:
         assert ask(outer, "SELECT 1") == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["starter first", "starter last"])
 def test_only_the_last_user_stops_postgresql(home: Path, order: tuple[int, int]) -> None:
     with user(home) as starter, user(home) as other:
@@ -178,6 +181,7 @@ def test_only_the_last_user_stops_postgresql(home: Path, order: tuple[int, int])
     assert is_gone(pid)
 
 
+@pytest.mark.slow
 def test_users_that_leave_simultaneously_all_succeed(home: Path) -> None:
     with user(home) as one, user(home) as two, user(home) as three:
         users = (one, two, three)
@@ -270,6 +274,7 @@ def test_a_folder_with_other_files_is_not_touched(fresh: Path) -> None:
 # Failures that it survives
 
 
+@pytest.mark.slow
 def test_postgresql_recovers_after_it_was_killed(home: Path) -> None:
     with running(home) as url:
         ask(url, "CREATE TABLE crash AS SELECT 7 AS answer")
@@ -278,6 +283,7 @@ def test_postgresql_recovers_after_it_was_killed(home: Path) -> None:
         assert ask(url, "SELECT answer FROM crash") == "7"
 
 
+@pytest.mark.slow
 def test_a_pid_of_another_program_is_not_a_server(home: Path) -> None:
     with running(home):
         lines = (home / "postgres" / "postmaster.pid").read_text().split("\n")
@@ -292,6 +298,7 @@ def test_a_pid_of_another_program_is_not_a_server(home: Path) -> None:
         stranger.kill()
 
 
+@pytest.mark.slow
 def test_an_empty_pid_file_is_not_a_server(home: Path) -> None:
     (home / "postgres" / "postmaster.pid").touch()
     with running(home) as url:
@@ -308,6 +315,7 @@ def test_a_postgresql_that_others_stopped_is_started_again_while_it_has_users(ho
         assert ask(url, "SELECT 1") == "1"
 
 
+@pytest.mark.slow
 def test_no_second_server_is_started_while_another_process_uses_an_unreachable_one(home: Path) -> None:
     with running(home):
         os.kill(server_pid(home), signal.SIGKILL)

@@ -22,6 +22,7 @@ def test_the_code_is_written_for_the_newest_revision() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [database.SCHEMA_VERSION]
 
 
+@pytest.mark.slow
 async def test_simultaneous_migrations_migrate_once(postgres: str) -> None:
     await execute(postgres, "CREATE DATABASE migrated_at_once")
     url = url_of(postgres, "migrated_at_once")

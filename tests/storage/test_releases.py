@@ -56,6 +56,7 @@ def test_there_is_a_dump_of_every_version_up_to_this_one() -> None:
     assert mithril.__version__ in closed
 
 
+@pytest.mark.slow
 async def test_an_upgrade_waits_for_a_dump_and_keeps_no_request_waiting(released: str) -> None:
     dump, request = await asyncpg.connect(released), await asyncpg.connect(released, command_timeout=60)
     await dump.execute("BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE")
@@ -86,7 +87,9 @@ async def test_an_upgrade_keeps_every_row_and_every_value(released: str) -> None
 
 async def test_an_upgrade_ends_with_the_schema_of_a_new_installation(released: str, database_url: str) -> None:
     await database.migrate(released)
-    assert releases.dump(released, "--schema-only") == releases.dump(database_url, "--schema-only")
+    # Which months have partitions of the trail depends on the day.
+    options = ("--schema-only", "--exclude-table=audit_events_*[0-9]")
+    assert releases.dump(released, *options) == releases.dump(database_url, *options)
 
 
 @pytest.mark.slow

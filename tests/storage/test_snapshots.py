@@ -11,17 +11,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
-from mithril import security
+from mithril import errors, security
 from mithril.audit.events import Actor
 from mithril.connections.redirect_uris import Policy
 from mithril.database.database import Connection
+from mithril.identifiers import time_ordered_uuid
 from mithril.snapshots import demo
 from mithril.snapshots import service as snapshots
+from mithril.snapshots.differences import Change
 from mithril.snapshots.sections import SECTIONS, Section
 from mithril.snapshots.service import Counts, Report, SnapshotError
 from support import repository
+from support.proxies import Loss, losing
 from support.servers import fresh_database
 
 pytestmark = pytest.mark.anyio
@@ -312,6 +316,19 @@ async def test_a_changed_password_is_set_and_remembered(db: Connection) -> None:
     assert history[-1] == user["password_hash"]
     action, _, new = (await audited(db))[-1]
     assert (action, list(new)) == ("user.update", ["password_set_at"])
+
+
+@pytest.mark.slow
+async def test_many_passwords_take_longer_than_a_transaction_may_be_idle(db: Connection) -> None:
+    made = security.random_hash()
+
+    async def slowly(_: str) -> str:
+        await asyncio.sleep(0.05)
+        return made
+
+    users = [{"email": f"{number}@b.example", "password": "Password-1"} for number in range(160)]
+    await db.execute("SET idle_in_transaction_session_timeout = '1500ms'")
+    assert (await bring(db, {"users": users}, hashed=slowly)).kinds["users"].added == 160
 
 
 async def test_a_password_may_be_weaker_than_the_api_allows(db: Connection) -> None:
@@ -1037,3 +1054,140 @@ async def test_a_reset_forgets_transitions_and_uses_of_secrets(db: Connection) -
     await demo.reset(db, actor=Actor(request_id="a test"), policy=Policy())
     assert await db.fetchval("SELECT count(transition_redirect_uri) FROM connections") == 0
     assert await db.fetchval("SELECT count(*) FROM secret_uses") == 0
+
+
+# Dry runs and operations
+
+
+async def tried(db: Connection, content: Data) -> Report:
+    snapshot = snapshots.read(json.dumps(content).encode())
+    return await snapshots.try_snapshot(db, snapshot, actor=Actor(request_id="a test"), policy=Policy())
+
+
+# The database keeps microseconds, and the report shows seconds.
+ENDS_AT = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+
+
+def changed_data() -> Data:
+    """Return what differs from `data` in each way."""
+    changed = data()
+    changed["client_types"][0]["scope"] = "b c"
+    changed["users"][0] |= {"password": "Second-Password-1", "tax_id": "3067305999"}
+    changed["users"].append({"email": "new@clinic.example", "password": "Third-Password-1"})
+    changed["clients"][0] |= {"name": "Інша\x1b", "client_type": "MIS", "settings": {"n": 1.10, "m": ["x"]}}
+    changed["connections"][0] |= {"secret": "second-secret-0123456789"}
+    changed["connections"][0] |= {"transition": {"redirect_uri": NEW_URI, "ends_at": f"{ENDS_AT:%Y-%m-%dT%H:%M:%SZ}"}}
+    changed["connections"].append({"client_id": MIS, "consumer_id": MIS, "redirect_uri": NEW_URI})
+    changed["tokens"][0]["details"] |= {"scope": "b"}
+    return changed
+
+
+async def test_a_dry_run_changes_nothing_and_counts_as_the_import_does(db: Connection) -> None:
+    empty = await everything(db)
+    first = await tried(db, data())
+    assert await everything(db) == empty
+    assert first.kinds == (await bring(db, data())).kinds
+    before = await everything(db)
+    second = await tried(db, changed_data())
+    assert await everything(db) == before, "no password, token or audit row has changed"
+    assert await db.fetchval("SELECT count(*) FROM revocations") == 0
+    assert second.kinds == (await bring(db, changed_data())).kinds
+    assert (await tried(db, changed_data())).rows == []
+
+
+async def test_a_dry_run_shows_each_field_and_no_secret(db: Connection) -> None:
+    await bring(db, data())
+    report = await tried(db, changed_data())
+    assert report.rows
+    found = {(row.section, row.outcome): row for row in report.rows}
+    assert list(found) == [
+        *(("client_types", "changed"), ("users", "changed"), ("users", "added"), ("clients", "changed")),
+        *(("connections", "changed"), ("connections", "added"), ("tokens", "changed")),
+    ]
+    ends = f"{ENDS_AT:%Y-%m-%dT%H:%M:%SZ}"
+    shown_changes = {str(change) for row in report.rows for change in row.changes if change.field != "expires_at"}
+    assert shown_changes == {
+        "scope: - a\nscope: + c",
+        "tax_id: 3067305998 -> 3067305999",
+        "password: changed",
+        "name: Клініка -> Інша\\x1b",
+        'settings.m: none -> ["x"]',
+        "client_type: MSP -> MIS",
+        "secret: changed",
+        f"transition.redirect_uri: none -> {NEW_URI}",
+        f"transition.ends_at: none -> {ends}",
+        "details.scope: - a\ndetails.scope: + b",
+    }, "and the new password ends the token, which the file brings back"
+    assert found["users", "added"].name == "new@clinic.example"
+    assert (found["users", "added"].id, found["clients", "changed"].id) == (None, CLINIC)
+    assert found["connections", "added"].gets_secret
+    assert not report.without_secret, "the import draws other ids"
+    shown = str(report) + msgspec.json.encode(report).decode()
+    digests = [value for values in (await everything(db))["connections"] for value in re.findall(r"\\x\w+", values)]
+    for secret in (
+        SECRET,
+        "second-secret",
+        TOKEN,
+        PASSWORD,
+        "Second-Password-1",
+        "Third-Password-1",
+        "$argon2",
+        *digests,
+    ):
+        assert secret not in shown
+    assert max(map(len, str(report).splitlines())) <= 100
+
+
+async def test_a_dry_run_is_refused_as_the_import_is(db: Connection) -> None:
+    await bring(db, data())
+    for content in (
+        {"connections": [{"client_id": CLINIC, "consumer_id": NOBODY, "redirect_uri": NEW_URI}]},
+        {"connections": [{"client_id": CLINIC, "consumer_id": MIS, "redirect_uri": "http://a/"}]},
+        {"users": [{"id": NOBODY, "email": "owner@clinic.example"}]},
+    ):
+        with pytest.raises(SnapshotError) as caught:
+            await tried(db, content)
+        assert await refusal(db, content) == str(caught.value)
+
+
+async def test_a_dry_run_waits_for_no_row_that_stays_as_it_is(db: Connection, database_url: str) -> None:
+    await bring(db, data())
+    other = await asyncpg.connect(database_url)
+    async with other.transaction(), asyncio.timeout(60):
+        await other.execute("SELECT FROM clients FOR UPDATE")
+        assert (await tried(db, data())).rows == []
+    await other.close()
+
+
+async def test_a_long_value_is_shown_in_lines_of_their_own() -> None:
+    before, after = "https://a.example/" + "x" * 90, " ".join(["word"] * 60)
+    lines = str(Change("name", before, after)).splitlines()
+    assert lines[:2] == ["name:", f"  - {before}"]
+    assert " ".join(line.strip(" +") for line in lines[2:]) == after
+    assert max(map(len, lines[2:])) <= 94
+
+
+def test_each_section_says_by_which_keys_a_row_is_known() -> None:
+    for section in SECTIONS:
+        assert set(section.called) <= set(section.schema["required"])
+
+
+async def test_the_changes_of_an_import_have_one_operation(db: Connection) -> None:
+    made = time_ordered_uuid()
+    await bring(db, data(), operation_id=made)
+    assert {row[0] for row in await db.fetch("SELECT operation_id FROM audit_events")} == {made}
+    assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", made)
+    await bring(db, data(), operation_id=time_ordered_uuid())
+    assert await db.fetchval("SELECT count(*) FROM operations") == 1, "the second one has changed nothing"
+
+
+async def test_an_import_whose_end_is_not_confirmed_names_its_operation(db: Connection, database_url: str) -> None:
+    made = time_ordered_uuid()
+    with losing(database_url) as proxy:
+        through = await asyncpg.connect(proxy.url)
+        proxy.lose(b"COMMIT;", Loss.CUT)
+        with pytest.raises(errors.OutcomeUnknown) as unknown:
+            await bring(through, data(), operation_id=made)
+        through.terminate()
+    assert unknown.value.operation_id == made
+    assert await db.fetchval("SELECT is_done FROM operations WHERE id = $1", made)

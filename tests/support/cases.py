@@ -119,9 +119,9 @@ async def approve(db: Db, case: Case, scope: str) -> None:
     await db.execute(statement, case.user_id, case.client_id, scope)
 
 
-async def add_factor(db: Db, case: Case, phone: str | None) -> None:
+async def add_factor(db: Db, user_id: UUID, phone: str | None) -> None:
     statement = "INSERT INTO authentication_factors (user_id, type, factor) VALUES ($1, 'SMS', $2)"
-    await db.execute(statement, case.user_id, phone)
+    await db.execute(statement, user_id, phone)
 
 
 def code_in(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Milliseconds for any one step: only a machine with much other work takes more than one of the thirty seconds.
@@ -31,3 +31,21 @@ async def launched() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE)
         yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def opened(browser: Browser, *, width: int, language: str, has_script: bool = True) -> AsyncIterator[Page]:
+    """Yield a page of a new user. An error in the browser's console fails the test, but for refusals that it names."""
+    context = await browser.new_context(
+        viewport={"width": width, "height": 740},
+        locale="uk-UA" if language == "uk" else "en-GB",
+        java_script_enabled=has_script,
+    )
+    context.set_default_timeout(PATIENCE)
+    page, complaints = await context.new_page(), list[str]()
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    await context.close()
+    unexpected = [text for text in complaints if "status of 4" not in text]
+    assert not unexpected, unexpected

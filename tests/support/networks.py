@@ -100,10 +100,12 @@ class Proxy:
                 return
             back, onward = await asyncio.open_unix_connection(self._path)
             onward.write(first)
-            await asyncio.wait(
-                [asyncio.create_task(self._copy(reader, onward)), asyncio.create_task(self._copy(back, writer))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            sending = asyncio.create_task(self._copy(reader, onward))
+            answering = asyncio.create_task(self._copy(back, writer))
+            await asyncio.wait([sending, answering], return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():  # how the service ends its side is seen too: PostgreSQL may end first
+                writer.write_eof()
+                await sending
         except ConnectionError:  # reset, or a broken pipe
             self.resets += 1
         except asyncio.CancelledError:

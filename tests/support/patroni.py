@@ -108,12 +108,27 @@ class Patroni:
         await db.execute("CREATE DATABASE mithril")
         await db.close()
         db = await asyncpg.connect(self.url_of(first))
-        await db.execute((EXAMPLES / "role.sql").read_text())
-        await db.execute("ALTER ROLE mithril PASSWORD 'mithril'")
         await db.execute("CREATE TABLE probes (at timestamptz DEFAULT now())")
-        await db.close()
-        migrated = await asyncio.to_thread(run, "migrate", MITHRIL_DATABASE_URL=self.url)
+        await make_roles(db)
+        await db.execute("ALTER ROLE mithril PASSWORD 'mithril'; ALTER ROLE mithril_owner PASSWORD 'mithril'")
+        owner = self.url.replace("//mithril:", "//mithril_owner:")
+        migrated = await asyncio.to_thread(run, "migrate", MITHRIL_DATABASE_URL=owner)
         assert migrated.returncode == 0, migrated.stderr
+        await give_rights(db)
+        await db.close()
+
+
+async def give_rights(superuser: asyncpg.Connection) -> None:
+    """Run what `mithril migrate --print-grants` prints: it makes the two roles, and gives rights on what is there."""
+    printed = await asyncio.to_thread(run, "migrate", "--print-grants")
+    assert printed.returncode == 0, printed.stderr
+    await superuser.execute(printed.stdout)
+
+
+async def make_roles(superuser: asyncpg.Connection) -> None:
+    """Make the roles `mithril` and `mithril_owner` as docs/clusters.md says."""
+    await give_rights(superuser)
+    await superuser.execute((EXAMPLES / "role.sql").read_text())
 
 
 async def is_primary(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mithril.database import embedded
 from support.servers import DEMO_PORTS
 
 MITHRIL = str(Path(sys.executable).parent / "mithril")
@@ -33,14 +34,31 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | variables
 
 
-def run(*arguments: str, through: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, through: str = "", program: str = MITHRIL, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. `through`: what a shell does with it, such as `ulimit -n 300; exec "$@"`."""
     return subprocess.run(
-        [*_shell(through), MITHRIL, *arguments],
+        [*_shell(through), program, *arguments],
         env=environment(**variables),
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
+    )
+
+
+def in_shell(script: str, *, folder: Path, typed: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run commands as a page has them, up to the first that fails. `typed`: lines for what asks, without a terminal."""
+    path = f"{Path(MITHRIL).parent}:{os.environ['PATH']}:{embedded.postgres_bin()}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment(PATH=path, **variables),
+        input=typed,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
         check=False,
     )
 
@@ -52,12 +70,12 @@ def _shell(script: str) -> list[str]:
 class Process:
     """A process of `mithril serve` on free ports."""
 
-    def __init__(self, *arguments: str, through: str = "", **variables: str) -> None:
-        """`through`: as for `run`."""
+    def __init__(self, *arguments: str, through: str = "", program: str = MITHRIL, **variables: str) -> None:
+        """`through`: as for `run`. `program`: of which release."""
         # A file, because an unread pipe would stop the server when it is full of log lines.
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed in end()
         self.popen = subprocess.Popen(
-            [*_shell(through), MITHRIL, "serve", "--port", "0", "--internal-port", "0", *arguments],
+            [*_shell(through), program, "serve", "--port", "0", "--internal-port", "0", *arguments],
             env=environment(**variables),
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -96,8 +114,8 @@ class Process:
 
 
 @contextmanager
-def serving(*arguments: str, through: str = "", **variables: str) -> Iterator[Process]:
-    process = Process(*arguments, through=through, **variables)
+def serving(*arguments: str, through: str = "", program: str = MITHRIL, **variables: str) -> Iterator[Process]:
+    process = Process(*arguments, through=through, program=program, **variables)
     try:
         yield process
     finally:

@@ -50,6 +50,7 @@ SELECT format('UPDATE %I SET %I = date_trunc(''minute'', %2$I - now() + interval
               table_name, column_name, $1::text || ' 00:00Z')
   FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
  WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND data_type = 'timestamp with time zone'
+   AND NOT (SELECT relispartition FROM pg_class WHERE oid = table_name::regclass)
  ORDER BY table_name, ordinal_position
 """
 

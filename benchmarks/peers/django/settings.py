@@ -31,5 +31,8 @@ DATABASES = {
         "CONN_MAX_AGE": None,
     }
 }
-OAUTH2_PROVIDER = {"SCOPES": {"connection:write": "change connections", "introspection": "introspect tokens"}}
+OAUTH2_PROVIDER = {
+    "SCOPES": {"connection:write": "change connections", "introspection": "introspect tokens"},
+    "PKCE_REQUIRED": False,
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

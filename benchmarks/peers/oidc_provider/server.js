@@ -30,12 +30,17 @@ class PostgresAdapter {
     const text = `INSERT INTO oidc_payloads (kind, id, payload, expires_at)
                   VALUES ($1, $2, $3, now() + make_interval(secs => $4))
                   ON CONFLICT (kind, id) DO UPDATE SET payload = excluded.payload, expires_at = excluded.expires_at`;
-    await pool.query(text, [this.name, id, payload, expiresIn]);
+    await pool.query({ name: 'upsert', text, values: [this.name, id, payload, expiresIn] });
   }
   async destroy(id) {
     await pool.query('DELETE FROM oidc_payloads WHERE kind = $1 AND id = $2', [this.name, id]);
   }
-  async consume() {}
+  async consume(id) {
+    const text = `UPDATE oidc_payloads
+                     SET payload = payload || jsonb_build_object('consumed', extract(epoch FROM now())::bigint)
+                   WHERE kind = $1 AND id = $2`;
+    await pool.query({ name: 'consume', text, values: [this.name, id] });
+  }
   async findByUid() {}
   async findByUserCode() {}
   async revokeByGrantId() {}
@@ -56,7 +61,17 @@ if (cluster.isPrimary && workers > 1) {
       grant_types: ['client_credentials'],
       redirect_uris: [],
       response_types: [],
+    }, {
+      client_id: 'exchanging',
+      client_secret: 'exchanging-secret',
+      token_endpoint_auth_method: 'client_secret_post',
+      grant_types: ['authorization_code', 'refresh_token'],
+      redirect_uris: ['https://mis.example.com/callback'],
     }],
+    scopes: ['openid', 'connection:write'],
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    issueRefreshToken: () => true,
+    pkce: { required: () => false },
     features: {
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: () => true },

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from mithril import metrics
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database.database import (
     Condition,
@@ -71,6 +72,7 @@ async def insert(transaction: Transaction, table: AuditedTable, columns: Columns
     arguments = actor.arguments if table.is_audited else ()
     with violations():
         added: UUID = await transaction.fetchval(_insert(table, tuple(sorted(columns))), encoded(columns), *arguments)
+    metrics.AUDIT_ROWS.add(by=table.is_audited)
     return added
 
 
@@ -100,6 +102,7 @@ async def update(
         return False
     with violations():
         changed: int = await transaction.fetchval(_update(table, names), row_id, encoded(columns), *arguments)
+    metrics.AUDIT_ROWS.add(by=changed * table.is_audited)
     return changed > 0
 
 
@@ -111,6 +114,7 @@ async def delete(
     fragments, values = tuple(c.fragment for c in conditions), [c.value for c in conditions]
     with violations():
         removed: int = await transaction.fetchval(_delete(table, fragments), *values, *arguments)
+    metrics.AUDIT_ROWS.add(by=removed * table.is_audited)
     return removed
 
 

@@ -12,18 +12,21 @@ from typing import NamedTuple, NoReturn
 
 import structlog
 
-from mithril import errors
+from mithril import errors, metrics
 from mithril.cleanup import store
 from mithril.cleanup.store import BEGINNING, Target
+from mithril.connections import transition_store
 from mithril.database.database import Database
 from mithril.oauth import password_link
 from mithril.settings import Settings
+from mithril.sightings import sign_in_store
 
 BATCH_ROWS = 500
 PAUSE_SECONDS = 0.02
 REVOCATION_SECONDS = 60.0  # longer than any request takes
 OPERATION_SECONDS = 3_600.0  # much longer than any request or command asks for its operation
 NARROWED = "tokens_narrowed"
+PARTITIONS = "audit_partitions_made"
 SECONDS_PER_MINUTE, SECONDS_PER_DAY = 60.0, 86_400.0
 log = structlog.stdlib.get_logger("mithril")
 
@@ -56,6 +59,7 @@ def tasks(settings: Settings) -> Iterator[Task]:
     yield Task(store.CODES, kept_seconds)
     yield Task(store.NONCES, 0.0)
     yield Task(store.SECRET_USES, SECONDS_PER_DAY)
+    yield Task(store.SIGN_IN_COUNTS, sign_in_store.KEPT_SECONDS)
     yield Task(store.OPERATIONS, OPERATION_SECONDS)
     window_seconds = max(window_minutes * SECONDS_PER_MINUTE, password_link.WINDOW_SECONDS)
     yield Task(store.COUNTERS, window_seconds)
@@ -72,6 +76,7 @@ async def clean_up(
     counts: Counts = {NARROWED: await _follow_revocations(database, gives_way=gives_way, listener=listener)}
     for task in tasks(settings):
         counts[task.target.name] = await _run(database, task, gives_way=gives_way, listener=listener)
+    counts[PARTITIONS] = await store.make_partitions(database) or 0
     return counts
 
 
@@ -79,17 +84,30 @@ async def clean_up_regularly(database: Database, settings: Settings) -> NoReturn
     """Clean up every `sweep_interval` seconds until canceled. An error is logged, and the next interval tries again."""
     while True:
         await asyncio.sleep(settings.sweep_interval)
+        began, outcome = time.monotonic(), "failed"
         try:
-            counts = await clean_up(database, settings, gives_way=True)
+            counts = await clean_up(database, settings, gives_way=True, listener=_count)
         except Busy:
+            outcome = "left_to_another"
             log.debug("sweep_left_to_another")
         except (errors.ServiceUnavailable, errors.OutcomeUnknown) as error:
+            outcome = "postponed"
             log.warning("sweep_postponed", detail=error.detail)
         except Exception:
             log.exception("sweep_failed")
         else:
+            outcome = metrics.OK
+            metrics.CLEANUP_SUCCESS.set(time.time())
             report = log.info if any(counts.values()) else log.debug
             report("swept", **counts)
+        metrics.CLEANUPS.add(outcome)
+        metrics.CLEANUP_SECONDS.add(by=time.monotonic() - began)
+
+
+def _count(name: str, rows: int) -> None:
+    metrics.CLEANUP_ROWS.add(name, by=rows)
+    if name == store.TRANSITIONS.name:
+        transition_store.count_changes(transition_store.COMPLETED, rows)
 
 
 async def _follow_revocations(database: Database, *, gives_way: bool, listener: Listener) -> int:

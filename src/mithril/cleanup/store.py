@@ -5,13 +5,18 @@ must be kept, or that another transaction has locked, is read once in a cleanup 
 """
 
 import functools
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from mithril.connections.transition_store import COMPLETION
-from mithril.database.database import Database
+from mithril.database import partitions
+from mithril.database.database import Database, PooledConnection
 from mithril.tokens.kinds import OUTLIVE_A_PASSWORD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 CLEANUP_LOCK = 6_480_317_552  # the key of an advisory lock: an arbitrary number that nothing else uses
 
@@ -131,6 +136,13 @@ SECRET_USES = Target(
     """,
     statement="DELETE FROM secret_uses WHERE digest IN (SELECT digest FROM doomed)",
 )
+SIGN_IN_COUNTS = Target(
+    "sign_in_counts_deleted",
+    table="sign_in_counts",
+    moment="hour",
+    doomed=DOOMED.format("sign_in_counts", "hour"),
+    statement="DELETE FROM sign_in_counts WHERE id IN (SELECT id FROM doomed)",
+)
 OPERATIONS = Target(
     "operations_deleted",
     table="operations",
@@ -149,15 +161,23 @@ COUNTERS = Target(
 )
 
 
-async def run_batch(
-    database: Database, target: Target, after: Position, *, age_seconds: float, most_rows: int
-) -> Batch | None:
-    """Process the next rows that are due. Return None, without a change, while another process runs a batch.
+@asynccontextmanager
+async def _turn(database: Database) -> "AsyncIterator[PooledConnection | None]":
+    """Lend a connection inside a transaction, beside which no other process runs a batch; None while one does.
 
     The lock ends with the transaction: a session lock would stay in the pool, or when a machine is lost.
     """
     async with database.transaction() as transaction:
-        if not await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", CLEANUP_LOCK):
+        has_lock = await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", CLEANUP_LOCK)
+        yield transaction if has_lock else None
+
+
+async def run_batch(
+    database: Database, target: Target, after: Position, *, age_seconds: float, most_rows: int
+) -> Batch | None:
+    """Process the next rows that are due. Return None, without a change, while another process runs a batch."""
+    async with _turn(database) as transaction:
+        if transaction is None:
             return None
         row = await transaction.fetchrow(_statement(target), *after, most_rows, age_seconds)
     assert row is not None, "an aggregate has a row"
@@ -252,8 +272,8 @@ async def follow(
 
     `statement`: one of FOLLOW. Return None, without a change, while another process runs a batch.
     """
-    async with database.transaction() as transaction:
-        if not await transaction.fetchval("SELECT pg_try_advisory_xact_lock($1)", CLEANUP_LOCK):
+    async with _turn(database) as transaction:
+        if transaction is None:
             return None
         return [row["id"] for row in await transaction.fetch(statement, revocations, after, most_rows)]
 
@@ -262,3 +282,14 @@ async def delete_revocations(database: Database, revocations: list[int]) -> None
     """Delete revocations that every stored token has followed."""
     async with database.transaction() as transaction:
         await transaction.execute("DELETE FROM revocations WHERE id = ANY ($1)", revocations)
+
+
+async def make_partitions(database: Database) -> int | None:
+    """Make the partitions of the audit trail that the next months lack, and return their number.
+
+    Return None, without a change, while another process runs a batch.
+    """
+    async with _turn(database) as transaction:
+        if transaction is None:
+            return None
+        return await partitions.make(transaction)

@@ -2,9 +2,10 @@
 and an exit status (see `output`).
 
     serve                      the server
-    data                       `migrate`, `import`, `export`, `sweep`
+    doctor                     what is wrong around it
+    data                       `migrate`, `import`, `export`, `postgres`, `sweep`
     demo                       the demo data
-    audit                      who changed what
+    audit                      who changed what, and its old months
     answers                    what needs no database: settings, check-redirect-uri, version, --version
     clients, connections ...   a group of commands a noun, with the words of the API
 
@@ -16,14 +17,16 @@ import sys
 
 import typer
 
-from mithril import errors, settings, streams
+from mithril import errors, streams
 from mithril.cli import (
     answers,
     audit,
+    audit_export,
     clients,
     connections,
     data,
     demo,
+    doctor,
     moves,
     output,
     scopes,
@@ -31,6 +34,7 @@ from mithril.cli import (
     session,
     tokens,
     users,
+    webhooks,
 )
 from mithril.database import database, faults
 from mithril.database.embedded import EmbeddedError
@@ -49,14 +53,20 @@ app = typer.Typer(
 )
 app.callback()(answers.before_any_command)
 app.command("serve", rich_help_panel=SERVER)(serve.serve)
+app.command("doctor", rich_help_panel=SERVER)(doctor.examine)
 app.command("migrate", rich_help_panel=DATA)(data.migrate)
 app.command("import", rich_help_panel=DATA)(data.import_)
 app.command("export", rich_help_panel=DATA)(data.export)
+# What follows the program is its own.
+as_given = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+app.command("postgres", rich_help_panel=DATA, context_settings=as_given)(data.postgres)
 app.add_typer(demo.app, rich_help_panel=DATA)
 session.command(app, "sweep", rich_help_panel=DATA)(data.sweep)
-session.command(app, "audit", rich_help_panel=ADMINISTRATION)(audit.audit)
+app.add_typer(audit.app, rich_help_panel=ADMINISTRATION)
 assert moves.app is connections.app, "its commands are of the same group"
-for group in (clients.app, connections.app, users.app, tokens.app, scopes.roles, scopes.client_types):
+assert audit_export.app is audit.app, "as those"
+GROUPS = (clients, connections, users, tokens, webhooks)
+for group in (*(each.app for each in GROUPS), scopes.roles, scopes.client_types):
     app.add_typer(group, rich_help_panel=ADMINISTRATION)
 app.command("check-redirect-uri", rich_help_panel=ANSWERS)(answers.check_redirect_uri)
 app.command("settings", rich_help_panel=ANSWERS)(answers.list_settings)
@@ -70,8 +80,8 @@ def main() -> None:
         streams.install()
     # Bytes of an argument that are no text could be neither stored nor printed again.
     sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
-    for name, nearest in settings.unknown_variables().items():
-        output.note(f"mithril: no setting is called {name}; the nearest is {nearest}")
+    if "--check" not in sys.argv:  # `settings --check` has them among its results
+        answers.warn_of_misspelt()
     try:
         app()
     except output.Missing as missing:
@@ -83,7 +93,7 @@ def main() -> None:
     except errors.MithrilError as refusal:
         output.fail(output.problems(refusal))
     except (SettingsError, EmbeddedError, database.SchemaError) as error:
-        output.fail(output.one_line(str(error)))
+        output.fail("\nmithril: ".join(map(output.one_line, error.args)))
     except faults.ERRORS as error:
         if (reason := faults.reason(error)) is None:
             raise

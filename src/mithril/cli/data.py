@@ -1,29 +1,70 @@
-"""`mithril migrate`, `import`, `export`, `sweep`: what is done to the data as a whole."""
+"""`mithril migrate`, `import`, `export`, `postgres`, `sweep`: what is done to the data as a whole."""
 
 import asyncio
+import signal
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mithril.audit.events import Actor
+from mithril import identifiers
 from mithril.cleanup import service as cleanup
 from mithril.cli import output, session
 from mithril.cli.options import AsJson, from_settings
 from mithril.cli.output import Done
 from mithril.connections import redirect_uris
-from mithril.database import database
+from mithril.database import database, embedded, grants
 from mithril.database.database import Database
 from mithril.settings import Option, Settings
 
 
 @from_settings(Option.DATABASE)
-def migrate(chosen: Settings) -> None:
+def migrate(
+    chosen: Settings,
+    *,
+    print_grants: Annotated[
+        bool,
+        typer.Option("--print-grants", help="Only print SQL that makes a role that migrates and one that serves."),
+    ] = False,
+    role: Annotated[
+        str, typer.Option(metavar="NAME", help="Of --print-grants: the role that serves; the other one is NAME_owner.")
+    ] = "mithril",
+) -> None:
     """Bring the database's schema up to date. Safe to run twice, and from several places at once."""
+    if print_grants:
+        try:
+            typer.echo(grants.script(role, f"{role}_owner"), nl=False)
+        except ValueError:
+            raise typer.BadParameter("a name of a role is too long or empty") from None
+        return
     with session.database_url(chosen) as url:
-        asyncio.run(database.migrate(url))
-    typer.echo(f"The schema is at version {database.SCHEMA_VERSION}.")
+        done = asyncio.run(database.migrate(url))
+    was = "" if done.before == done.after else f" It was at {done.before or 'none'}; this took {done.seconds} s."
+    typer.echo(f"The schema is at version {done.after}.{was}")
+
+
+@from_settings(Option.DATABASE)
+def postgres(
+    chosen: Settings,
+    program: Annotated[str, typer.Argument(help="Such as psql, pg_dump or pg_restore.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its own options, as they are.")] = None,
+) -> None:
+    """Run a program of the embedded PostgreSQL on the embedded database, also while a server runs.
+
+    Options of this command, such as --home, come before PROGRAM.
+    """
+    if chosen.database_url:
+        output.fail("this is for the embedded database; another one has programs of its own, of its version")
+    path = embedded.postgres_bin() / program
+    if path.name != program or not path.is_file():
+        raise output.Missing("program", program)
+    with session.database_url(chosen) as url:
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the program: psql goes on after it
+        command = [path, f"--dbname={url}", *(arguments or ())]
+        raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 -- one of PostgreSQL's own
 
 
 @from_settings(Option.DEMO, Option.DATABASE)
@@ -31,6 +72,7 @@ def import_(
     chosen: Settings,
     file: Annotated[Path, typer.Argument(help="The data file, or - for standard input.")],
     *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would change, row by row.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database to what FILE says: all of it or nothing. A second import changes nothing."""
@@ -46,22 +88,25 @@ def import_(
                     bars[key] = bar.add_task(key)
                 bar.update(bars[key], completed=done, total=total)
 
-            report = session.with_connection(
-                chosen,
-                lambda connection: snapshots.import_snapshot(
-                    connection,
-                    snapshot,
-                    actor=Actor(request_id="mithril import"),
-                    policy=redirect_uris.Policy.of(chosen),
-                    listener=count,
-                ),
-            )
+            given: dict[str, Any] = {
+                "actor": session.actor("import"),
+                "policy": redirect_uris.Policy.of(chosen),
+                "listener": count,
+            }
+            if dry_run:
+                work = partial(snapshots.try_snapshot, snapshot=snapshot, **given)
+            else:
+                made = identifiers.time_ordered_uuid()
+                work = partial(snapshots.import_snapshot, snapshot=snapshot, operation_id=made, **given)
+            report = session.with_connection(chosen, work)
     except snapshots.SnapshotError as error:
         output.fail(f"{file}: {error}")
     if as_json:
         output.print_json(report)
     else:
         typer.echo(str(report))
+    if dry_run:
+        output.note("a dry run: nothing has been changed")
 
 
 @from_settings(Option.DATABASE)

@@ -15,11 +15,12 @@ import typer
 
 from mithril import settings
 from mithril.database.lists import Cursor
-from mithril.settings import Option, Setting, Settings
+from mithril.settings import Current, Option, Setting, Settings
 from mithril.web.query_parameters import DEFAULT_SIZE, LARGEST_SIZE
 
 Command = Callable[..., None]
 
+FOUND = (Settings, list[Current])  # what `from_settings` gives to a command
 SECONDS_BY_UNIT = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST_AGE_DAYS = 36_500
 
@@ -69,21 +70,21 @@ PAGE = (
 AS_JSON = _option("as_json", AsJson, default=False)
 
 
-def from_settings(*options: Option) -> Callable[[Command], Command]:
+def from_settings(*options: Option, read: Callable[..., Any] = settings.load) -> Callable[[Command], Command]:
     """Give a command an option for each setting that is marked with one of `options`, after the command's own.
 
-    The command is called with the loaded Settings first; a parameter of that type is no option.
+    The command is called with what `read` returns first, the loaded Settings; a parameter of such a type is no option.
     """
     taken = [setting for setting in settings.all_settings() if setting.option in options]
 
     def register(command: Command) -> Command:
         @functools.wraps(command)
         def run(**given: Any) -> None:  # noqa: ANN401 -- whatever the options are
-            chosen = settings.load(**{setting.name: given.pop(setting.name) for setting in taken})
+            chosen = read(**{setting.name: given.pop(setting.name) for setting in taken})
             command(chosen, **given)
 
         parameters = inspect.signature(command, eval_str=True).parameters.values()
-        own = [each for each in parameters if each.annotation is not Settings]
+        own = [each for each in parameters if each.annotation not in FOUND]
         signature = inspect.Signature(
             [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *map(_parameter, taken))]
         )

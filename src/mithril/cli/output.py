@@ -175,10 +175,9 @@ class Done(NamedTuple):
 Output: TypeAlias = One | Many | Done
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str], has_header: bool = True) -> None:
+def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
     """Print a table with a line for each row."""
-    box = SIMPLE_HEAD if has_header and sys.stdout.isatty() else None
-    table = Table(box=box, pad_edge=False, show_header=has_header)
+    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
         is_id = column == "id" or column.endswith("_id")
         table.add_column(column, overflow="fold", no_wrap=is_id, min_width=UUID_WIDTH if is_id else None)

@@ -4,16 +4,18 @@ import asyncio
 import warnings
 
 import msgspec
+import structlog
 import typer
 
-from mithril.audit.events import Actor
 from mithril.cli import session
 from mithril.cli.options import from_settings
 from mithril.connections import redirect_uris
 from mithril.database import standbys
-from mithril.database.database import Connection
+from mithril.database.database import Connection, SchemaError
 from mithril.settings import Option, Settings
 from mithril.web import requests
+
+log = structlog.stdlib.get_logger("mithril")
 
 
 @from_settings(Option.SERVE, Option.DEMO, Option.DATABASE)
@@ -29,7 +31,11 @@ def serve(chosen: Settings) -> None:
     with session.database_url(chosen) as url:
 
         def prepare(bound: Settings) -> None:
-            asyncio.run(session.connected(url, chosen, lambda connection: _prepare(connection, url, bound)))
+            try:
+                asyncio.run(session.connected(url, chosen, lambda connection: _prepare(connection, url, bound)))
+            except SchemaError as error:
+                log.error("schema_refused", reason=str(error))  # noqa: TRY400 -- a line says all
+                raise
 
         known = msgspec.structs.replace(chosen, database_url=url)
         supervisor.serve(known, prepare=prepare, when_ready=_announce, hangup=hangup)
@@ -44,7 +50,7 @@ async def _prepare(connection: Connection, url: str, chosen: Settings) -> None:
     from mithril.snapshots import demo  # noqa: PLC0415 -- only a demo needs it
 
     policy, origin = redirect_uris.Policy.of(chosen), requests.own_origin(chosen)
-    await demo.start(connection, actor=Actor(request_id="mithril serve --demo"), policy=policy, origin=origin)
+    await demo.start(connection, actor=session.actor("serve --demo"), policy=policy, origin=origin)
 
 
 def _announce(chosen: Settings) -> None:

@@ -7,6 +7,7 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import typer
@@ -31,9 +32,11 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
 
     Its parameters of the types Database, Settings and Actor are no options: it gets the open database, the settings,
     and this command as the actor. A parameter `page` becomes three options. After its own options follow `--json`,
-    those that say which database it works on, and those of the settings marked with one of `more`.
+    those that say which database it works on, and those of the settings marked with one of `more`. Without a name it
+    is what the group itself does when none of its commands is named, and has a parameter `context`.
     """
-    title = name if group.info.name == "mithril" else f"{group.info.name} {name}"
+    title = name if group.info.name == "mithril" else f"{group.info.name} {name}".rstrip()
+    add = partial(group.command, name) if name else partial(group.callback, invoke_without_command=True)
 
     def register(work: Command) -> Command:
         parameters = inspect.signature(work, eval_str=True).parameters
@@ -41,6 +44,8 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
 
         @functools.wraps(work)
         def run(chosen: Settings, **given: Any) -> None:  # noqa: ANN401 -- its own
+            if name == "" and given["context"].invoked_subcommand:
+                return
             as_json = given["as_json"] if "as_json" in parameters else given.pop("as_json")
             if "page" in parameters:
                 place = {key: given.pop(f"page_{key}") for key in ("number", "size", "after")}
@@ -57,7 +62,7 @@ def command(group: typer.Typer, name: str, *more: Option, **details: Any) -> Cal
         own = [each for key, each in parameters.items() if key not in {*provided, "page"}]
         added = [*(PAGE if "page" in parameters else ()), *(() if "as_json" in parameters else (AS_JSON,))]
         run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-        group.command(name, **details)(from_settings(*more, Option.DATABASE)(run))
+        add(**details)(from_settings(*more, Option.DATABASE)(run))
         return work
 
     return register
@@ -105,8 +110,8 @@ async def connected(url: str, chosen: Settings, work: Callable[[Connection], Awa
     connection = await database.connect(url, prepares=chosen.db_prepared_statements)
     try:
         await poolers.check(connection, url, prepares=chosen.db_prepared_statements)
-        if not database.is_current(await database.schema_version(connection)):
-            await _bring_up_to_date(url, chosen)
+        if not database.is_current(version := await database.schema_version(connection)):
+            await _bring_up_to_date(url, chosen, version)
         return await work(connection)
     finally:
         await connection.close()
@@ -116,10 +121,11 @@ async def _nothing(_: Connection) -> None:
     """Do no work."""
 
 
-async def _bring_up_to_date(url: str, chosen: Settings) -> None:
+async def _bring_up_to_date(url: str, chosen: Settings, version: str | None) -> None:
     """Migrate the embedded database; another one must be current already, since others may be using it."""
     if chosen.database_url:
-        raise database.SchemaError("the database has no or an old schema: run `mithril migrate` first")
+        found = f"the schema is at version {version}" if version else "the database has no schema"
+        raise database.SchemaError(f"{found}, and {database.SCHEMA_VERSION} is needed: run `mithril migrate` first")
     await database.migrate(url)
 
 

@@ -84,10 +84,19 @@ async def remove_client(database: Database, client_id: UUID, *, actor: Actor) ->
             await rows.delete(transaction, table, [Condition(condition, client_id)], actor=actor)
 
 
-async def deactivate_tokens(database: Database, client_id: UUID, *, actor: Actor) -> FullClient:
-    """Revoke every active token of the client, of any kind; return the client. Raises NotFound."""
+async def deactivate_tokens(
+    database: Database, client_id: UUID, *, expected_versions: list[int] | None = None, actor: Actor
+) -> FullClient:
+    """Revoke every active token of the client, of any kind; return the client. Raises NotFound.
+
+    `expected_versions`: numbers of the last revocation; where it is another one, nothing is left to do (rule CSL-17).
+    """
     async with database.transaction(client_id) as transaction:
         await _lock(transaction, client_id)
+        if expected_versions is not None:
+            last = await store.find_last_revocation(transaction, client_id)
+            if last not in expected_versions:
+                return await get_full_client(transaction, client_id)
         ended = await tokens.revoke_all_of_client(transaction, client_id)
         await store.record_deactivation(transaction, client_id, tokens=ended, actor=actor)
         return await get_full_client(transaction, client_id)

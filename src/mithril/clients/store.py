@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from mithril import metrics
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database import indexes, lists
@@ -87,6 +88,13 @@ async def lock_client(transaction: PooledConnection, client_id: UUID) -> bool:
     return await transaction.fetchrow("SELECT FROM clients WHERE id = $1 FOR UPDATE", client_id) is not None
 
 
+async def find_last_revocation(source: Source, client_id: UUID) -> int | None:
+    """Return the number of the last revocation of all tokens of the client; None where there is no client."""
+    row = await source.fetchrow("SELECT last_revocation FROM clients WHERE id = $1", client_id)
+    return None if row is None else row["last_revocation"]
+
+
 async def record_deactivation(transaction: PooledConnection, client_id: UUID, *, tokens: int, actor: Actor) -> None:
     """Add the audit row for tokens that were revoked."""
     await transaction.execute(RECORD_DEACTIVATION, client_id, tokens, *actor.arguments)
+    metrics.AUDIT_ROWS.add()

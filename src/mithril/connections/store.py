@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import security
+from mithril import metrics, security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.audit.rows import Columns
@@ -145,7 +145,7 @@ SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.pr
        found.transition_redirect_uri, found.transition_ends_at, found.inserted_at, found.is_expected_version,
        coalesce(changed.redirect_uri, found.redirect_uri) AS redirect_uri,
        coalesce(changed.version, found.version) AS version,
-       coalesce(changed.updated_at, found.updated_at) AS updated_at
+       coalesce(changed.updated_at, found.updated_at) AS updated_at, changed.id IS NOT NULL AS is_changed
   FROM found LEFT JOIN changed USING (id)
 """
 
@@ -153,7 +153,7 @@ SELECT found.id, found.client_id, found.consumer_id, found.secret_tail, found.pr
 RECALL_REDIRECT_URI = """
 SELECT k.id, k.client_id, k.consumer_id, k.secret_tail, k.previous_secret_expires_at, k.inserted_at,
        NULL AS transition_redirect_uri, NULL AS transition_ends_at, true AS is_expected_version, $2 AS redirect_uri,
-       o.version, o.settled_at AS updated_at
+       o.version, o.settled_at AS updated_at, true AS is_changed
   FROM operations o JOIN connections k ON k.id = $1 WHERE o.id = $3
 """
 
@@ -217,6 +217,9 @@ async def replace_redirect_uri(
         return None
     values = dict(row)
     is_expected_version = values.pop("is_expected_version")
+    if values.pop("is_changed"):
+        metrics.REDIRECT_URI_CHANGES.add("update")
+        metrics.AUDIT_ROWS.add()
     return Replaced(Connection(**values), is_expected_version)
 
 
@@ -263,8 +266,11 @@ async def replace_secret(
     """Give a locked connection its new secret; the present one stays valid for so many more seconds."""
     new = (security.digest(secret), security.tail(secret), float(previous_expires_in_seconds))
     await transaction.execute(REPLACE_SECRET, connection_id, *new, *actor.arguments)
+    metrics.SECRET_ROTATIONS.add()
+    metrics.AUDIT_ROWS.add()
 
 
 async def delete_connection(transaction: PooledConnection, connection_id: UUID, *, actor: Actor) -> None:
     """Delete a locked connection. Every token and code issued through it is unknown then."""
     await transaction.execute(DELETE, connection_id, *actor.arguments)
+    metrics.AUDIT_ROWS.add()

@@ -10,10 +10,13 @@ from uuid import UUID
 
 import msgspec
 
+from mithril import metrics
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.audit.rows import Transaction
 from mithril.connections.store import COLUMNS, DETAILS, NEXT_VERSION, Connection
 from mithril.database.database import Database, find_one
+
+COMPLETED = "complete_transition"
 
 
 class SignIns(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     sign_ins: list[SignIns]
 
 
-def _moment(value: str) -> str:
+def moment(value: str) -> str:
+    """Return a moment in SQL in the form of all times on the wire."""
     return f"""to_char({value} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
@@ -42,7 +46,7 @@ def _state(row: str) -> str:
            CASE WHEN found.transition_redirect_uri IS NULL AND changed.transition_redirect_uri IS NULL THEN '{{}}'
                 ELSE jsonb_build_object('transition', CASE WHEN {row}.transition_redirect_uri IS NOT NULL THEN
                      jsonb_build_object('redirect_uri', {row}.transition_redirect_uri,
-                                        'ends_at', {_moment(f"{row}.transition_ends_at")}) END) END"""
+                                        'ends_at', {moment(f"{row}.transition_ends_at")}) END) END"""
 
 
 # The two parts of a statement that stores what a transition has changed, from the moment at which it ended: the change,
@@ -62,7 +66,7 @@ changed AS (
     f"""
 INSERT INTO audit_events (action, subject_id, client_id, old, new)
 SELECT 'connection.complete_transition', found.id, found.client_id, {_state("found")},
-       {_state("changed")} || jsonb_build_object('took_effect_at', {_moment("found.transition_ends_at")})
+       {_state("changed")} || jsonb_build_object('took_effect_at', {moment("found.transition_ends_at")})
   FROM changed JOIN doomed found USING (id)
 """,
 )
@@ -111,7 +115,7 @@ WITH found AS (
 INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
 SELECT 'connection.' || $6, found.id, found.client_id, {_state("found")}, {_state("changed")} || $7::jsonb ||
        CASE WHEN $6 = 'complete_transition'
-            THEN jsonb_build_object('took_effect_at', {_moment("changed.updated_at")}) ELSE '{{}}' END,
+            THEN jsonb_build_object('took_effect_at', {moment("changed.updated_at")}) ELSE '{{}}' END,
        $8, $9, $10, $11, $12
   FROM changed JOIN found USING (id)
 """
@@ -125,7 +129,7 @@ WITH found AS (
 )
 INSERT INTO audit_events (action, subject_id, client_id, old, new, {ACTOR_COLUMNS})
 SELECT 'connection.end_previous_secret', id, client_id,
-       jsonb_build_object('previous_secret_expires_at', {_moment("previous_secret_expires_at")}),
+       jsonb_build_object('previous_secret_expires_at', {moment("previous_secret_expires_at")}),
        '{{"previous_secret_expires_at": null}}', $2, $3, $4, $5, $6
   FROM found
 """
@@ -159,13 +163,24 @@ async def _lock(transaction: Transaction, statement: str, *arguments: UUID) -> C
     if locked is None:
         return None
     if locked["transition_ends_at"] is not None:
-        await transaction.execute(COMPLETE_ONE, locked["id"])
+        count_changes(COMPLETED, _number(await transaction.execute(COMPLETE_ONE, locked["id"])))
     return await find_one(transaction, Connection, f"SELECT {COLUMNS} FROM connections WHERE id = $1", locked["id"])
 
 
 async def complete_all(transaction: Transaction) -> None:
     """Store every transition that has ended, with its audit row."""
-    await transaction.execute(COMPLETE_ALL)
+    count_changes(COMPLETED, _number(await transaction.execute(COMPLETE_ALL)))
+
+
+def count_changes(action: str, number: int = 1) -> None:
+    """Count changes of redirect URIs, each of which has an audit row with this action."""
+    metrics.REDIRECT_URI_CHANGES.add(action, by=number)
+    metrics.AUDIT_ROWS.add(by=number)
+
+
+def _number(status: str) -> int:
+    """Return how many rows an INSERT has added, by what PostgreSQL says of it."""
+    return int(status.rpartition(" ")[2])
 
 
 async def move(
@@ -184,11 +199,13 @@ async def move(
     noted = msgspec.json.encode(more).decode()
     places = (redirect_uri, transition_redirect_uri, ends_at, float(lasts_seconds))
     await transaction.execute(MOVE, connection_id, *places, action, noted, *actor.arguments)
+    count_changes(action)
 
 
 async def end_previous_secret(transaction: Transaction, connection_id: UUID, *, actor: Actor) -> None:
     """Revoke the previous secret of a locked connection."""
     await transaction.execute(END_PREVIOUS_SECRET, connection_id, *actor.arguments)
+    metrics.AUDIT_ROWS.add()
 
 
 async def find_transition(database: Database, connection_id: UUID, *, client_id: UUID) -> Transition | None:

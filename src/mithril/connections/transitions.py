@@ -112,7 +112,7 @@ async def revert(
     async with database.transaction(connection_id) as transaction:
         present = errors.found(await transition_store.lock_connection(transaction, connection_id, client_id=client_id))
         event = errors.found(await events.find_event(transaction, event_id, subject_id=connection_id))
-        redirect_uri = _redirect_uri_before(event)
+        redirect_uri = redirect_uri_before(event)
         fields.CONNECTION_UPDATE.check({"redirect_uri": redirect_uri}, settings)
         check_version(present, expected_versions)
         await set_redirect_uri(transaction, present, redirect_uri, reverts=event.id, actor=actor)
@@ -189,7 +189,7 @@ def _action(present: Connection, redirect_uri: str, transition_redirect_uri: str
     return "cancel_transition" if redirect_uri == present.redirect_uri else "update"
 
 
-def _redirect_uri_before(event: Event) -> str:
+def redirect_uri_before(event: Event) -> str:
     """Return the redirect URI before an event that changed it. Raises EventWithoutMove."""
     old, new = events.decoded(event.old), events.decoded(event.new)
     before = old.get("redirect_uri")

@@ -1,6 +1,6 @@
 """A user's own page: what they have allowed which client, to withdraw, and another password.
 
-It needs no scope, so that a user whose role opens nothing else in the console has it too. Sessions are in `routes`.
+It needs no scope: a user to whom no client gives a role that opens the console has it too. Sessions are in `routes`.
 """
 
 from typing import Any
@@ -94,7 +94,7 @@ async def change_password(request: Request, session: Session, fields: Parameters
         try:
             await accounts.change_password(requests.resources(request).database, session.user.id, given, actor=actor)
         except errors.ValidationFailed as refusal:
-            request.scope["refusal"] = refusal.name
+            requests.note_refusal(request.scope, refusal)
             broken = {rule.rule for invalid in refusal.invalid for rule in invalid.rules}
             problem = "password_used" if broken <= HAD_BEFORE else "password_rules"
     if problem:

@@ -108,7 +108,7 @@ async def conflict(request: Request, session: Session, fields: Parameters, *, ag
     `again`: where the user can do it all the same. `act`: what they wanted, by its name in the texts.
     """
     shown = await find(request)
-    request.scope["refusal"] = errors.PreconditionFailed().name
+    requests.note_refusal(request.scope, errors.PreconditionFailed())
     wanted = fields.get("new")
     return rendering.page(
         request, session, "conflict.html", status=412, shown=shown, wanted=wanted, again=again, act=act

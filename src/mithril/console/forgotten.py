@@ -52,13 +52,16 @@ async def _send(request: Request, email: str) -> None:
     user = await users.find_user_by_email(database, email)
     if user is None:
         return
-    offered = await sessions.list_places(request, user, has_factor=False)
-    client_id = next((each.place.id for each in offered if not each.place.is_blocked), None)
-    if client_id is not None:
-        words = rendering.words(rendering.language(request))
-        url = f"{requests.origin(request.scope)}{password_links.PATH}?link="
-        text = password_link.Text(words["link_subject"], words["link_text"], url)
-        await password_link.send(database, settings, client_id=client_id, email=email, text=text, messenger=messenger)
+    try:
+        beginning = await sessions.choose(request, user, has_factor=False)
+    except errors.NotFound:
+        return
+    words = rendering.words(rendering.language(request))
+    url = f"{requests.origin(request.scope)}{password_links.PATH}?link="
+    text = password_link.Text(words["link_subject"], words["link_text"], url)
+    await password_link.send(
+        database, settings, client_id=beginning.client_id, email=email, text=text, messenger=messenger
+    )
 
 
 def _form(request: Request, *, problem: str = "", status: int = 200) -> Response:

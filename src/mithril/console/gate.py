@@ -46,12 +46,12 @@ def page(path: str, handler: PageHandler, *, method: str = "GET", scope: str | N
                 check_form(request, fields, session)
             return await handler(request, session, fields)
         except errors.ScopeMissing as refusal:
-            request.scope["refusal"] = refusal.name
+            requests.note_refusal(request.scope, refusal)
             return rendering.refused(request, session, refusal, lacks=scope or "")
         except errors.MithrilError as refusal:
             if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
-            request.scope["refusal"] = refusal.name
+            requests.note_refusal(request.scope, refusal)
             return rendering.refused(request, session, refusal)
 
     return routing.route(path, shown, method, takes_query=True)
@@ -81,7 +81,7 @@ async def problem_of_password(request: Request, session: Session, fields: Parame
     except errors.MithrilError as refusal:
         if refusal.page not in PASSWORD_PROBLEMS:
             raise
-        request.scope["refusal"] = refusal.name
+        requests.note_refusal(request.scope, refusal)
         return f"password_{refusal.page}"
     return ""
 

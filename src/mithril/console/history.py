@@ -18,6 +18,7 @@ NEED_A_KEY = ("connection.refresh_secret", "connection.end_previous_secret")
 class Change(NamedTuple):
     """One line of the log. `who`: an e-mail address, or the name of a client; None for an operator of the system."""
 
+    id: int
     occurred_at: datetime
     action: str
     who: str | None
@@ -56,7 +57,7 @@ def _line(event: Event, emails: dict[UUID, str], names: dict[UUID, str]) -> Chan
         name: pair for name, pair in values.items() if pair[0] != pair[1] or (any(pair) and name == "secret_tail")
     }
     used_no_key = event.action in NEED_A_KEY and user_id is not None and event.api_key_client_id is None
-    return Change(event.occurred_at, event.action, who, user_id, values, used_no_key, event.request_id)
+    return Change(event.id, event.occurred_at, event.action, who, user_id, values, used_no_key, event.request_id)
 
 
 def _text(value: object) -> str | None:

@@ -46,6 +46,7 @@ def page(
     **values: Any,  # noqa: ANN401 -- what the template needs
 ) -> Response:
     """Return a page. `renews_forms`: forget a page that the browser may keep in memory, by another cookie."""
+    pages.note_problem(request, template, values, status=status)
     chosen, kept = language(request), cookies.read(request, cookies.CONSOLE_FORM)
     secret = security.new_secret() if renews_forms else cookies.browser_secret(request, cookies.CONSOLE_FORM)
     content = TEMPLATES.get_template(template).render(

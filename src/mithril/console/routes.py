@@ -7,18 +7,20 @@ from starlette.routing import Route
 from mithril import errors, refusals
 from mithril.console import (
     account_routes,
+    activity_routes,
     administration_routes,
     client_routes,
     connection_routes,
     forgotten,
     gate,
+    phone_routes,
     redirect_uri_routes,
     rendering,
     sessions,
     sign_in,
 )
 from mithril.console import store as session_store
-from mithril.console.sessions import Session
+from mithril.console.sessions import Beginning, Session
 from mithril.identifiers import parse_uuid
 from mithril.pages import cookies
 from mithril.web import conditional, requests, routing
@@ -37,7 +39,8 @@ async def show_places(request: Request, session: Session, _: Parameters) -> Resp
     places = [each.place for each in offered if each.opens or each.place.is_blocked]
     if session.is_open and len(places) == 1 and "choose" not in request.query_params:
         return gate.go_to(client_routes.path_of(session.caller.client_id))
-    return rendering.page(request, session, "places.html", places=places)
+    may_choose = not all(place.is_blocked for place in places)
+    return rendering.page(request, session, "places.html", places=places, may_choose=may_choose)
 
 
 async def choose_place(request: Request, session: Session, fields: Parameters) -> Response:
@@ -47,7 +50,7 @@ async def choose_place(request: Request, session: Session, fields: Parameters) -
     if client_id is None or client_id not in {each.place.id for each in offered if each.opens}:
         raise errors.Forbidden(detail="no client for which the user may act")
     try:
-        value = await sessions.begin(request, session.user, client_id, after=session.token)
+        value = await sessions.begin(request, session.user, Beginning(client_id), after=session.token)
     except (refusals.IssueDenied, refusals.TokenExpired):
         return gate.go_to(sign_in.HOME)
     return sessions.keep(request, gate.go_to(client_routes.path_of(client_id)), value)
@@ -103,6 +106,8 @@ ROUTES: list[Route] = [
     gate.page(SESSIONS, end_sessions, method="POST"),
     gate.page("/console/sign-out", sign_out, method="POST"),
     *account_routes.ROUTES,
+    *phone_routes.ROUTES,
+    *activity_routes.ROUTES,
     *administration_routes.ROUTES,
     *client_routes.ROUTES,
     *connection_routes.ROUTES,

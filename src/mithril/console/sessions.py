@@ -13,7 +13,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import refusals
+from mithril import errors, refusals
 from mithril.access import Caller
 from mithril.console import store
 from mithril.console.store import Place
@@ -23,7 +23,7 @@ from mithril.oauth import store as oauth
 from mithril.pages import cookies
 from mithril.tokens import service as tokens
 from mithril.tokens import store as token_store
-from mithril.tokens.kinds import CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS, Details, TokenKind
+from mithril.tokens.kinds import ACCOUNT_ONLY, CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS, Details, TokenKind
 from mithril.tokens.store import NewToken, Token
 from mithril.users import service as users
 from mithril.users import store as user_store
@@ -44,7 +44,8 @@ class Session(NamedTuple):
     began_at: datetime
     user: User
     caller: Caller
-    client_name: str
+    client_name: str | None
+    """Of the client for which it acts; None where it shows its user only their own account."""
 
     @property
     def is_open(self) -> bool:
@@ -54,6 +55,13 @@ class Session(NamedTuple):
     def may(self, scope: str) -> bool:
         """Return whether what needs this scope is shown."""
         return self.caller.lacking(scope) is None
+
+
+class Beginning(NamedTuple):
+    """The client of a session that is to begin. `acts`: whether the session acts for it."""
+
+    client_id: UUID
+    acts: bool = True
 
 
 class OfferedPlace(NamedTuple):
@@ -84,8 +92,9 @@ async def find(request: Request) -> Session | None:
         expires_at = await store.extend(database, token.id)
     if expires_at is None:
         return None
-    allowed = await _scopes(request, user.id, client.id, client.type_scope)
-    is_administrative = settings.is_administrative(client.type_name)
+    acts = token.details.acts_for is None
+    allowed = await _scopes(request, user.id, client.id, client.type_scope) if acts else frozenset[str]()
+    is_administrative = acts and settings.is_administrative(client.type_name)
     caller = Caller(
         user_id=user.id,
         client_id=client.id,
@@ -93,8 +102,8 @@ async def find(request: Request) -> Session | None:
         scopes=allowed if _admits(request, client.type_name, has_factor=token.family_id is not None) else frozenset(),
         is_administrative=is_administrative,
     )
-    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(client.id)}
-    return Session(token, min(expires_at, latest), began_at, user, caller, client.name)
+    requests.note_caller(request.scope, user_id=user.id, client_id=client.id)
+    return Session(token, min(expires_at, latest), began_at, user, caller, client.name if acts else None)
 
 
 async def find_token(request: Request) -> Token | None:
@@ -115,7 +124,20 @@ async def list_places(request: Request, user: User, *, has_factor: bool) -> list
     return found
 
 
-async def begin(request: Request, user: User, client_id: UUID, *, after: Token | None = None) -> str:
+async def choose(request: Request, user: User, *, has_factor: bool, wanted: UUID | None = None) -> Beginning:
+    """Return with which client a session of the user begins: `wanted`, else one that opens the console, else any.
+
+    Every user has their own account, also one to whom no client gives a role. Raises NotFound where there is no client.
+    """
+    offered = await list_places(request, user, has_factor=has_factor)
+    free = [each for each in offered if not each.place.is_blocked]
+    free.sort(key=lambda each: (not each.opens, each.place.id != wanted))  # False goes first
+    if free:
+        return Beginning(free[0].place.id)
+    return Beginning(errors.found(await store.find_any_client(requests.resources(request).database)), acts=False)
+
+
+async def begin(request: Request, user: User, beginning: Beginning, *, after: Token | None = None) -> str:
     """Issue a session, and return its value. `after`: what its user proved who they are by, or the session before it.
 
     A session before it is used up in the same transaction. Raises IssueDenied where the user or the client was blocked
@@ -127,12 +149,12 @@ async def begin(request: Request, user: User, client_id: UUID, *, after: Token |
     new = NewToken(
         kind=TokenKind.CONSOLE,
         user_id=user.id,
-        client_id=client_id,
+        client_id=beginning.client_id,
         family_id=after.family if after else None,
         seen=after.seen if after else None,
-        details=Details(began_at=began_at.isoformat()),
+        details=Details(began_at=began_at.isoformat(), acts_for=None if beginning.acts else ACCOUNT_ONLY),
     )
-    async with database.transaction(user.id, client_id) as transaction:
+    async with database.transaction(user.id, beginning.client_id) as transaction:
         if after and follows_session and not await token_store.consume_token(transaction, after.id):
             raise refusals.TokenExpired
         return (await tokens.issue(transaction, settings, new)).value

@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors, refusals, security
+from mithril import errors, metrics, refusals, security
 from mithril.audit.events import Actor
 from mithril.console import rendering, sessions
-from mithril.console.sessions import OfferedPlace
+from mithril.console.sessions import Beginning
 from mithril.oauth import second_factor
 from mithril.otp import store as factors
 from mithril.pages import authorization_request, cookies, forms, login_sessions
@@ -67,7 +67,7 @@ async def receive(request: Request) -> Response:
     fields = await forms.read(request)
     decision = fields.get("decision")
     if not cookies.is_own_form(request, fields, bound_to=rendering.NO_SESSION, name=cookies.CONSOLE_FORM):
-        request.scope["refusal"] = refusals.ConsoleFormForeign().name
+        requests.note_refusal(request.scope, refusals.ConsoleFormForeign())
         return _form(request, problem="form", status=refusals.ConsoleFormForeign.status)
     if not decision:
         return await _check_password(request, fields)
@@ -88,21 +88,21 @@ async def _check_password(request: Request, fields: Parameters) -> Response:
     settings, database, _ = requests.resources(request)
     address = requests.network_address(request)
     try:
-        async with throttling.limited(request):
-            user = await users.authenticate(database, settings, email=email, password=password, network_address=address)
-        users.check_password_age(user, settings)
+        with metrics.SIGN_INS:
+            async with throttling.limited(request):
+                user = await users.authenticate(
+                    database, settings, email=email, password=password, network_address=address
+                )
+            users.check_password_age(user, settings)
         factor = await factors.find_factor(database, user.id)
-        places = await sessions.list_places(request, user, has_factor=factor is not None)
-        client_id = _first(request, places)
-        if client_id is None:
-            return rendering.page(request, None, "no_role.html", status=403, places=places, email=user.email)
+        beginning = await _beginning(request, user, has_factor=factor is not None)
         if factor is None:
-            return await _admit(request, user, client_id)
-        waiting = await _begin_second_factor(request, user, client_id, phone=factor.phone)
+            return await _admit(request, user, beginning)
+        waiting = await _begin_second_factor(request, user, beginning.client_id, phone=factor.phone)
     except refusals.FactorNotSet:
         return _form(request, email=email, problem="no_phone", status=403)
     except errors.MithrilError as refusal:
-        request.scope["refusal"] = refusal.name
+        requests.note_refusal(request.scope, refusal)
         problem = "expired" if isinstance(refusal, refusals.PasswordExpired) else refusal.page or "wrong"
         response = _form(request, email=email, problem=problem, status=refusal.status)
         response.headers.update(refusal.headers)
@@ -137,13 +137,12 @@ async def _confirm(request: Request, token: Token, fields: Parameters) -> Respon
         except refusals.FactorNotSet:
             return _form(request, problem="session_over", status=UNAUTHORIZED)
         except errors.OtpRefused as refusal:
-            request.scope["refusal"] = refusal.name
+            requests.note_refusal(request.scope, refusal)
             found = await sessions.find_token(request)
             if not isinstance(refusal, refusals.OtpInvalid) or found is None:
                 return _form(request, problem="code_over", status=UNAUTHORIZED)
             return await _factor_form(request, token, problem="code_wrong", status=UNAUTHORIZED)
-    places = await sessions.list_places(request, user, has_factor=True)
-    return await _admit(request, user, _first(request, places) or token.client_id, after=token)
+    return await _admit(request, user, await _beginning(request, user, has_factor=True), after=token)
 
 
 async def _send_again(request: Request, token: Token, fields: Parameters) -> Response:
@@ -158,19 +157,16 @@ async def _send_again(request: Request, token: Token, fields: Parameters) -> Res
     return sessions.keep(request, _again(request), waiting.value)
 
 
-async def _admit(request: Request, user: User, client_id: UUID, *, after: Token | None = None) -> Response:
-    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(client_id)}
-    value = await sessions.begin(request, user, client_id, after=after)
+async def _admit(request: Request, user: User, beginning: Beginning, *, after: Token | None = None) -> Response:
+    requests.note_caller(request.scope, user_id=user.id, client_id=beginning.client_id)
+    value = await sessions.begin(request, user, beginning, after=after)
     return sessions.keep(request, Response(status_code=SEE_OTHER, headers={"location": _next(request)}), value)
 
 
-def _first(request: Request, places: list[OfferedPlace]) -> UUID | None:
-    """Return the client of the first session: that of the page to come, else one that opens the console, else any."""
-    free = [offered for offered in places if not offered.place.is_blocked]
+async def _beginning(request: Request, user: User, *, has_factor: bool) -> Beginning:
+    """Return with which client the first session begins: that of the page to come goes first."""
     wanted = sessions.client_in(_next(request))
-    # False goes first.
-    free.sort(key=lambda offered: (not offered.opens, offered.place.id != wanted))
-    return free[0].place.id if free else None
+    return await sessions.choose(request, user, has_factor=has_factor, wanted=wanted)
 
 
 def _next(request: Request) -> str:

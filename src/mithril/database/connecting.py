@@ -21,6 +21,8 @@ from uuid import uuid4
 import asyncpg
 from asyncpg import connect_utils
 
+from mithril import tracing
+
 # One attempt at one host: its name, TLS and password, also with round trips of a quarter of a second and a slow DNS.
 HOST_SECONDS = 10.0
 # The next host is asked as soon as one has failed, or has been silent for so long.
@@ -72,6 +74,25 @@ class _Connection(asyncpg.Connection):
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"{prefix}_{uuid4().hex}"
+
+
+def _traced(name: str) -> Callable[..., Awaitable[Any]]:
+    """Return a method of a connection that runs its statement in a span. No argument of it is shown."""
+    method = getattr(asyncpg.Connection, name)
+
+    async def run(self: _Connection, query: str, *args: object, **options: object) -> object:
+        with tracing.span("statement", {"db.system.name": "postgresql", "db.query.text": query}):
+            return await method(self, query, *args, **options)
+
+    return run
+
+
+class _TracedConnection(_Connection):
+    """A connection whose statements are spans."""
+
+
+for statement in ("execute", "fetch", "fetchrow", "fetchval"):
+    setattr(_TracedConnection, statement, _traced(statement))
 
 
 class Unreachable(OSError):
@@ -165,6 +186,7 @@ class Servers:
         self._clock_ahead: float | None = None  # of PostgreSQL, before this process's monotonic clock
         self._newest: dict[int, str] = {}  # the newest timeline of a cluster that was seen to take writes
         self._is_for_reading = False
+        self._away_since: float | None = None
 
     def for_reading(self) -> "Servers":
         """Return the same hosts for statements that each of them may answer, but for a primary that was replaced."""
@@ -177,7 +199,7 @@ class Servers:
         if url == self.url:
             return False
         # The one that worked last first, one that was left last.
-        self.order, given = _parsed(url)
+        self.order, given, _ = _parsed(url)
         self.silent = {}
         self.url, self._settings, self._given = url, self._own_settings | given, NAME | given
         return True
@@ -236,6 +258,15 @@ class Servers:
         if self._clock_ahead is None or self._statement_seconds is None:
             return None
         return time.monotonic() + self._clock_ahead + self._statement_seconds
+
+    def note_state(self, error: Exception | None) -> None:
+        """Note that no host gives a connection, and why, or that one does. The log has it when that changes."""
+        if error is not None and self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("database_away", extra={"reason": reason_of(error)})
+        elif error is None and self._away_since is not None:
+            log.warning("database_back", extra={"seconds": round(time.monotonic() - self._away_since, 1)})
+            self._away_since = None
 
     def leave(self, host: Host) -> None:
         """Ask this host last from now on."""
@@ -301,7 +332,7 @@ class Servers:
             host=host.name,
             port=host.port,
             command_timeout=self._statement_seconds,
-            connection_class=_Connection,
+            connection_class=_TracedConnection if tracing.is_on() else _Connection,
             statement_cache_size=self._cached_statements,
             target_session_attrs="any" if self._is_for_reading else None,
         )
@@ -312,12 +343,12 @@ class Servers:
                 raise
             connection = await connect(server_settings=self._given)
             self._settings = self._given
-            log.warning("%s takes no settings of a session, set them on the role: %s", host, error)
+            log.warning("session_settings_refused", extra={"host": str(host), "reason": str(error)})
             return connection
 
 
-def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
-    """Return the hosts that asyncpg would ask, also from libpq's variables, and the server settings of the URL.
+def _parsed(url: str) -> tuple[list[Host], dict[str, str], str]:
+    """Return the hosts that asyncpg would ask, also from libpq's variables, the server settings, and the database.
 
     Raises asyncpg's ClientConfigurationError for a URL with a fault.
     """
@@ -329,7 +360,13 @@ def _parsed(url: str) -> tuple[list[Host], dict[str, str]]:
     except (ValueError, OverflowError) as error:
         raise asyncpg.ClientConfigurationError("the URL is malformed") from error
     hosts = dict.fromkeys(Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses)
-    return [*hosts], parameters.server_settings or {}
+    return [*hosts], parameters.server_settings or {}, parameters.database
+
+
+def shown(url: str) -> str:
+    """Return the hosts and the database of a URL, without user, password and parameters."""
+    hosts, _, name = _parsed(url)
+    return f"{','.join(map(str, hosts))}/{name}"
 
 
 def reason_of(error: Exception) -> str:

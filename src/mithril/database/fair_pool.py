@@ -12,6 +12,7 @@ from functools import partial
 
 import asyncpg
 
+from mithril import metrics
 from mithril.database import faults
 from mithril.database.connecting import Connection, Host, Opened, Servers, Unfit, Unreachable, reason_of
 
@@ -51,8 +52,14 @@ class Lease:
 class Pool:
     """At most `size` connections, for one event loop. Connections that are being closed do not count."""
 
-    def __init__(self, servers: Servers, *, size: int, wait_seconds: float, connect_seconds: float) -> None:
-        """`wait_seconds`: how long a caller waits for a connection in use, `connect_seconds`: for one being made."""
+    def __init__(
+        self, servers: Servers, *, size: int, wait_seconds: float, connect_seconds: float, name: str = "statements"
+    ) -> None:
+        """`wait_seconds`: how long a caller waits for a connection in use, `connect_seconds`: for one being made.
+
+        `name`: in the metrics.
+        """
+        self._name = name
         self._servers = servers
         self._size = size
         self._wait_seconds, self._connect_seconds = wait_seconds, max(wait_seconds, connect_seconds)
@@ -92,6 +99,13 @@ class Pool:
             if lease in self._idle:
                 self._idle.remove(lease)
                 self._drop(lease)
+
+    def measure(self) -> None:
+        """Set the gauges of this pool."""
+        metrics.POOL_LIMIT.set(self._size, self._name)
+        metrics.POOL_OPEN.set(len(self._leases), self._name)
+        metrics.POOL_USED.set(len(self._leases) - len(self._idle), self._name)
+        metrics.POOL_WAITING.set(len(self._waiting), self._name)
 
     async def acquire(self) -> Lease:
         """Return a usable connection, first come, first served. Raises TimeoutError and Unreachable."""
@@ -149,6 +163,7 @@ class Pool:
         finally:
             timer.cancel()
             self._waiting.pop(turn, None)
+            metrics.POOL_WAITS.observe(self._loop.time() - now, self._name)
 
     def _time_out(self, turn: "asyncio.Future[Lease]", latest: float) -> None:
         """Tell a caller that it waited for too long. While a connection is being made that is later."""
@@ -159,6 +174,7 @@ class Pool:
             self._loop.call_at(latest, self._time_out, turn, latest)
         else:
             what = "was made" if is_being_made else "became free"
+            metrics.POOL_TIMEOUTS.add(self._name)
             turn.set_exception(NoConnection(f"no connection {what} in time"))
 
     def _grow(self) -> None:
@@ -183,6 +199,7 @@ class Pool:
     def _receive(self, opened: Opened, *, after: int) -> None:
         """Take a new connection into the pool. `after`: how often all were expired when it was begun."""
         self._is_failing = False
+        self._servers.note_state(None)
         lease = Lease(opened)
         self._leases.add(lease)
         is_old = after != self._expirations
@@ -192,9 +209,11 @@ class Pool:
     def _refuse(self, error: Exception) -> None:
         """Tell all callers who wait that no host gives a connection; where there is one, they wait for that."""
         self._is_failing = True
+        metrics.CONNECT_FAILURES.add(self._name)
         for another in [*self._openings][1:]:  # one goes on trying, for all
             another.cancel()
         if not self._leases:
+            self._servers.note_state(error)
             for turn in self._waiting:
                 if not turn.done():
                     turn.set_exception(error)
@@ -212,7 +231,7 @@ class Pool:
 
     def _leave(self, host: Host, error: Exception) -> None:
         """Turn away from a host: close its connections, each after its current use, and ask the other hosts first."""
-        log.warning("the database server %s is left: %s", host, reason_of(error))
+        log.warning("database_server_left", extra={"host": str(host), "reason": reason_of(error)})
         self._servers.leave(host)
         self.expire(host)
 

@@ -5,6 +5,7 @@ be in no transaction. `mithril migrate` builds what is not there, also what an i
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 import asyncpg
@@ -19,6 +20,8 @@ DEFINITIONS = {
     "clients_is_blocked_inserted_at_id_index": "clients (is_blocked, inserted_at, id)",
     "users_is_blocked_inserted_at_id_index": "users (is_blocked, inserted_at, id)",
     "tokens_client_id_inserted_at_id_index": "tokens (client_id, inserted_at, id)",
+    "connections_previous_secret_expires_at_index": "connections (previous_secret_expires_at)"
+    " WHERE previous_secret_expires_at IS NOT NULL",
     OTHER_TOKEN_NAMES: "tokens (name) WHERE name NOT IN ('access_token', 'refresh_token')",
 }
 # Without a list of pending entries, which each search would have to read.
@@ -38,7 +41,13 @@ PAUSE_SECONDS = 0.2
 
 async def build(connection: Connection) -> None:
     """Build the indexes that are missing, while reads and writes go on. Several processes may call this at once."""
-    wanted = DEFINITIONS | (TRIGRAMS if await _has_trigrams(connection) else {})
+    await build_missing(connection, DEFINITIONS | (TRIGRAMS if await _has_trigrams(connection) else {}))
+    for name in REPLACED:
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+async def build_missing(connection: Connection, wanted: Mapping[str, str], *, kind: str = "INDEX") -> None:
+    """Build those of the wanted indexes, definitions by name, that are missing or half built."""
     while missing := [row for row in await connection.fetch(STATE, list(wanted)) if not row["is_valid"]]:
         name, is_valid, is_being_built = missing[0]
         if is_being_built:  # by another process
@@ -47,9 +56,7 @@ async def build(connection: Connection) -> None:
         if is_valid is False:
             await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         with suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):  # another process was faster
-            await connection.execute(f"CREATE INDEX CONCURRENTLY {name} ON {wanted[name]}")
-    for name in REPLACED:
-        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            await connection.execute(f"CREATE {kind} CONCURRENTLY {name} ON {wanted[name]}")
 
 
 async def _has_trigrams(connection: Connection) -> bool:

@@ -116,7 +116,8 @@ class Search(NamedTuple):
     """A filter that no index serves as it is, for which rows are looked at one after the other.
 
     `value`: what takes the place of `{}`, from what was given. `index_name`: of one that finds what is rare, if the
-    database has it, with the condition `by_index`; it helps where `is_served` says so of what was given.
+    database has it, with the condition `by_index`; it helps where `is_served` says so of what was given. Where much is
+    found the index may take long, which PostgreSQL knows beforehand if it `is_estimated`.
     """
 
     fragment: str
@@ -124,6 +125,7 @@ class Search(NamedTuple):
     index_name: str = ""
     by_index: str = "true"
     is_served: Callable[[Any], Any] = bool
+    is_estimated: bool = True
 
 
 def containing(column: str, **index: Any) -> Search:  # noqa: ANN401 -- as `Search` has them
@@ -198,9 +200,14 @@ class _Found(msgspec.Struct, frozen=True):
     number: int
     looked_at: int
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there may be rows that were not looked at."""
+        return self.looked_at >= LOOK_LIMIT
+
     def is_page(self, page: Page) -> bool:
         """Return whether these are the rows of the page: no others are, or it is full."""
-        return self.looked_at < LOOK_LIMIT or len(self.ids) > page.size
+        return not self.is_cut_off or len(self.ids) > page.size
 
 
 async def fetch(database: Database, listing: Listing[Row], filters: Mapping[str, Any], *, page: Page) -> Listed[Row]:
@@ -236,19 +243,28 @@ async def _find(connection: Connection, listing: Listing[Any], filters: Mapping[
         assert row is not None, "an aggregate has a row"
         return _Found(**row)
 
-    found = await ask()
     searches = {name: each for name in filters if isinstance(each := listing.filters[name], Search)}
+    rare = [search for name, search in searches.items() if search.index_name and search.is_served(filters[name])]
+    by = rare[0] if rare and await connection.fetchval(HAS_INDEX, rare[0].index_name) else None
+    is_first = by is not None and await _is_rare(connection, listing, by, given[kinds.index(by)])
+    if is_first and not (found := await ask(by)).is_cut_off:
+        return found
+    found = await ask()
     if found.is_page(page):
         number = found.number + (page.seen if searches and page.after else 0)
         return msgspec.structs.replace(found, number=number)
-    for name, search in searches.items():
-        if (
-            search.index_name
-            and search.is_served(filters[name])
-            and await connection.fetchval(HAS_INDEX, search.index_name)
-        ):
-            return await ask(search)
+    if by and not is_first and not (other := await ask(by)).is_cut_off:
+        return other
     return found
+
+
+async def _is_rare(connection: Connection, listing: Listing[Any], search: Search, value: object) -> bool:
+    """Return whether the index of the search is expected to find little, so that it is faster than the order."""
+    if not search.is_estimated:
+        return True
+    plan = f"EXPLAIN (FORMAT JSON) SELECT FROM {listing.table} WHERE {search.fragment.format('$1')}"
+    expected: float = msgspec.json.decode(await connection.fetchval(plan, value))[0]["Plan"]["Plan Rows"]
+    return expected < LOOK_LIMIT
 
 
 def _places(listing: Listing[Any], names: Sequence[str], page: Page, *, by: Search | None = None) -> str:
@@ -258,7 +274,7 @@ def _places(listing: Listing[Any], names: Sequence[str], page: Page, *, by: Sear
         each = listing.filters[name]
         if isinstance(each, Search):
             searched.append(each.fragment.format(f"${position}"))
-            served += [each.by_index] if each is by else []
+            served += [each.by_index.format(f"${position}")] if each is by else []
         else:
             served.append(each.format(f"${position}"))
     window: dict[str, Any] = {"rows": page.size + 1, "offset": 0 if page.after else page.seen}

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from mithril import metrics
 from mithril.database.connecting import Connection
 
 # A row by its columns, or None.
@@ -86,7 +88,11 @@ class Lookups:
 
     async def _ask(self, lookup: Lookup, asked: list[Asked], connection: Connection) -> list[Found]:
         self._close(lookup, asked)
-        return await _fetch(connection, lookup, asked)
+        began = time.perf_counter()
+        rows = await _fetch(connection, lookup, asked)
+        metrics.LOOKUP_SECONDS.observe(time.perf_counter() - began)
+        metrics.LOOKUP_CALLS.observe(len(asked))
+        return rows
 
     def _close(self, lookup: Lookup, asked: list[Asked]) -> None:
         """Let the calls that come from now on share another statement."""

@@ -33,10 +33,19 @@ RETURNING is_done
 
 def begin(operation_id: UUID) -> str:
     """Return the statements that begin the transaction of an operation; its audit rows get the id by their default."""
-    return f"BEGIN; SET LOCAL mithril.operation = '{operation_id}'"
+    return f"BEGIN; {name(operation_id)}"
+
+
+def name(operation_id: UUID) -> str:
+    """Return the statement that gives a transaction its operation."""
+    return f"SET LOCAL mithril.operation = '{operation_id}'"
+
+
+def note(operation_id: UUID) -> str:
+    """Return the last statement of its transaction. One that has written nothing adds no row."""
+    return f"INSERT INTO operations (id) SELECT '{operation_id}' WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
 
 
 def commit(operation_id: UUID) -> str:
-    """Return the statements that end it. A transaction that has written nothing adds no row."""
-    row = f"SELECT '{operation_id}' WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
-    return f"INSERT INTO operations (id) {row}; COMMIT"
+    """Return the statements that end it."""
+    return f"{note(operation_id)}; COMMIT"

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import access, errors
+from mithril import access, errors, metrics
 from mithril.errors import Invalid, Rule
 from mithril.tokens import verification
 from mithril.tokens.verification_store import Presented
@@ -35,12 +35,13 @@ NO_SCOPE = Rule("format", "has characters that no scope has")
 
 async def verify(request: Request) -> Response:
     """Verify a token in the URL, as the gateway of ESOZ sends it. Raises as `verification.verify`."""
-    found = await verification.verify(
-        requests.resources(request).database,
-        token=_token(request),
-        api_key=requests.header(request, "api-key"),
-        api_key_was_sent="api-key" in request.headers,
-    )
+    with metrics.VERIFICATIONS:
+        found = await verification.verify(
+            requests.resources(request).database,
+            token=_token(request),
+            api_key=requests.header(request, "api-key"),
+            api_key_was_sent="api-key" in request.headers,
+        )
     return _answer(request, found)
 
 
@@ -49,12 +50,13 @@ async def verify_in_body(request: Request) -> Response:
     given = TOKEN.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
     api_key = given.get("api_key")
-    found = await verification.verify(
-        database, token=given["token"], api_key=api_key, api_key_was_sent=api_key is not None
-    )
-    caller = access.caller_of(found, settings)
-    for scope in given.get("scope", "").split():
-        caller.require_scope(scope)
+    with metrics.VERIFICATIONS:
+        found = await verification.verify(
+            database, token=given["token"], api_key=api_key, api_key_was_sent=api_key is not None
+        )
+        caller = access.caller_of(found, settings)
+        for scope in given.get("scope", "").split():
+            caller.require_scope(scope)
     return _answer(request, found)
 
 
@@ -68,10 +70,11 @@ async def forward_auth(request: Request) -> Response:
     own = list(itertools.takewhile(lambda parameter: parameter[0] != ORIGINAL, given))
     if request.scope["path"] == FORWARD_AUTH:
         query_parameters.refuse_others((name for name, _ in own), known="scope")
-    found = await access.identify(request)
-    caller = access.caller_of(found, requests.resources(request).settings)
-    for scope in _needed_scopes(own):
-        caller.require_scope(scope)
+    with metrics.VERIFICATIONS:
+        found = await access.identify(request)
+        caller = access.caller_of(found, requests.resources(request).settings)
+        for scope in _needed_scopes(own):
+            caller.require_scope(scope)
     return Response(status_code=200, headers=_consumer_headers(found))
 
 

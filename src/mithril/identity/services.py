@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mithril import errors
+from mithril import errors, tracing
 
 MILLISECONDS = 1000
 # A body of a request has less, and the answer repeats what was signed.
@@ -61,8 +61,9 @@ async def ask(service: Service, method: str, path: str, document: Any = None) ->
         timeout=service.timeout_seconds,
         trust_env=False,
         follow_redirects=False,
-        verify=_tls(),
+        verify=tls(),
         headers={"accept": "application/json", "accept-encoding": "identity"},
+        event_hooks=tracing.hooks(),
     )
     url = service.endpoint.rstrip("/") + path
     try:
@@ -84,7 +85,7 @@ async def ask(service: Service, method: str, path: str, document: Any = None) ->
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """Return what checks the certificates of services; making it takes long."""
     import httpx  # noqa: PLC0415 -- as above
 

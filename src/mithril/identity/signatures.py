@@ -91,7 +91,7 @@ class DemoVerifier(Verifier):
             raise refusals.SignatureRefused(DEMO_FORM) from None
         if not isinstance(content, dict):
             raise refusals.SignatureRefused(DEMO_FORM)
-        log.warning("a signature of the demo was not checked: --demo believes it, for its own users")
+        log.warning("signature_not_checked", reason="a demo believes its own users")
         return SignedContent(content, [Signature(is_valid=True, signer=Signer(content.get("drfo")))])
 
 

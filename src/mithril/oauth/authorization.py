@@ -180,7 +180,9 @@ async def approve(
             seen=granted.seen,
             is_bound_by_roles=True,
         )
-        return await tokens.issue(transaction, settings, code)
+        issued = await tokens.issue(transaction, settings, code)
+    sightings.sign_in(database, client_id=client.id, connection_id=connection.id)
+    return issued
 
 
 async def _grow_approval(transaction: PooledConnection, granted: GrantableScope, *, actor: Actor) -> UUID:

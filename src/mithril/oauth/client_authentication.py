@@ -13,6 +13,7 @@ from mithril.identifiers import parse_uuid
 from mithril.oauth import store
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.sightings import service as sightings
+from mithril.tokens.verification_store import ActiveToken
 
 
 class Credentials(NamedTuple):
@@ -27,6 +28,8 @@ class AuthenticatedClient(NamedTuple):
 
     client: RegisteredClient
     connection: RegisteredConnection | None
+    token: ActiveToken | None = None
+    """The token that it presented, if that was asked for and is active."""
 
     @property
     def is_proven(self) -> bool:
@@ -34,8 +37,10 @@ class AuthenticatedClient(NamedTuple):
         return self.connection is not None
 
 
-async def identify(database: Database, given: Credentials) -> AuthenticatedClient:
+async def identify(database: Database, given: Credentials, *, presented: str | None = None) -> AuthenticatedClient:
     """Return the client of these credentials, blocked or not. Raises ClientSecretWrong, whatever is wrong with them.
+
+    `presented`: a token to look up in the same statement, for a client that knows a secret.
 
     Only a public client may send no secret (RFC 6749 section 2.1). A secret that is sent must be right, for a public
     client too: the present one of a connection, or the previous one while it is still accepted.
@@ -48,7 +53,7 @@ async def identify(database: Database, given: Credentials) -> AuthenticatedClien
         if client is None or not client.is_public:
             raise _wrong(database, given)
         return AuthenticatedClient(client, None)
-    known = await store.find_by_secret(database, client_id, given.secret)
+    known = await store.find_by_secret(database, client_id, given.secret, presented=presented)
     if known is None:
         raise _wrong(database, given)
     sightings.use_secret(database, security.digest(given.secret))
@@ -70,12 +75,12 @@ async def _explain(database: Database, given: Credentials) -> dict[str, object]:
     return {"hint": secret}
 
 
-async def authenticate(database: Database, given: Credentials) -> AuthenticatedClient:
+async def authenticate(database: Database, given: Credentials, *, presented: str | None = None) -> AuthenticatedClient:
     """Return the client of these credentials. Raises ClientSecretWrong, and AuthenticatedClientBlocked.
 
-    That a client is blocked is told only to the client itself.
+    That a client is blocked is told only to the client itself. `presented`: as in `identify`.
     """
-    caller = await identify(database, given)
+    caller = await identify(database, given, presented=presented)
     if caller.client.is_blocked:
         raise refusals.AuthenticatedClientBlocked
     return caller
@@ -87,7 +92,7 @@ def sees(caller: AuthenticatedClient, *, client_id: UUID, connection_id: UUID | 
     The secret of one connection speaks for what was issued through it: two consumers of one client do not see each
     other's tokens. The secret of a client's own connection, the one in which it is its own consumer, speaks for all.
     """
-    client, connection = caller
+    client, connection = caller.client, caller.connection
     if client_id != client.id:
         return False
     return connection is None or connection_id in (None, connection.id) or connection.consumer_id == client.id

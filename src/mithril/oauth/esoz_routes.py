@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mithril import access, refusals
+from mithril import access, metrics, refusals
 from mithril.access import Caller, protected
 from mithril.audit.events import Actor
 from mithril.identifiers import parse_uuid
@@ -53,6 +53,7 @@ def by_grant_type(grants: Mapping[str, GrantHandler]) -> routing.Handler:
     """Return a handler that reads `{"token": {"grant_type": …}}` and leaves the rest to the grant (rule TOK-9)."""
 
     async def dispatch(request: Request) -> Response:
+        request.scope[requests.ASKING] = None
         fields = await wrapped_bodies.read_wrapped(request, "token")
         grant_type = fields.get("grant_type")
         if is_blank(grant_type):
@@ -70,20 +71,23 @@ async def log_in(request: Request, fields: Document) -> Response:
     given = LOGIN.cast(fields)
     settings, database, messenger = requests.resources(request)
     grant_type, scope = GrantType(given["grant_type"]), given["scope"]
-    client = await login.check_client(database, parse_uuid(given["client_id"]))
-    user = await login.identify(
-        database,
-        settings,
-        client=client,
-        email=given["email"],
-        password=given["password"],
-        network_address=requests.network_address(request),
-        grant_type=grant_type,
-    )
-    await login.check_scope(database, client, scope, grant_type=grant_type)
-    begun = await login.begin(
-        database, settings, user=user, client=client, scope=scope, grant_type=grant_type, messenger=messenger
-    )
+    requests.note_caller(request.scope, client_id=parse_uuid(given["client_id"]))
+    with metrics.SIGN_INS:
+        client = await login.check_client(database, parse_uuid(given["client_id"]))
+        request.scope[requests.ASKING] = client.id
+        user = await login.identify(
+            database,
+            settings,
+            client=client,
+            email=given["email"],
+            password=given["password"],
+            network_address=requests.network_address(request),
+            grant_type=grant_type,
+        )
+        await login.check_scope(database, client, scope, grant_type=grant_type)
+        begun = await login.begin(
+            database, settings, user=user, client=client, scope=scope, grant_type=grant_type, messenger=messenger
+        )
     return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
@@ -95,15 +99,17 @@ async def log_in_by_signature(request: Request, fields: Document) -> Response:
         raise refusals.GrantTypeNotAllowed(detail="MITHRIL_DIGITAL_SIGNATURE_ENDPOINT is not set")
     given = SIGNATURE.cast(fields)
     scope = given["scope"]
-    signed = await signature_login.identify(
-        database,
-        settings,
-        verifier=verifier,
-        signed_content=given["signed_content"],
-        client_id=UUID(given["client_id"]),
-        scope=scope,
-    )
-    begun = await signature_login.begin(database, settings, signed, scope=scope)
+    requests.note_caller(request.scope, client_id=given["client_id"])
+    with metrics.SIGN_INS:
+        signed = await signature_login.identify(
+            database,
+            settings,
+            verifier=verifier,
+            signed_content=given["signed_content"],
+            client_id=UUID(given["client_id"]),
+            scope=scope,
+        )
+        begun = await signature_login.begin(database, settings, signed, scope=scope)
     return envelope.answer(request, token_view.view(begun.token), status=201, urgent={"next_step": begun.next_step})
 
 
@@ -147,6 +153,7 @@ async def authorize_app_of_user(request: Request) -> Response:
     fields = await wrapped_bodies.read_wrapped(request, "app")
     given = APP_OF_USER.cast({**fields, "user_id": consumer_id})
     user_id = UUID(given["user_id"])
+    requests.note_caller(request.scope, user_id=user_id, client_id=given["client_id"])
     network_address = requests.network_address(request)
     actor = Actor(user_id=user_id, request_id=request.scope["request_id"], network_address=network_address)
     return await _authorize(request, given, user_id=user_id, actor=actor)
@@ -157,6 +164,7 @@ async def issue_nonce(request: Request) -> Response:
     given = NONCE.cast(await wrapped_bodies.read_bare(request))
     settings, database, _ = requests.resources(request)
     client_id, secret = given["client_id"], given.get("client_secret")
+    requests.note_caller(request.scope, client_id=client_id)
     # A wrong secret counts against the client, too.
     async with nullcontext() if secret is None else throttling.limited(request, client_id=client_id):
         token = await nonce.issue(database, settings, client_id=UUID(client_id), secret=secret)
@@ -166,11 +174,12 @@ async def issue_nonce(request: Request) -> Response:
 async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> Response:
     settings, database, _ = requests.resources(request)
     credentials = Credentials(given["client_id"], given["client_secret"])
-    if known := parse_uuid(credentials.client_id):
-        request.scope["caller_log"] = {"client_id": str(known)}
-    async with throttling.limited(request, client_id=credentials.client_id):
-        caller = await client_authentication.identify(database, credentials)
-    granted = await token_endpoint.exchange(database, settings, caller=caller, request=wanted)
+    requests.note_caller(request.scope, client_id=parse_uuid(credentials.client_id))
+    with token_endpoint.OUTCOMES[wanted.grant_type]:
+        async with throttling.limited(request, client_id=credentials.client_id):
+            caller = await client_authentication.identify(database, credentials)
+        request.scope[requests.ASKING] = caller.client.id
+        granted = await token_endpoint.exchange(database, settings, caller=caller, request=wanted)
     # Where no new refresh token was issued, the one that was presented stays (rule TOK-21).
     kept = granted.refresh.value if granted.refresh else wanted.presented
     return envelope.answer(request, token_view.view(granted.access, refresh_token=kept), status=201)
@@ -179,7 +188,9 @@ async def _exchange(request: Request, given: Document, wanted: TokenRequest) -> 
 async def _authorize(request: Request, given: Document, *, user_id: UUID, actor: Actor) -> Response:
     """Take the steps in the order of rules AUT-5 to AUT-12."""
     settings, database, _ = requests.resources(request)
+    request.scope[requests.ASKING] = None
     known = await authorization.identify_client(database, UUID(given["client_id"]))
+    request.scope[requests.ASKING] = known.client.id
     user = authorization.identify_user(await users.find_user(database, user_id))
     redirect = await authorization.match_redirect_uri(database, known, given["redirect_uri"])
     granted = await authorization.bound_scope(

@@ -50,7 +50,7 @@ async def refresh_2fa(request: Request, _: Document) -> Response:
 async def init_factor(request: Request) -> Response:
     """Send a one-time password to the phone that is to be the user's second factor."""
     settings, database, messenger = requests.resources(request)
-    token = await bearers.find(database, _bearer(request))
+    token = await _token(request)
     bearers.check_active(token)
     await bearers.check_client_and_user(database, token)
     given = _factor(await wrapped_bodies.read_bare(request))
@@ -65,8 +65,7 @@ async def init_factor(request: Request) -> Response:
 async def approve_factor(request: Request) -> Response:
     """Make that phone the user's second factor."""
     settings, database, _ = requests.resources(request)
-    bearer = _bearer(request)
-    token = await bearers.find(database, bearer)
+    bearer, token = _bearer(request), await _token(request)
     bearers.check_active(token)
     phone_change.check_initiated(token)
     await bearers.check_client_and_user(database, token)
@@ -80,7 +79,7 @@ async def approve_factor(request: Request) -> Response:
 async def update_password(request: Request) -> Response:
     """Set a new password for the user of a change-password token."""
     database = requests.resources(request).database
-    token = await bearers.find(database, _bearer(request))
+    token = await _token(request)
     bearers.check_active(token)
     password_change.check_kind(token)
     await bearers.check_client_and_user(database, token)
@@ -91,6 +90,13 @@ async def update_password(request: Request) -> Response:
     except errors.ValidationFailed as refusal:
         raise errors.ValidationFailed(refusal.invalid, message=MESSAGE) from None
     return envelope.answer(request, user_view(user))
+
+
+async def _token(request: Request) -> Token:
+    """Return the bearer token of a login that goes on. Raises BearerMissing, TokenInvalid."""
+    token = await bearers.find(requests.resources(request).database, _bearer(request))
+    requests.note_caller(request.scope, user_id=token.user_id, client_id=token.client_id)
+    return token
 
 
 def _bearer(request: Request) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from mithril import refusals
 from mithril.database.database import PooledConnection
+from mithril.identifiers import parse_uuid
 from mithril.oauth.redemption_store import Unchanged
 from mithril.oauth.store import RegisteredClient, RegisteredConnection
 from mithril.settings import Settings
@@ -49,9 +50,10 @@ class Redemption(NamedTuple):
         assert self.connection is not None, "it was checked"
         assert self.approval_id is not None, "it was checked"
         redirect_uri, since = self.token.details.redirect_uri, self.connection.since
-        is_code = self.token.name == TokenKind.CODE
+        is_code, is_public = self.token.name == TokenKind.CODE, self.client.is_public
         asked = (redirect_uri, since) if is_code else (None, None)
-        return Unchanged(self.token.id, self.connection.id, self.approval_id, *asked)
+        replaced_id = parse_uuid(self.token.details.replaces or "") if is_public else None
+        return Unchanged(self.token.id, self.connection.id, self.approval_id, *asked, is_code or is_public, replaced_id)
 
 
 def check_connection(redemption: Redemption) -> None:

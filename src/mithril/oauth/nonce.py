@@ -80,7 +80,7 @@ async def _check_secret(database: Database, client: RegisteredClient, secret: st
     known = await store.find_by_secret(database, client.id, secret or "")
     if known is None:
         raise refusals.ClientSecretWrong
-    _client, connection = known
+    _client, connection, _token = known
     if connection.consumer_is_blocked:
         raise refusals.ConsumerBlocked
 

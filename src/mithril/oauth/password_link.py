@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from mithril import errors, refusals
+from mithril import errors, metrics, refusals
 from mithril.audit.events import Actor
 from mithril.database.database import Database, Source
 from mithril.oauth import password_change
@@ -108,9 +108,11 @@ async def _deliver(settings: Settings, recipient: Recipient, text: Text, *, valu
     message = text.text.replace(PLACE_OF_LINK, text.url + value)
     if recipient.phone and settings.sms_enabled:
         try:
-            await messenger.send(recipient.phone, message)
+            with metrics.SMS:
+                await messenger.send(recipient.phone, message)
         except errors.MessageNotSent as refusal:
             log.warning("password_link_not_sent_to_phone", user_id=str(recipient.id), detail=refusal.detail)
         else:
             return
-    await messenger.mailer.send(recipient.email, subject=text.subject, text=message)
+    with metrics.EMAIL:
+        await messenger.mailer.send(recipient.email, subject=text.subject, text=message)

@@ -4,11 +4,13 @@
                                      ├──► init_factor ──► APPROVE_FACTOR ── approve_factor ──► session
     session, another phone ──────────┘
 
-On the pages the sign-in waits in a LOGIN_FACTOR token; there only the first phone can be named.
+On the pages the sign-in waits in a LOGIN_FACTOR token; there only the first phone can be named. Another one is named in
+the console, by a user who has signed in and shown the password again: a CONSOLE_PHONE token waits for its code.
 The one-time password goes to the phone that is to be the factor. Its rules are in `second_factor`.
 """
 
 import msgspec
+import structlog
 
 from mithril import errors, refusals
 from mithril.audit.events import Actor
@@ -19,11 +21,12 @@ from mithril.otp import store as factors
 from mithril.otp.store import Factor
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
-from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, Details, TokenKind
-from mithril.tokens.store import Issued, Token
+from mithril.tokens.kinds import GRANTS_TO_PROGRAMS, NO_DETAILS, Details, TokenKind
+from mithril.tokens.store import Issued, NewToken, Token
 
 SMS = "SMS"
 NAMING_SCOPE = "user:request_factor"
+log = structlog.stdlib.get_logger("mithril")
 
 
 async def init_factor(
@@ -59,6 +62,48 @@ async def name_first(
     return await second_factor.begin(
         database, settings, new, messenger=messenger, phone=phone, replaces=token, answer=answer
     )
+
+
+async def name_other(
+    database: Database, settings: Settings, *, session: Token, phone: str, messenger: Messenger
+) -> Issued:
+    """Send a one-time password to the phone that is to take the place of the present one.
+
+    `session`: of the console. Raises NotFound where there is no phone to be replaced, Unauthorized, TooManyMessages,
+    MessageNotSent.
+    """
+    factor = await _get_factor(database, session, SMS)
+    errors.found(factor.phone)
+    new = NewToken(
+        kind=TokenKind.CONSOLE_PHONE,
+        user_id=session.user_id,
+        client_id=session.client_id,
+        details=_named(NO_DETAILS, factor, SMS, phone),
+        seen=session.seen,
+    )
+    return await second_factor.begin(database, settings, new, messenger=messenger, phone=phone)
+
+
+async def confirm_other(
+    database: Database, settings: Settings, *, token: Token, value: str, code: str, actor: Actor
+) -> None:
+    """Make the phone that the one-time password went to the user's factor.
+
+    `token`: a `CONSOLE_PHONE`, of this value. Raises NotFound, OtpRefused; FactorNotInitiated as `approve_factor`.
+    """
+    phone = await find_named(database, token) or ""
+    otp_id = await second_factor.confirm(database, settings, token, value=value, phone=phone, code=code, actor=actor)
+    async with database.transaction(token.user_id) as transaction:
+        await second_factor.use(transaction, settings, token, otp_id=otp_id)
+        await keep_named(transaction, token, actor=actor)
+
+
+async def tell(messenger: Messenger, phone: str, text: str) -> None:
+    """Tell the phone that was replaced; that this fails is logged, and changes nothing."""
+    try:
+        await messenger.send(phone, text)
+    except errors.MessageNotSent as error:
+        log.warning("message_not_sent", detail=error.detail)
 
 
 def check_initiated(token: Token) -> None:

@@ -4,9 +4,9 @@
                            ▲                │
                            └── send_again ──┘
 
-A token that waits (`TWO_FACTOR` of the API, `LOGIN_FACTOR` of the pages) gives nothing else. The message goes out
-first, and the token is stored afterwards, in one transaction: when sending fails, nothing was stored; when storing
-fails, there is a message that opens nothing. There is never a token without its message.
+A token that waits (`TWO_FACTOR` of the API, `LOGIN_FACTOR` and `CONSOLE_PHONE` of the pages) gives nothing else. The
+message goes out first, and the token is stored afterwards, in one transaction: when sending fails, nothing was stored;
+when storing fails, there is a message that opens nothing. There is never a token without its message.
 
 How one-time passwords are made, kept and tried is in `otp`; which session follows is in `login` and in the pages.
 """
@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import errors, refusals, security
+from mithril import errors, metrics, refusals, security
 from mithril.audit.events import Actor
 from mithril.database.database import Database, PooledConnection
 from mithril.otp import service as otp
@@ -75,7 +75,7 @@ async def send_again(
     active.
     """
     phone = phone or await find_phone(database, token.user_id)
-    scope = None if token.name == TokenKind.LOGIN_FACTOR else ""
+    scope = "" if token.name == TokenKind.TWO_FACTOR else None
     new = token.followed_by(TokenKind(token.name), scope=scope, details=token.details)
     return await begin(database, settings, new, messenger=messenger, phone=phone, replaces=token, answer=answer)
 
@@ -97,7 +97,8 @@ async def confirm(
     for the user, who is blocked at the last one.
     """
     try:
-        return await otp.try_code(database, settings, key=otp.key_of(token.id, phone), holder=value, code=code)
+        with metrics.SECOND_FACTORS:
+            return await otp.try_code(database, settings, key=otp.key_of(token.id, phone), holder=value, code=code)
     except errors.OtpRefused as refusal:
         if refusal.is_failure:
             await users.count_refused_code(database, settings, token.user_id, actor=actor_of(actor, token))

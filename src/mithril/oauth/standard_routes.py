@@ -5,6 +5,7 @@ a browser is sent, `/oauth2/authorize`, is in `pages`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mithril import errors, refusals
+from mithril.identifiers import parse_uuid
 from mithril.oauth import (
     client_authentication,
     forms,
@@ -46,6 +48,7 @@ ClientHandler = Callable[[Request, AuthenticatedClient, Parameters], Awaitable[R
 
 async def issue_token(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
     """Issue tokens: the token endpoint (RFC 6749 section 3.2)."""
+    request.scope[requests.ASKING] = caller.client.id
     settings, database, _ = requests.resources(request)
     granted = await token_endpoint.exchange(database, settings, caller=caller, request=token_request(form))
     content = {
@@ -84,11 +87,11 @@ async def revoke(request: Request, caller: AuthenticatedClient, form: Parameters
 
 
 async def introspect(request: Request, caller: AuthenticatedClient, form: Parameters) -> Response:
-    """Show a token (RFC 7662) to a client that has proved who it is."""
+    """Show a token (RFC 7662) to a client that has proved who it is. It was looked up with the client."""
     if caller.connection is None:
         raise refusals.ClientCredentialsInvalid("Introspection needs the secret of a connection.")
-    value = forms.required(form, "token")
-    token = await introspection.introspect(requests.resources(request).database, caller=caller, token=value)
+    forms.required(form, "token")
+    token = introspection.introspect(caller)
     content = {"active": False} if token is None else introspection_view(token, issuer=requests.origin(request.scope))
     return protocol_errors.answer(content)
 
@@ -137,28 +140,34 @@ def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-def _endpoint(path: str, handler: ClientHandler) -> list[BaseRoute]:
-    """Return a POST route for authenticated clients, and what its path answers to any other method."""
+def _endpoint(path: str, handler: ClientHandler, *, presents: str = "") -> list[BaseRoute]:
+    """Return a POST route for authenticated clients, and what its path answers to any other method.
+
+    `presents`: the parameter with a token that is looked up with the client.
+    """
 
     async def handle(request: Request) -> Response:
+        if path == TOKEN:
+            request.scope[requests.ASKING] = None
         form = await forms.read(request)
-        caller = await _authenticate(request, form)
-        if caller.is_proven:
-            return await handler(request, caller, form)
-        async with throttling.limited(request, client_id=str(caller.client.id)):
-            return await handler(request, caller, form)
+        grant_type = form.get("grant_type") if path == TOKEN else None
+        with token_endpoint.OUTCOMES.get(grant_type or "") or nullcontext():
+            caller = await _authenticate(request, form, form.get(presents))
+            if caller.is_proven:
+                return await handler(request, caller, form)
+            async with throttling.limited(request, client_id=str(caller.client.id)):
+                return await handler(request, caller, form)
 
     return [routing.route(path, handle, "POST"), _other_methods(path, allowed="POST")]
 
 
-async def _authenticate(request: Request, form: Parameters) -> AuthenticatedClient:
+async def _authenticate(request: Request, form: Parameters, presented: str | None) -> AuthenticatedClient:
     given = forms.credentials(request, form)
+    requests.note_caller(request.scope, client_id=parse_uuid(given.client_id))
     request.scope[protocol_errors.IN_BODY] = "authorization" not in request.headers
     database = requests.resources(request).database
     async with throttling.limited(request, client_id=given.client_id):
-        caller = await client_authentication.authenticate(database, given)
-    request.scope["caller_log"] = {"client_id": str(caller.client.id)}
-    return caller
+        return await client_authentication.authenticate(database, given, presented=presented)
 
 
 def _other_methods(path: str, *, allowed: str) -> BaseRoute:
@@ -175,7 +184,7 @@ def _other_methods(path: str, *, allowed: str) -> BaseRoute:
 ROUTES: list[BaseRoute] = [
     *_endpoint(TOKEN, issue_token),
     *_endpoint(REVOKE, revoke),
-    *_endpoint(INTROSPECT, introspect),
+    *_endpoint(INTROSPECT, introspect, presents="token"),
     routing.route(METADATA, show_metadata),
     _other_methods(METADATA, allowed="GET, HEAD"),
 ]

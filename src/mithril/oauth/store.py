@@ -5,12 +5,13 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import security
+from mithril import metrics, security
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database.database import Database, PooledConnection, Source, find_one
 from mithril.database.lookups import Lookup
 from mithril.tokens.store import Seen
+from mithril.tokens.verification_store import FIND_ACTIVE, ActiveToken
 
 
 class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,10 +73,9 @@ SELECT c.id, c.name, c.is_blocked, c.settings, c.priv_settings ->> 'access_type'
   FROM clients c JOIN client_types ct ON ct.id = c.client_type_id WHERE c.id = $1
 """
 FIND_CLIENT = Lookup(CLIENT, "uuid")
-OF_CONNECTION = "connection."  # begins the names of a connection's columns, beside those of something else
-CONNECTION_COLUMNS = ", ".join(
-    f'k.{name} AS "{OF_CONNECTION}{name}"' for name in RegisteredConnection.__struct_fields__
-)
+# The columns of a connection, beside those of something else, and what each is in RegisteredConnection.
+OF_CONNECTION = {f"connection.{name}": name for name in RegisteredConnection.__struct_fields__}
+CONNECTION_COLUMNS = ", ".join(f'k.{name} AS "{column}"' for column, name in OF_CONNECTION.items())
 # Since which version of connection `k` a redirect URI has been good; NULL where it is not. During a transition two are
 # good; from the moment at which it ends, stored or not, the new one alone.
 GOOD_SINCE = """
@@ -118,6 +118,17 @@ SELECT c.*, {CONNECTION_COLUMNS}
   JOIN ({CLIENT}) c ON c.id = k.client_id
 """,
     "uuid",
+    "bytea",
+)
+# The same with the token that the client presents, if that is active.
+OF_TOKEN = {f"token.{name}": name for name in ActiveToken.__struct_fields__}
+FIND_WITH_TOKEN = Lookup(
+    f"""
+SELECT caller.*, {", ".join(f'token.{name} AS "{column}"' for column, name in OF_TOKEN.items())}
+  FROM ({FIND_BY_SECRET.alone}) caller LEFT JOIN LATERAL ({FIND_ACTIVE.alone.replace("$1", "$3")}) token ON true
+""",
+    "uuid",
+    "bytea",
     "bytea",
 )
 
@@ -231,20 +242,30 @@ async def consume_code(transaction: PooledConnection, code_id: UUID, *, connecti
 
 
 async def find_by_secret(
-    source: Source, client_id: UUID, secret: str
-) -> tuple[RegisteredClient, RegisteredConnection] | None:
-    """Return the client and its connection with that secret, the present or a still accepted previous one; or None."""
-    row: dict[str, Any] | None = await find_one(source, dict, FIND_BY_SECRET, client_id, security.digest(secret))
+    source: Source, client_id: UUID, secret: str, *, presented: str | None = None
+) -> tuple[RegisteredClient, RegisteredConnection, ActiveToken | None] | None:
+    """Return the client and its connection with that secret, the present or a still accepted previous one; or None.
+
+    `presented`: a token that is looked up with them; it is returned if it is active, of any kind.
+    """
+    asked, lookup = [security.digest(secret)], FIND_BY_SECRET
+    if presented is not None:
+        asked, lookup = [*asked, security.digest(presented)], FIND_WITH_TOKEN
+    row: dict[str, Any] | None = await find_one(source, dict, lookup, client_id, *asked)
     if row is None:
         return None
+    token = None
+    if presented is not None:
+        of_token = {name: row.pop(column) for column, name in OF_TOKEN.items()}
+        token = ActiveToken(**of_token) if of_token["id"] else None
     connection = connection_in(row)
     assert connection is not None, "the join gives one"
-    return RegisteredClient(**row), connection
+    return RegisteredClient(**row), connection, token
 
 
 def connection_in(row: dict[str, Any]) -> RegisteredConnection | None:
     """Take the columns of a connection out of a row; None where there is no connection."""
-    own = {name.removeprefix(OF_CONNECTION): row.pop(name) for name in tuple(row) if name.startswith(OF_CONNECTION)}
+    own = {name: row.pop(column) for column, name in OF_CONNECTION.items()}
     return None if own["id"] is None else RegisteredConnection(**own)
 
 
@@ -271,6 +292,7 @@ async def find_approval(transaction: PooledConnection, user_id: UUID, *, client_
 async def approve(transaction: PooledConnection, user_id: UUID, *, client_id: UUID, scope: str, actor: Actor) -> UUID:
     """Set the scope of the approval, with an audit row, and return its id."""
     approval_id: UUID = await transaction.fetchval(APPROVE, user_id, client_id, scope, *actor.arguments)
+    metrics.AUDIT_ROWS.add()
     return approval_id
 
 

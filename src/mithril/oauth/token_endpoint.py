@@ -13,7 +13,7 @@ Step 5 is one statement, and mostly the last one. A grant fills in only its own 
 
 from collections.abc import Mapping
 
-from mithril import refusals
+from mithril import metrics, refusals
 from mithril.database.database import Database, PooledConnection, Source
 from mithril.oauth import code_grant, redemption_store, refresh_grant, store
 from mithril.oauth.client_authentication import AuthenticatedClient
@@ -28,6 +28,11 @@ from mithril.tokens.store import Issued
 GRANTS: Mapping[str, TokenGrant] = {
     GrantType.CODE: code_grant.GRANT,
     GrantType.REFRESH: refresh_grant.GRANT,
+}
+# Where the edge counts how it ends.
+OUTCOMES: Mapping[str, metrics.Outcomes] = {
+    GrantType.CODE: metrics.EXCHANGES,
+    GrantType.REFRESH: metrics.REFRESHES,
 }
 
 
@@ -92,11 +97,7 @@ async def _redeem(database: Database, settings: Settings, grant: TokenGrant, fou
     drafts = [tokens.draft(settings, new) for new in grant.offer(found)]
     async with database.turn(found.client.id):
         return await redemption_store.redeem(
-            database,
-            found.unchanged(),
-            drafts,
-            is_used_up=grant.kind is TokenKind.CODE,
-            family_lives_seconds=settings.auth_refresh_family_lifetime,
+            database, found.unchanged(), drafts, family_lives_seconds=settings.auth_refresh_family_lifetime
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from mithril import errors, refusals, security
+from mithril import errors, metrics, refusals, security
 from mithril.database.database import Database, PooledConnection
 from mithril.otp import store
 from mithril.otp.store import OpenCode
@@ -51,7 +51,8 @@ async def send(
     code = new_code(settings.otp_length)
     code_hash = await asyncio.to_thread(security.hash_password, _bound(holder, code))
     try:
-        await messenger.send(phone, text_of(code, settings))
+        with metrics.SMS:
+            await messenger.send(phone, text_of(code, settings))
     except errors.MessageNotSent:
         await throttling.forgive(database, key)
         raise

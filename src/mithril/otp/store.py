@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from mithril import metrics
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database import lists
 from mithril.database.database import Database, PooledConnection, Source, find_one
@@ -89,7 +90,9 @@ async def change_factor(
     transaction: PooledConnection, factor_id: UUID, *, state: str, phone: str, actor: Actor
 ) -> bool:
     """Give the factor another phone, with an audit row; False when it is no longer active, or in another state."""
-    return await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, state, *actor.arguments) is not None
+    is_changed = await transaction.fetchval(CHANGE_FACTOR, factor_id, phone, state, *actor.arguments) is not None
+    metrics.AUDIT_ROWS.add(by=is_changed)
+    return is_changed
 
 
 async def add_code(

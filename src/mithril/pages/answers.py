@@ -23,7 +23,7 @@ def send_back(
     request: Request, asked: AuthorizationRequest, refusal: errors.MithrilError, *, keeps_session: bool
 ) -> Response:
     """Redirect to the client with an error (RFC 6749 section 4.1.2.1)."""
-    request.scope["refusal"] = refusal.name
+    requests.note_refusal(request.scope, refusal)
     return _to_client(request, asked, _error(refusal), keeps_session=keeps_session)
 
 
@@ -31,7 +31,7 @@ def explain_roles(
     request: Request, asked: AuthorizationRequest, refusal: refusals.ScopeRefused, *, keeps_session: bool
 ) -> Response:
     """Say which scopes the roles of the user lack, with a link that leads to the client with the error."""
-    request.scope["refusal"] = refusal.name
+    requests.note_refusal(request.scope, refusal)
     lacking = [name for name, reason in refusal.refused.items() if reason == Reason.ROLE]
     values = {"scopes": rendering.in_words(request, lacking), "back": _location(request, asked, _error(refusal))}
     response = rendering.explanation(request, asked, "role.html", status=403, **values)

@@ -77,6 +77,7 @@ class AuthorizationRequest(NamedTuple):
 
 async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     """Read the authorization request in the query. Raises PageError for a wrong client or redirect URI."""
+    request.scope[requests.ASKING] = None
     fields = forms.read_query(request)
     client_id, redirect_uri = _required(fields, "client_id"), _required(fields, "redirect_uri")
     database = requests.resources(request).database
@@ -88,7 +89,9 @@ async def read(request: Request, entrance: Entrance) -> AuthorizationRequest:
     except refusals.ClientUnknown:
         raise refusals.PageClientUnknown(client_id=client_id) from None
     except refusals.ClientBlocked:
+        request.scope[requests.ASKING] = identifier
         raise refusals.PageClientBlocked(client_id=client_id) from None
+    request.scope[requests.ASKING] = identifier
     try:
         redirect = await authorization.match_redirect_uri(database, known, redirect_uri)
     except refusals.RedirectUriNotRegistered:

@@ -1,6 +1,6 @@
 """The cookies of the pages: the session, a secret of the browser, which proves that a form was ours, and a link.
 
-The console has two of its own. Over https all have the prefix `__Host-`, which keeps neighbouring hosts from setting
+The console has three of its own. Over https all have the prefix `__Host-`, which keeps neighbouring hosts from setting
 them and requires `Path=/`. Browsers refuse that prefix over plain http; there those of signing in are limited to the
 path of the entrance.
 
@@ -23,7 +23,8 @@ LOGIN_SESSION = "mithril-visit"
 FORM = "mithril-form"
 LINK = "mithril-link"
 CONSOLE_SESSION, CONSOLE_FORM = "mithril-console", "mithril-console-form"
-OF_ALL_PATHS = (CONSOLE_SESSION, CONSOLE_FORM)
+CONSOLE_PHONE = "mithril-console-phone"
+OF_ALL_PATHS = (CONSOLE_SESSION, CONSOLE_FORM, CONSOLE_PHONE)
 VALUE = re.compile(rb"[A-Za-z0-9_-]{32}")
 # Every byte that no name of a cookie has (RFC 6265 section 4.1.1): parsers differ in which of them they strip.
 NOT_OF_A_NAME = bytes(

@@ -3,7 +3,7 @@
 What is on which page is in `templates`, the words in `texts`, and the look in `style.css`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources as package_files
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -16,8 +16,10 @@ from starlette.types import Scope
 from mithril import errors
 from mithril.pages import cookies, texts
 from mithril.pages.authorization_request import AuthorizationRequest
+from mithril.web import requests
 
 HTML = "text/html; charset=utf-8"
+CLIENT_ERROR = 400
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 # Only for a page without forms. A form of ours leads to the client, and Chromium checks every redirect that follows
 # against `form-action`, also where the client's callback forwards to: a loopback IP address, a scheme of an app, a host
@@ -125,6 +127,7 @@ def language(request: Request) -> str:
 
 
 def _page(request: Request, template: str, values: dict[str, object], *, status: int, policy: str) -> Response:
+    note_problem(request, template, values, status=status)
     chosen = language(request)
     content = TEMPLATES.get_template(template).render(
         t=texts.words(chosen),
@@ -137,6 +140,13 @@ def _page(request: Request, template: str, values: dict[str, object], *, status:
     )
     headers = {"content-security-policy": policy, "content-language": chosen}
     return Response(content, status, headers, HTML)
+
+
+def note_problem(request: Request, template: str, values: Mapping[str, object], *, status: int) -> None:
+    """Note for the log what a page says is wrong, by the key of its text or the name of the page."""
+    if status >= CLIENT_ERROR:
+        problem = values.get("problem") or template.removesuffix(".html")
+        request.scope.setdefault(requests.REFUSAL, f"form_refused: {problem}")
 
 
 def url(request: Request, *, without: str = "") -> str:

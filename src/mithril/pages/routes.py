@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mithril import errors, refusals
+from mithril import errors, metrics, refusals
 from mithril.oauth import authorization, signature_login
 from mithril.pages import (
     answers,
@@ -53,6 +53,7 @@ def page(entrance: Entrance, handler: PageHandler, method: str) -> Route:
         asked = await authorization_request.read(request, entrance)
         try:
             settings, database, _ = requests.resources(request)
+            requests.note_caller(request.scope, client_id=asked.redirect.client.id)
             await authorization_request.check(database, settings, asked)
             return await handler(request, asked, fields)
         except (errors.AuthorizationError, refusals.ScopeRefused) as refusal:
@@ -75,6 +76,7 @@ async def receive(request: Request, asked: AuthorizationRequest, fields: Paramet
     if decision == "link":
         return await password_links.send(request, asked, fields)
     session = await login_sessions.find(request, asked, form=fields) if decision else None
+    requests.note_caller(request.scope, user_id=session.user.id if session else None)
     if session is None and decision == "switch":
         return answers.next_step(request)
     if session is None and decision:
@@ -121,11 +123,13 @@ async def _sign_in(request: Request, asked: AuthorizationRequest, fields: Parame
         return await _sign_in_form(request, asked, email=email, problem="incomplete", status=422)
     settings, database, _ = requests.resources(request)
     try:
-        async with throttling.limited(request):
-            user = await users.authenticate(
-                database, settings, email=email, password=password, network_address=requests.network_address(request)
-            )
-        waiting = await login_sessions.begin_second_factor(request, asked, user)
+        with metrics.SIGN_INS:
+            async with throttling.limited(request):
+                address = requests.network_address(request)
+                user = await users.authenticate(
+                    database, settings, email=email, password=password, network_address=address
+                )
+            waiting = await login_sessions.begin_second_factor(request, asked, user)
     except errors.MithrilError as refusal:
         return await _refuse(request, asked, refusal, email=email, problem="wrong")
     if waiting is None:
@@ -138,17 +142,18 @@ async def _sign(request: Request, asked: AuthorizationRequest) -> Response:
     settings, database, _ = requests.resources(request)
     verifier, client = authorization_request.verifier_for(settings, asked), asked.redirect.client
     try:
-        async with throttling.limited(request):
-            signed = await signature_login.identify(
-                database, settings, verifier=verifier, signed_content=asked.user_data or "", client_id=client.id
-            )
-            session = await login_sessions.begin(request, asked, signed.user, nonce=signed.nonce)
+        with metrics.SIGN_INS:
+            async with throttling.limited(request):
+                signed = await signature_login.identify(
+                    database, settings, verifier=verifier, signed_content=asked.user_data or "", client_id=client.id
+                )
+                session = await login_sessions.begin(request, asked, signed.user, nonce=signed.nonce)
     except errors.MithrilError as refusal:
         value = login_sessions.signed_value(request, asked)
         if isinstance(refusal, refusals.JwtInvalid) and await login_sessions.find(request, asked, value=value):
             return _next_step(request, value)  # the user clicked twice
         return await _refuse(request, asked, refusal, problem="signature")
-    request.scope["caller_log"] = {"user_id": str(signed.user.id), "client_id": str(client.id)}
+    requests.note_caller(request.scope, user_id=signed.user.id, client_id=client.id)
     return _next_step(request, session.value)
 
 
@@ -161,7 +166,7 @@ async def _refuse(
     problem: str,
 ) -> Response:
     """Show the form of the sign-in again. `problem`: where the refusal has no text of its own."""
-    request.scope["refusal"] = refusal.name
+    requests.note_refusal(request.scope, refusal)
     response = await _sign_in_form(request, asked, email=email, problem=refusal.page or problem, status=refusal.status)
     response.headers.update(refusal.headers)
     return response
@@ -180,6 +185,7 @@ async def _confirm(
     except (errors.NotFound, refusals.FactorNotSet, refusals.FactorNotInitiated):
         return await _form(request, asked, problem="session_over", status=401)
     except errors.OtpRefused as refusal:
+        requests.note_refusal(request.scope, refusal)
         over = not isinstance(refusal, refusals.OtpInvalid) or await login_sessions.find(request, asked) is None
         problem = "code_over" if over else "code_wrong"
         return await _form(request, asked, problem=problem, status=401, starts_over=over)
@@ -212,6 +218,7 @@ async def _send_code(request: Request, asked: AuthorizationRequest, sending: Awa
     except (errors.NotFound, errors.Unauthorized, refusals.FactorNotSet):
         return await _form(request, asked, problem="session_over", status=401, starts_over=True)
     except (errors.TooManyMessages, errors.ServiceUnavailable) as refusal:
+        requests.note_refusal(request.scope, refusal)
         return await _form(request, asked, problem=refusal.page or "wrong", status=refusal.status)
     return _next_step(request, waiting.value)
 
@@ -221,7 +228,7 @@ async def _admit(request: Request, asked: AuthorizationRequest, user: User, *, a
 
     Any program can use the identifier of a public client, so its users always see the form (RFC 8252 section 8.6).
     """
-    request.scope["caller_log"] = {"user_id": str(user.id), "client_id": str(asked.redirect.client.id)}
+    requests.note_caller(request.scope, user_id=user.id, client_id=asked.redirect.client.id)
     settings, database, _ = requests.resources(request)
     if users.is_password_expired(user, settings):
         session = await login_sessions.begin(request, asked, user, after=after, kind=TokenKind.LOGIN_PASSWORD)
@@ -242,6 +249,7 @@ async def _change_password(
     try:
         following = await login_sessions.change_password(request, asked, session, fields)
     except errors.ValidationFailed as refusal:
+        requests.note_refusal(request.scope, refusal)
         if await login_sessions.find(request, asked) is None:  # the same form has come first
             return await _session_over(request, asked, fields)
         return await _form(request, asked, problem=passwords.problem_name(refusal), status=422)

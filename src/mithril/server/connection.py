@@ -21,7 +21,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from mithril import errors, identifiers, refusals, security
+from mithril import errors, identifiers, metrics, refusals, security
 from mithril.web.edge import LINGER
 from mithril.web.envelope import JSON, error_body
 from mithril.web.requests import AUTHORITY
@@ -56,9 +56,10 @@ class Admissions:
     `silent` holds those that have sent nothing yet, `idle` those between two requests, each the oldest first.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, listener: str) -> None:
         """`limits`: how many connections are admitted, and how many more are answered, at a time."""
-        self.limits = limits
+        self.limits, self.listener = limits, listener
+        metrics.CONNECTION_LIMIT.set(limits.connections, listener)
         self.admitted: set[Protocol] = set()
         self.refused: set[Protocol] = set()
         self.silent: dict[Protocol, None] = {}
@@ -73,6 +74,7 @@ class Admissions:
             self.refused.add(protocol)
             return False
         self.admitted.add(protocol)
+        metrics.CONNECTIONS.set(len(self.admitted), self.listener)
         self.silent[protocol] = None
         return True
 
@@ -91,6 +93,7 @@ class Admissions:
     def remove(self, protocol: "Protocol") -> None:
         """Stop counting a connection that is closed or is being closed."""
         self.admitted.discard(protocol)
+        metrics.CONNECTIONS.set(len(self.admitted), self.listener)
         self.refused.discard(protocol)
         self.silent.pop(protocol, None)
         self.idle.pop(protocol, None)
@@ -99,15 +102,19 @@ class Admissions:
 class Capacity:
     """The limits and the state that all connections of a worker share."""
 
-    def __init__(self, limits: Limits) -> None:
-        """`limits`: they hold for each listener on its own."""
-        self.limits = limits
+    def __init__(self, limits: Limits, *, internal_port: int) -> None:
+        """`limits`: they hold for each listener on its own. `internal_port`: by which the listeners are told apart."""
+        self.limits, self.internal_port = limits, internal_port
         self.admissions: dict[object, Admissions] = {}
         self.is_stopping = False
 
     def admissions_of(self, server: tuple[str, int | None] | None) -> Admissions:
         """Return the admissions of a listener. A flood on one listener takes no connection from the other."""
-        return self.admissions.setdefault(server and server[1], Admissions(self.limits))
+        port = server and server[1]
+        if port not in self.admissions:
+            listener = "internal" if port == self.internal_port else "public"
+            self.admissions[port] = Admissions(self.limits, listener)
+        return self.admissions[port]
 
 
 class LingeringTransport:
@@ -381,7 +388,7 @@ class Protocol(HttpToolsProtocol):
             return
         refusal = self.refusal or refusals.NotHttp("not a valid HTTP request")
         request_id = security.new_request_id()
-        log.info("not HTTP", request_id=request_id, refusal=f"{refusal.name}: {refusal.detail}")
+        log.info("not_http", request_id=request_id, refusal=f"{refusal.name}: {refusal.detail}")
         if self._is_waiting():
             self._answer(refusal, request_id)
         elif not self.cycle.more_body:

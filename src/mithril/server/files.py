@@ -38,14 +38,20 @@ def room(settings: Settings, files: int | None = None) -> Room:
     return Room(min(settings.max_connections, share - 2 * overflow), overflow)
 
 
+def allowable(settings: Settings) -> tuple[int, int]:
+    """Return how many files a worker may be allowed to open, as far as they are of use, and how many are of use."""
+    wanted = 2 * (settings.max_connections + 2 * BACKLOG) + settings.db_pool_size + OTHER_FILES
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), wanted
+
+
 def allow(settings: Settings) -> None:
     """Raise the limit of open files of this process and its workers as far as that is of use, and allowed.
 
     Raises SettingsError when so few are allowed that no server can work with them.
     """
-    wanted = 2 * (settings.max_connections + 2 * BACKLOG) + settings.db_pool_size + OTHER_FILES
+    allowed, wanted = allowable(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     found = room(settings)
@@ -54,7 +60,7 @@ def allow(settings: Settings) -> None:
         raise SettingsError(f"{allowed} files may be open, and {needed} are needed: raise the limit (ulimit -n)")
     if found.connections < settings.max_connections:
         log.warning(
-            "fewer files than connections: raise the limit (ulimit -n)",
+            "few_files",
             allowed=allowed,
             wanted=wanted,
             connections=found.connections,

@@ -7,11 +7,12 @@ import asyncio
 import functools
 import http.client
 import os
+import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import cast
 
@@ -21,19 +22,24 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from mithril import logs, metrics, streams
+from mithril import __version__, logs, metrics, streams, tracing
 from mithril.app import Application, create_app
+from mithril.database import connecting
 from mithril.identifiers import is_loopback
 from mithril.server import files, signals
 from mithril.server.connection import Capacity, Limits, Protocol
 from mithril.server.forwarded import ForwardedHeaders
 from mithril.server.signals import Hangup
-from mithril.settings import Settings, SettingsError, reread
+from mithril.settings import Settings, SettingsError, all_settings, reread
+from mithril.web import requests
 
 READY_POLL_SECONDS = 0.02
 WORKER_SILENCE_SECONDS = 120.0
 # How long a worker may take to end, beside the time for its requests.
 LAST_SECONDS = 10.0
+# What the log shows instead of a secret, and where a URL has user and password.
+MASK = "***"
+CREDENTIALS = re.compile(r"(?<=//)[^/]*(?=@)")
 
 log = structlog.stdlib.get_logger("mithril")
 
@@ -59,27 +65,36 @@ def check_exposure(settings: Settings) -> None:
     """Raise SettingsError when a network could reach demo data or, without a key, the internal listener.
 
     A host name that cannot be resolved raises it too.
+    """
+    if problems := list(exposures(settings)):
+        raise SettingsError(*problems)
+
+
+def exposures(settings: Settings) -> Iterator[str]:
+    """Yield what `check_exposure` refuses.
+
     The port of a request decides which listener answers it, so the ports must differ even on different hosts.
     """
     if settings.port == settings.internal_port != 0:
-        raise SettingsError("MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses")
+        yield "MITHRIL_PORT and MITHRIL_INTERNAL_PORT must differ, also on different addresses"
+    resolved = []
     for variable, host in (("MITHRIL_HOST", settings.host), ("MITHRIL_INTERNAL_HOST", settings.internal_host)):
         try:
             socket.getaddrinfo(host, None, _family(host))
+            resolved.append(host)
         except OSError as error:
-            raise SettingsError(f"{variable}: {host} cannot be resolved ({error.strerror or error})") from None
-    exposed = [host for host in (settings.host, settings.internal_host) if not is_loopback(host)]
+            yield f"{variable}: {host} cannot be resolved ({error.strerror or error})"
+    exposed = [host for host in resolved if not is_loopback(host)]
     if settings.demo and exposed and not settings.demo_exposed:
-        raise SettingsError(
+        yield (
             f"anyone could use the secrets and tokens of the demo data on {exposed[0]}, because they are published: "
             "leave out --demo, or say --demo-exposed"
         )
-    if settings.internal_key or settings.internal_open or is_loopback(settings.internal_host):
-        return
-    raise SettingsError(
-        f"the internal listener would be open to the network on {settings.internal_host}: "
-        "set MITHRIL_INTERNAL_KEY, or MITHRIL_INTERNAL_OPEN=true if the network itself keeps strangers away"
-    )
+    if settings.internal_host in exposed and not (settings.internal_key or settings.internal_open):
+        yield (
+            f"the internal listener would be open to the network on {settings.internal_host}: "
+            "set MITHRIL_INTERNAL_KEY, or MITHRIL_INTERNAL_OPEN=true if the network itself keeps strangers away"
+        )
 
 
 def serve(
@@ -97,32 +112,60 @@ def serve(
     start.
     """
     check_exposure(settings)
+    tracing.check(settings)
     logs.configure(level=settings.log_level, style=settings.log_format)
     files.allow(settings)
     public, internal = (
         bind(settings.host, settings.port),
         bind(settings.internal_host, settings.internal_port),
     )
-    settings = msgspec.structs.replace(settings, port=public.getsockname()[1], internal_port=internal.getsockname()[1])
     sockets = [public, internal]
+    addresses = _shown(sockets)
+    log.info(
+        "starting",
+        version=__version__,
+        workers=settings.workers,
+        database=connecting.shown(settings.database_url),
+        **addresses,
+        settings=changed(settings),
+    )
+    settings = msgspec.structs.replace(settings, port=public.getsockname()[1], internal_port=internal.getsockname()[1])
     prepare(settings)
     if settings.workers > 1:
         run = Supervisor(settings, sockets, hangup).run
     else:
         run = functools.partial(Single(settings, hangup).run, sockets)
-    threading.Thread(target=_announce, args=(sockets, settings, when_ready), daemon=True).start()
+
+    def announce() -> None:
+        log.info("ready", **addresses)
+        when_ready(settings)
+
+    threading.Thread(target=_when_both_answer, args=(sockets, announce), daemon=True).start()
     run()
+
+
+def changed(settings: Settings) -> dict[str, object]:
+    """Return the settings that are not as they are by default, for the log: without secrets and passwords.
+
+    Without the URL of the database too, whose hosts and name the log has.
+    """
+    values = {each: getattr(settings, each.name) for each in all_settings() if each.name != "database_url"}
+    return {
+        each.name: MASK if each.is_secret else CREDENTIALS.sub(MASK, value) if isinstance(value, str) else value
+        for each, value in values.items()
+        if value != each.default
+    }
 
 
 def read_again(settings: Settings) -> Settings | None:
     """Return the settings with what their files say now, or None, logged, when they cannot be used."""
     try:
-        changed = reread(settings)
+        found = reread(settings)
     except SettingsError as error:
-        log.warning("the settings cannot be read again, and stay as they are", reason=str(error))
+        log.warning("reload_failed", reason=str(error))
         return None
-    log.info("the settings have been read again", settings=settings.from_files)
-    return changed
+    log.info("reloaded", settings=settings.from_files)
+    return found
 
 
 def application(settings: Settings, *, supervisor_pid: int | None) -> Application | ForwardedHeaders:
@@ -139,7 +182,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         functools.partial(application, settings, supervisor_pid=os.getpid() if settings.workers > 1 else None),
         factory=True,
         workers=settings.workers,
-        http=functools.partial(Protocol, capacity=Capacity(limits)),  # type: ignore[arg-type]
+        http=functools.partial(Protocol, capacity=Capacity(limits, internal_port=settings.internal_port)),  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -196,11 +239,16 @@ class Single(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is to be done every tenth of a second."""
-        if self.hangup.take() and (changed := read_again(self.settings)):
-            self.settings = changed
+        if self.hangup.take() and (found := read_again(self.settings)):
+            self.settings = found
             served = self.config.loaded_app
-            cast("Application", served.app if isinstance(served, ForwardedHeaders) else served).change(changed)
+            cast("Application", served.app if isinstance(served, ForwardedHeaders) else served).change(found)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say which signal it was, and stop as every server does."""
+        _tell_stopping(self._captured_signals)
+        await super().shutdown(sockets)
 
 
 class Worker(Process):
@@ -304,16 +352,21 @@ class Supervisor(Multiprocess):
         worker.start()
         return worker
 
+    def handle_signals(self) -> None:
+        """Say which signal it is, and obey it."""
+        _tell_stopping(self.signal_queue)
+        super().handle_signals()
+
     def keep_subprocess_alive(self) -> None:
         """Replace the workers that are dead or have been silent for too long, and on SIGHUP all, one at a time."""
-        if self.hangup.take() and (changed := read_again(self.settings)):
-            self.settings, self.config, self.is_replacing = changed, configuration(changed), True
+        if self.hangup.take() and (found := read_again(self.settings)):
+            self.settings, self.config, self.is_replacing = found, configuration(found), True
         try:
             self._replace_dead()
             if self.is_replacing:
                 self._replace_next()
         except OSError as error:
-            log.warning("no worker can be started now, and it will be tried again", reason=str(error))
+            log.warning("worker_not_started", reason=str(error))
 
     def _replace_dead(self) -> None:
         for index, worker in enumerate(self.processes):
@@ -324,10 +377,10 @@ class Supervisor(Multiprocess):
             worker.kill()
             worker.join()
             if worker.exitcode == STARTUP_FAILURE:
-                log.error("a worker cannot start", pid=worker.pid)
+                log.error("worker_failed", pid=worker.pid, exit_status=worker.exitcode)
                 self.should_exit.set()
                 return
-            log.warning("a worker ended, another takes its place", pid=worker.pid, exit_status=worker.exitcode)
+            log.warning("worker_ended", pid=worker.pid, exit_status=worker.exitcode)
             self.processes[index] = self._started(worker.table)
 
     def _replace_next(self) -> None:
@@ -340,12 +393,13 @@ class Supervisor(Multiprocess):
         outdated = next((n for n, worker in enumerate(self.processes) if worker.config is not self.config), None)
         if outdated is None:
             self.is_replacing = False
+            log.info("workers_replaced", workers=len(self.processes))
         elif self.successor is None:
             self.successor = self._started(self.spare_table)
         elif not self.successor.is_heard():
             self.successor.kill()
             self.successor.join()
-            log.error("a worker with the new settings cannot start", exit_status=self.successor.exitcode)
+            log.error("worker_failed", pid=self.successor.pid, exit_status=self.successor.exitcode)
             self.successor, self.is_replacing = None, False
         elif self.successor.is_serving:
             self.leaving = self.processes[outdated]
@@ -364,20 +418,33 @@ class Supervisor(Multiprocess):
             raise SystemExit(1)
 
 
-def _announce(sockets: list[socket.socket], settings: Settings, when_ready: Callable[[Settings], None]) -> None:
+def _tell_stopping(received: Iterable[int]) -> None:
+    for number in received:
+        log.info("stopping", signal=signal.Signals(number).name)
+
+
+def _shown(sockets: list[socket.socket]) -> dict[str, str]:
+    """Return IP address and port of both listeners, as the log has them."""
+    public, internal = (requests.authority(*listener.getsockname()[:2]) for listener in sockets)
+    return {"public": public, "internal": internal}
+
+
+def _when_both_answer(sockets: list[socket.socket], announce: Callable[[], None]) -> None:
     addresses = [listener.getsockname()[:2] for listener in sockets]
-    while not all(_answers(*address) for address in addresses):
+    while not all(answers(*address) for address in addresses):
         time.sleep(READY_POLL_SECONDS)
-    when_ready(settings)
+    announce()
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Return whether a server of this kind answers on that port."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- to connect, not to bind
     connection = http.client.HTTPConnection(reachable, port, timeout=5)
     try:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except OSError:
+        answer = connection.getresponse()
+        return answer.status == http.HTTPStatus.OK and b'"alive"' in answer.read()
+    except (OSError, http.client.HTTPException):  # or another program
         return False
     finally:
         connection.close()

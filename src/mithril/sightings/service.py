@@ -14,13 +14,15 @@ import structlog
 
 from mithril import errors
 from mithril.database.database import Database, Noted
-from mithril.sightings import store
+from mithril.sightings import sign_in_store, store
+from mithril.sightings.sign_in_store import ALL, SIGN_IN
 
 WRITE_SECONDS = 5.0
 # A use of a secret is written at once, and then for so long no other one. Both together are below five minutes.
 REST_SECONDS = 240.0
 LONGEST_REDIRECT_URI = 2_048
 MOST_ATTEMPTS = 1_000  # different ones, between two writes
+MOST_OUTCOMES = 1_000  # and so with the refusals of clients
 
 log = structlog.stdlib.get_logger("mithril")
 
@@ -36,6 +38,24 @@ def miss(database: Database, client_id: UUID, redirect_uri: str) -> None:
     is_storable = len(redirect_uri) <= LONGEST_REDIRECT_URI and "\0" not in redirect_uri
     if is_storable and (asked in attempts or len(attempts) < MOST_ATTEMPTS):
         attempts[asked] = attempts.get(asked, 0) + 1
+
+
+def sign_in(database: Database, *, client_id: UUID, connection_id: UUID) -> None:
+    """Note a sign-in through a connection of the client."""
+    for subject_id in (ALL, client_id, connection_id):
+        _count(database.noted.outcomes, (subject_id, SIGN_IN))
+
+
+def refuse(database: Database, refusal: str, *, client_id: UUID | None) -> None:
+    """Note a refusal by its name. `client_id`: of a client that is there; None where it is not known."""
+    outcomes = database.noted.outcomes
+    _count(outcomes, (ALL, refusal))
+    if client_id is not None and ((client_id, refusal) in outcomes or len(outcomes) < MOST_OUTCOMES):
+        _count(outcomes, (client_id, refusal))
+
+
+def _count(outcomes: dict[tuple[UUID, str], int], key: tuple[UUID, str]) -> None:
+    outcomes[key] = outcomes.get(key, 0) + 1
 
 
 async def write_regularly(database: Database) -> NoReturn:
@@ -73,6 +93,8 @@ async def write(database: Database, written: dict[bytes, float]) -> None:
                 moved_at=moved.moved_at.isoformat(),
                 attempts=moved.attempts,
             )
+        if noted.outcomes:
+            await sign_in_store.write(database, noted.outcomes)
     except (errors.ServiceUnavailable, errors.OutcomeUnknown) as error:
         log.warning("sightings_lost", detail=error.detail)
     except Exception:

@@ -24,9 +24,9 @@ WITH asked AS (
            WHERE k.redirect_uri = a.redirect_uri AND k.transition_ends_at <= now()
            UNION ALL
           SELECT coalesce((e.new ->> 'took_effect_at')::timestamptz, e.occurred_at)
-            FROM (SELECT * FROM audit_events WHERE subject_id = k.id ORDER BY id DESC LIMIT 1000) e
-           WHERE e.occurred_at > now() - interval '30 days'
-             AND a.redirect_uri IN (e.old ->> 'redirect_uri', e.old -> 'transition' ->> 'redirect_uri')
+            FROM (SELECT * FROM audit_events WHERE subject_id = k.id AND occurred_at > now() - interval '30 days'
+                   ORDER BY id DESC LIMIT 1000) e
+           WHERE a.redirect_uri IN (e.old ->> 'redirect_uri', e.old -> 'transition' ->> 'redirect_uri')
              AND (a.redirect_uri IN (e.new ->> 'redirect_uri', e.new -> 'transition' ->> 'redirect_uri')) IS NOT TRUE
       ) gone
      WHERE gone.moved_at > now() - interval '30 days'

@@ -12,12 +12,13 @@ from mithril.identifiers import is_loopback
 from mithril.settings import Settings
 
 TIMEOUT_SECONDS = 10.0
+PERMANENT = 500  # and more: a refusal that another attempt does not change
 
 
 class Mailer:
     """Refuse to send, when no mail server is configured; what sends e-mails derives from it."""
 
-    async def send(self, recipient: str, *, subject: str, text: str) -> None:  # noqa: ARG002 -- as of every adapter
+    async def send(self, recipient: str, *, subject: str, text: str, html: str = "") -> None:  # noqa: ARG002 -- as of every adapter
         """Return when the e-mail is accepted for delivery. Raises MessageNotSent."""
         raise errors.MessageNotSent(detail="MITHRIL_SMTP_URL is not set")
 
@@ -25,7 +26,7 @@ class Mailer:
 class ConsoleMailer(Mailer):
     """Print e-mails to standard output, for a demo without a mail server."""
 
-    async def send(self, recipient: str, *, subject: str, text: str) -> None:  # noqa: ARG002 -- the text says it all
+    async def send(self, recipient: str, *, subject: str, text: str, html: str = "") -> None:  # noqa: ARG002 -- the text says it all
         """Print one line at once, also when standard output is a pipe."""
         sys.stdout.write(f"E-mail to {recipient}: {text}\n")
         sys.stdout.flush()
@@ -57,17 +58,23 @@ class SmtpMailer(Mailer):
         )
         self._failures = (aiosmtplib.SMTPException, OSError, ValueError)
 
-    async def send(self, recipient: str, *, subject: str, text: str) -> None:
-        """Hand the e-mail over. Raises MessageNotSent."""
+    async def send(self, recipient: str, *, subject: str, text: str, html: str = "") -> None:
+        """Hand the e-mail over, where `html` is given in both forms. Raises MessageNotSent, MessageRefused."""
         try:
             message = EmailMessage()
             message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
             message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.partition("@")[2])
             message.set_content(text)
+            if html:
+                message.add_alternative(html, subtype="html")
             async with self._client() as client:
                 await client.send_message(message)
         except self._failures as error:
-            raise errors.MessageNotSent(detail=f"mail server: {type(error).__name__}") from None
+            # A recipient that is refused for now has a smaller code (RFC 5321 section 4.2.1).
+            codes = [each.code for each in getattr(error, "recipients", ())]
+            is_final = isinstance(error, ValueError) or min(codes, default=0) >= PERMANENT
+            kind = errors.MessageRefused if is_final else errors.MessageNotSent
+            raise kind(detail=f"mail server: {type(error).__name__}") from None
 
 
 def mailer(settings: Settings) -> Mailer:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from mithril import errors
+from mithril import errors, tracing
 from mithril.settings import Settings
 from mithril.sms.mailer import Mailer, mailer
 
@@ -70,7 +70,7 @@ class HttpMessenger(Messenger):
         self._url = endpoint.rstrip("/") + "/sms/send"
         self._timeout_seconds = timeout_seconds
         # The settings alone configure this process, so proxy variables of the environment are ignored.
-        self._client = httpx.AsyncClient(timeout=timeout_seconds, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=timeout_seconds, trust_env=False, event_hooks=tracing.hooks())
         self._failures = (httpx.HTTPError, httpx.InvalidURL, TimeoutError)
 
     async def send(self, phone: str, text: str) -> None:

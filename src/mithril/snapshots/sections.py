@@ -59,6 +59,7 @@ class Section(msgspec.Struct, frozen=True, eq=False, dict=True):
     without: tuple[str, ...] = ()  # fields of the API that a row does not have, or need not have
     columns: Callable[[Row], Columns] = dict  # from a row to its columns, before the reference is looked up
     shown: dict[str, str] = {}  # SQL of what an export has under a key that is not simply a column
+    called: tuple[str, ...] = ("name",)  # the keys by which a reader knows a row
 
     @cached_property
     def schema(self) -> Schema:
@@ -125,6 +126,7 @@ TOKENS = Section(
     | {"expires_at": TOKEN_SCHEMA["expires_at"], "expires_in": SECONDS, "connection_id": UUID_OR_NULL}
     | {"details": TOKEN_SCHEMA["details"] | {"properties": DETAILS}},
     columns=_token,
+    called=("name", "user_id"),
 )
 CONNECTIONS = Section(
     "connections",
@@ -134,6 +136,7 @@ CONNECTIONS = Section(
     also={"client_id": UUID, "consumer_id": UUID, "secret": TEXT, "transition": TRANSITION},
     columns=_connection,
     shown=connections.EXPORTED,
+    called=("client_id", "consumer_id"),
 )
 SECTIONS = (
     Section("client_types", scope_sets.CLIENT_TYPES, NAMED_SCOPE, (ID, NAME)),
@@ -146,12 +149,25 @@ SECTIONS = (
         without=("2fa_enable", "factor", "password"),
         also={"password": TEXT, "tax_id": SHORT, "person_id": SHORT, "priv_settings": {"type": "object"}},
         columns=user_fields.columns,  # whether the password differs shows only beside the stored hash
+        called=("email",),
     ),
     Section("clients", clients.ROWS, CLIENT, (ID,), "client_type", {"id": UUID}),
     CONNECTIONS,
-    Section("user_roles", user_roles.ROWS, USER_ROLE, (ID, ROLE_IN_CLIENT), "role", OF_USER),
-    Section("global_user_roles", user_roles.GLOBAL_ROWS, GLOBAL_USER_ROLE, (ID, ROLE_EVERYWHERE), "role", OF_USER),
-    Section("approvals", oauth.APPROVAL_ROWS, APPROVAL, (ID, APPROVAL_OF_USER)),
-    Section("authentication_factors", users.FACTOR_ROWS, FACTOR, (ID, FACTOR_OF_USER), also=OF_USER),
+    Section(
+        *("user_roles", user_roles.ROWS, USER_ROLE, (ID, ROLE_IN_CLIENT), "role"),
+        also=OF_USER,
+        called=("user_id", "role", "client_id"),
+    ),
+    Section(
+        *("global_user_roles", user_roles.GLOBAL_ROWS, GLOBAL_USER_ROLE, (ID, ROLE_EVERYWHERE), "role"),
+        also=OF_USER,
+        called=("user_id", "role"),
+    ),
+    Section("approvals", oauth.APPROVAL_ROWS, APPROVAL, (ID, APPROVAL_OF_USER), called=("user_id", "client_id")),
+    Section(
+        *("authentication_factors", users.FACTOR_ROWS, FACTOR, (ID, FACTOR_OF_USER)),
+        also=OF_USER,
+        called=("user_id", "type"),
+    ),
     TOKENS,
 )

@@ -6,7 +6,7 @@ stay as they are.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib import resources
@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from mithril import errors, security
 from mithril.audit import rows
@@ -22,9 +23,11 @@ from mithril.audit.events import Actor
 from mithril.audit.rows import Columns
 from mithril.connections import redirect_uris, transition_store, transitions
 from mithril.connections import store as connections
+from mithril.database import operation_store as operations
 from mithril.database.database import Connection, Violation
 from mithril.identifiers import parse_uuid
-from mithril.snapshots import store
+from mithril.snapshots import differences, store
+from mithril.snapshots.differences import Difference
 from mithril.snapshots.reading import Snapshot, SnapshotError, read
 from mithril.snapshots.sections import CONNECTIONS, SECTIONS, TOKENS, Row, Section
 from mithril.tokens import records as token_records
@@ -32,13 +35,14 @@ from mithril.tokens import store as tokens
 from mithril.users import passwords
 from mithril.users import store as users
 
-__all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read"]
+__all__ = ["SnapshotError", "demo", "export_snapshot", "import_snapshot", "read", "try_snapshot"]
 
 # Gets the progress of an import: the section, how many of its rows are done, and how many there are.
 Listener = Callable[[str, int, int], None]
 Hashing = Callable[[str], Awaitable[str]]
 LONGEST_TRANSITION = timedelta(days=30)
 HASHES_AT_A_TIME = 4  # each takes 64 MiB and tens of milliseconds
+ROWS_BETWEEN_SIGNS = 40
 
 
 class Counts(msgspec.Struct):
@@ -54,11 +58,14 @@ class Report(msgspec.Struct):
 
     kinds: dict[str, Counts] = {}
     without_secret: list[str] = []  # ids of new connections that came without one: what they got is shown to no user
+    rows: list[Difference] | UnsetType = UNSET  # of a dry run: what would be added or changed
 
     def __str__(self) -> str:
-        """Return a line per section, and what is left to do."""
-        kinds = self.kinds.items()
-        lines = [f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged" for key, n in kinds]
+        """Return a line per section, of a dry run with its rows, and what is left to do."""
+        lines = []
+        for key, n in self.kinds.items():
+            lines.append(f"{key}: {n.added} added, {n.changed} changed, {n.unchanged} unchanged")
+            lines += [str(row) for row in self.rows or () if row.section == key]
         if self.without_secret:
             what = "connections that came without a secret, and need a new one before anybody can use them:"
             lines += [f"{what} {len(self.without_secret)}", *self.without_secret]
@@ -74,20 +81,58 @@ async def import_snapshot(
     only_missing: bool = False,
     listener: Listener = lambda *_: None,
     hashed: Hashing = passwords.hashed,
+    operation_id: UUID | None = None,
 ) -> Report:
     """Bring the database to what `snapshot` says, in one transaction; a second time changes nothing.
 
     `only_missing`: add what is not there and leave the rest alone, also rows that cannot be added because of what
-    has become of others. `hashed`: how a password is hashed. Raises SnapshotError, which names the key; then nothing
-    has changed.
+    has become of others. `hashed`: how a password is hashed. `operation_id`: under which the trail has the changes.
+    Raises SnapshotError, which names the key; then nothing has changed. With an `operation_id`, OutcomeUnknown.
     """
-    async with connection.transaction(isolation="read_committed"):
+    is_sent = False
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            now = await store.begin(connection, operation_id)
+            await transition_store.complete_all(connection)
+            running = _Import(connection, actor, now, policy, only_missing, hashed, Report())
+            await running.bring_all(snapshot, listener)
+            if operation_id:
+                await connection.execute(operations.note(operation_id))
+            is_sent = True
+    except operations.LOST_ANSWERS as error:
+        if operation_id and is_sent:
+            raise errors.OutcomeUnknown(operation_id, detail=str(error)) from error
+        raise
+    return running.report
+
+
+async def try_snapshot(
+    connection: Connection,
+    snapshot: Snapshot,
+    *,
+    actor: Actor,
+    policy: redirect_uris.Policy,
+    listener: Listener = lambda *_: None,
+) -> Report:
+    """Return what `import_snapshot` would do, row by row, and do nothing: all of it is rolled back.
+
+    Raises SnapshotError as an import would.
+    """
+    some_hash = await passwords.hashed(security.new_secret())
+
+    async def hashed(_: str) -> str:
+        return some_hash  # no user gets it, and to make each takes time in which rows are locked
+
+    transaction = connection.transaction(isolation="read_committed")
+    await transaction.start()
+    try:
         now = await store.begin(connection)
         await transition_store.complete_all(connection)
-        running = _Import(connection, actor, now, policy, only_missing, hashed, Report())
-        for section in SECTIONS:
-            if given := getattr(snapshot, section.name):
-                await running.bring(section, given, listener)
+        running = _Import(connection, actor, now, policy, False, hashed, Report(rows=[]))
+        await running.bring_all(snapshot, listener)
+    finally:
+        await transaction.rollback()
+    running.report.without_secret.clear()  # those of the rows say it
     return running.report
 
 
@@ -128,6 +173,12 @@ class _Import(msgspec.Struct):
     hashed: Hashing
     report: Report
 
+    async def bring_all(self, snapshot: Snapshot, listener: Listener) -> None:
+        """Import all sections, each after those that it refers to."""
+        for section in SECTIONS:
+            if given := getattr(snapshot, section.name):
+                await self.bring(section, given, listener)
+
     async def bring(self, section: Section, given: Sequence[Row], listener: Listener) -> None:
         """Import all rows of one section."""
         ids = await store.list_ids(self.connection, section.reference) if section.reference else {}
@@ -135,13 +186,29 @@ class _Import(msgspec.Struct):
         await self._find_existing(section, entries)
         wanted = [entry for entry in entries if not self.only_missing or entry.existing is None]
         hashing = asyncio.Semaphore(HASHES_AT_A_TIME)
-        await asyncio.gather(*(self._complete(entry, hashing) for entry in wanted))
+        for start in range(0, len(wanted), ROWS_BETWEEN_SIGNS):
+            some = wanted[start : start + ROWS_BETWEEN_SIGNS]
+            await asyncio.gather(*(self._complete(entry, hashing) for entry in some))
+            await store.show_life(self.connection)
         outcomes = []
         for done, entry in enumerate(wanted, start=1):
-            outcomes.append(await self._write(section, entry))
+            outcomes.append(outcome := await self._write(section, entry))
+            if self.report.rows is not UNSET and outcome != "unchanged":
+                self.report.rows.append(await self._difference(section, entry, ids))
             listener(section.name, done, len(wanted))
         added, changed = outcomes.count("added"), outcomes.count("changed")
         self.report.kinds[section.name] = Counts(added, changed, len(given) - added - changed)
+
+    async def _difference(self, section: Section, entry: _Entry, ids: Mapping[object, UUID]) -> Difference:
+        """Return what has become of the row of an entry. `ids`: of what the section refers to, also by name."""
+        existing, name = entry.existing, differences.name_of(section, entry.row)
+        if existing is None:
+            gets_secret = section is CONNECTIONS and "secret" not in entry.row
+            return Difference(section.name, "added", entry.row.get("id"), name, [], gets_secret)
+        written = await store.get(self.connection, section, existing["id"])
+        names = {row_id: key for key, row_id in ids.items() if isinstance(key, str)}
+        changed = differences.changes(section, dict(existing), dict(written), names=names)
+        return Difference(section.name, "changed", str(existing["id"]), name, changed)
 
     def _refuse(self, place: str, reason: str) -> None:
         """Raise SnapshotError, unless rows that cannot be added are left out."""

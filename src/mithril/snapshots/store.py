@@ -12,6 +12,7 @@ import asyncpg
 
 from mithril.audit import rows
 from mithril.audit.rows import Columns
+from mithril.database import operation_store as operations
 from mithril.database.database import Connection
 from mithril.snapshots.sections import Section
 
@@ -19,10 +20,20 @@ ONE_IMPORT_AT_A_TIME = 6_480_317_551  # the name of an advisory lock; any number
 HIDDEN = {"password", "secret"}
 
 
-async def begin(connection: Connection) -> datetime:
-    """Wait for other imports to end; return the database's time, which is that of the transaction."""
+async def begin(connection: Connection, operation_id: UUID | None = None) -> datetime:
+    """Wait for other imports to end; return the database's time, which is that of the transaction.
+
+    `operation_id`: the audit rows of the transaction get it.
+    """
     now: datetime = await connection.fetchval("SELECT now() FROM pg_advisory_xact_lock($1)", ONE_IMPORT_AT_A_TIME)
+    if operation_id:
+        await connection.execute(operations.name(operation_id))
     return now
+
+
+async def show_life(connection: Connection) -> None:
+    """Ask something: PostgreSQL ends a transaction that is idle for a minute, and hashes take longer together."""
+    await connection.execute("SELECT")
 
 
 async def list_ids(connection: Connection, noun: str) -> dict[object, UUID]:
@@ -38,6 +49,13 @@ async def find(connection: Connection, section: Section, wanted: Sequence[Column
     `section.keys`, and the columns of the existing row, which are NULL where there is none.
     """
     return await connection.fetch(_find(section), rows.encoded(wanted))
+
+
+async def get(connection: Connection, section: Section, row_id: UUID) -> asyncpg.Record:
+    """Return a row as it is now."""
+    row = await connection.fetchrow(f"SELECT * FROM {section.table.name} WHERE id = $1", row_id)
+    assert row is not None, "this transaction has found or written it"
+    return row
 
 
 async def remember_password(connection: Connection, user_id: UUID, password_hash: str) -> None:
@@ -72,7 +90,7 @@ async def find_redirect_uri(connection: Connection, connection_id: UUID) -> str 
 
 async def forget_the_rest(connection: Connection) -> None:
     """Delete what no section of a file has: refused attempts, one-time passwords, and revocations of deleted tokens."""
-    for table in ("attempts", "otp", "revocations", "secret_uses"):
+    for table in ("attempts", "otp", "revocations", "secret_uses", "sign_in_counts"):
         await connection.execute(f"DELETE FROM {table}")
 
 

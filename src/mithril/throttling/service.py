@@ -52,11 +52,12 @@ async def limited(
     `client_id`: the client that the caller names. Raises TooManyFailures before the block when the caller has used
     up a quota, and in place of the refusal that exceeds the quota.
     """
-    quotas = _quotas(settings, network_address, client_id)
-    _check(_over.get(database, {}), quotas, settings.max_failures_period)
+    if over := _over.get(database):
+        _check(over, _quotas(settings, network_address, client_id), settings.max_failures_period)
     try:
         yield
     except COUNTED as refusal:
+        quotas = _quotas(settings, network_address, client_id)
         refusal.standings, is_over = await _count(database, settings, quotas)
         if is_over:
             raise errors.TooManyFailures(refusal.standings) from None

@@ -22,6 +22,12 @@ class TokenKind(enum.StrEnum):
     LOGIN_PASSWORD = "sign_in_new_password"  # waits for a new password, in place of one that is too old: there too
     PASSWORD_LINK = "password_link"  # a new password, once, for a forgotten one: the value is in a message
     CONSOLE = "console_session"  # the pages of the console, for one client: in a cookie of its own
+    CONSOLE_PHONE = "console_new_phone"  # waits for the code that was sent to another phone: in another cookie
+
+
+def counted(name: str) -> str:
+    """Return the kind by which a token is counted: `other` for one that an operator has stored by hand."""
+    return name if name in _KINDS else "other"
 
 
 class GrantType(enum.StrEnum):
@@ -44,6 +50,7 @@ LOGIN_SECONDS = 600
 LINK_SECONDS = 900  # of a link for a new password
 # The console: how long a session lasts without a page, and with however many (ASVS 5.0 sections 7.3.1 and 7.3.2).
 CONSOLE_IDLE_SECONDS, CONSOLE_SECONDS = 1_800, 28_800
+ACCOUNT_ONLY = "account"
 # What is issued for one of these belongs to its family. That of a code is revoked as a whole; that of a login session
 # joins the sessions of one sign-in, to which its forms are bound.
 STARTS_A_FAMILY = (TokenKind.CODE, TokenKind.REFRESH, TokenKind.LOGIN_FACTOR, TokenKind.LOGIN_PASSWORD)
@@ -54,6 +61,7 @@ REPLACED_BY: Mapping[str, tuple[TokenKind, ...]] = {
     TokenKind.ACCESS: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
     TokenKind.TWO_FACTOR: (TokenKind.ACCESS, TokenKind.TWO_FACTOR),
     TokenKind.CHANGE_PASSWORD: (TokenKind.CHANGE_PASSWORD,),
+    TokenKind.CONSOLE_PHONE: (TokenKind.CONSOLE_PHONE,),
 }
 # What a user whose password is too old still needs, to set another one.
 OUTLIVE_A_PASSWORD = (
@@ -84,6 +92,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer: str | None = None  # of a used login session or link: which form used it; that form may come again
     account_state: str | None = None  # of a link: what an administrator can change of its user and the second factor
     began_at: str | None = None  # of a console session: when its user signed in, in ISO 8601
+    acts_for: str | None = None  # of a console session that acts for no client: ACCOUNT_ONLY
 
     @classmethod
     def decoded(cls, text: str) -> "Details":
@@ -101,4 +110,5 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 NO_DETAILS = Details()
+_KINDS = frozenset(TokenKind)
 _DECODER = msgspec.json.Decoder(Details)

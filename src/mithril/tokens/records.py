@@ -44,6 +44,7 @@ async def add(database: Database, given: Document, *, actor: Actor) -> Record:
         columns = await bounded(transaction, columns, is_new=True)
         with constraints(fields.CONSTRAINTS):
             token_id = await rows.insert(transaction, store.ROWS, columns, actor=actor)
+        store.count_issued(columns["name"])
         return errors.found(await record_store.find_record(transaction, token_id))
 
 

@@ -54,7 +54,7 @@ async def revoke_older_sessions(transaction: PooledConnection, issued: Issued) -
 
 
 def _lifetime_seconds(kind: TokenKind, settings: Settings) -> int:
-    if kind in kinds.HELD_BY_BROWSERS:
+    if kind in (*kinds.HELD_BY_BROWSERS, TokenKind.CONSOLE_PHONE):
         return kinds.LOGIN_SECONDS
     if kind is TokenKind.PASSWORD_LINK:
         return kinds.LINK_SECONDS

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from mithril import security
+from mithril import metrics, security
 from mithril.audit import rows
 from mithril.database.database import (
     PooledConnection,
@@ -119,15 +119,20 @@ SELECT $1, $2, u.id, c.id, $5, $6, $7, $8, least(now() + make_interval(secs => $
    FOR KEY SHARE OF u, c
 RETURNING id, name, user_id, client_id, connection_id, family_id, scope, expires_at, {LIVES_SECONDS}
 """
-REVOKE_OTHERS = """
+# The kind of a token that this ends; none where its use has ended it before.
+UNUSED = "CASE WHEN used_at IS NULL THEN name END AS name"
+REVOKE_OTHERS = f"""
 UPDATE tokens SET expires_at = now(), updated_at = now()
  WHERE user_id = $1 AND client_id = $2 AND name = ANY ($3) AND id <> $4 AND expires_at > now()
+RETURNING {UNUSED}
 """
-REVOKE_FAMILY = """
+REVOKE_FAMILY = f"""
 UPDATE tokens SET expires_at = now(), updated_at = now() WHERE family_id = $1 AND expires_at > now()
+RETURNING {UNUSED}
 """
-REVOKE = """
+REVOKE = f"""
 UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id = $1 AND expires_at > now()
+RETURNING {UNUSED}
 """
 # `clock_timestamp`, not `now`: a transaction that waited here while another one revoked the token began before that.
 IS_ACTIVE = """
@@ -136,7 +141,7 @@ SELECT EXISTS (SELECT FROM tokens WHERE id = $1 AND used_at IS NULL AND expires_
 CONSUME = """
 UPDATE tokens SET used_at = clock_timestamp(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
-RETURNING id
+RETURNING name
 """
 # A refresh token notes the first token that was issued for it, and that one of its successors by which the family
 # goes on: the first that is itself used.
@@ -159,7 +164,7 @@ SELECT EXISTS (SELECT FROM chosen) OR NOT EXISTS (SELECT FROM tokens WHERE id = 
 REPLACE = """
 UPDATE tokens SET expires_at = now(), used_at = now(), updated_at = now()
  WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
-RETURNING id
+RETURNING name
 """
 # The first answer uses the token; the same answer may come again, as long as the token would have been active.
 ANSWER = """
@@ -167,7 +172,7 @@ UPDATE tokens
    SET used_at = coalesce(used_at, now()), updated_at = now(),
        details = details || jsonb_build_object('answer', $2::text)
  WHERE id = $1 AND (used_at IS NULL OR details ->> 'answer' = $2) AND expires_at > clock_timestamp()
-RETURNING id
+RETURNING CASE WHEN used_at = now() THEN name END AS name
 """
 # A revocation takes effect at once, with however many tokens; the cleanup expires those that are left. Of very many,
 # most of which may have expired before, only the first are looked at.
@@ -176,14 +181,14 @@ REVOKE_OF_CLIENT = """
 WITH revocation AS (INSERT INTO revocations (client_id) VALUES ($1) RETURNING id)
 UPDATE clients c SET last_revocation = revocation.id FROM revocation WHERE c.id = $1
 """
-EXPIRE_SOME = """
+EXPIRE_SOME = f"""
 WITH expired AS (
     UPDATE tokens SET expires_at = now(), updated_at = now() WHERE id IN (
-        SELECT id FROM (SELECT id, expires_at FROM tokens WHERE {} LIMIT 20000) looked_at
+        SELECT id FROM (SELECT id, expires_at FROM tokens WHERE {{}} LIMIT 20000) looked_at
          WHERE expires_at > now() LIMIT 1000)
-    RETURNING id
+    RETURNING {UNUSED}
 )
-SELECT count(*) FROM expired
+SELECT name FROM expired
 """
 EXPIRE_SOME_OF_USER = EXPIRE_SOME.format("user_id = $1 AND ($2::uuid IS NULL OR client_id = $2)")
 EXPIRE_SOME_OF_CLIENT = EXPIRE_SOME.format("client_id = $1")
@@ -196,6 +201,17 @@ SELECT count(*) FROM (
 COUNTS_ACTIVE = {of: COUNT_ACTIVE.format(f"{of}_id = $1") for of in ("connection", "client")}
 # In the order of ids, so that two who hold several do not wait for each other.
 HOLD_GRANTS = "SELECT FROM apps WHERE user_id = ANY ($1) ORDER BY id FOR UPDATE"
+# What is left of the scope of token `t`: NULL where nothing is, or the token is revoked. Equal numbers mean that its
+# user `u`, its client `c`, the type `ct` and the roles have lost nothing since it was issued (migration 0004).
+LEFT = """
+CASE WHEN t.seen_user >= u.last_revocation AND t.seen_client >= c.last_revocation
+      AND t.seen_type >= ct.last_revocation AND t.seen_role >= ct.last_role_revocation
+     THEN coalesce({}, '') ELSE token_scope(t) END
+"""
+GIVEN = f"""
+CASE WHEN t.name IN ({", ".join(f"'{kind}'" for kind in kinds.ASK_FOR_SCOPE)}) THEN t.details ->> 'scope_request'
+     ELSE t.scope END
+"""
 # A code notes since when its redirect URI has been good. For one that does not, of an older release or made by hand,
 # the audit trail says whether the redirect URI was changed, and perhaps changed back.
 FIND_TOKEN = f"""
@@ -209,7 +225,8 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, t.family_id, t.det
             ORDER BY e.id DESC LIMIT 1
        ), false) AS is_for_moved_redirect_uri
   FROM tokens t JOIN users u ON u.id = t.user_id JOIN clients c ON c.id = t.client_id
- CROSS JOIN LATERAL (SELECT token_scope(t) AS scope) remaining
+  JOIN client_types ct ON ct.id = c.client_type_id
+ CROSS JOIN LATERAL (SELECT {LEFT.format(GIVEN)} AS scope) remaining
  WHERE t.digest = $1 AND (t.connection_id IS NULL OR EXISTS (SELECT FROM connections k WHERE k.id = t.connection_id))
 """
 
@@ -266,7 +283,7 @@ async def add_token(
     `family_lives_seconds`: how long after its first token the family of a public client ends. Returns None where that
     is over, and where client or user are blocked or deleted by now.
     """
-    return await find_one(
+    issued = await find_one(
         transaction,
         partial(Issued, value=value, details=new.details),
         ADD_TOKEN,
@@ -283,6 +300,24 @@ async def add_token(
         *(msgspec.structs.astuple(new.seen) if new.seen else (None,) * 4),
         new.is_bound_by_roles,
     )
+    if issued is not None:
+        count_issued(new.kind)
+    return issued
+
+
+def count_issued(*names: str) -> None:
+    """Count tokens of these kinds that were issued."""
+    for name in names:
+        metrics.TOKENS_ISSUED.add(kinds.counted(name))
+
+
+async def _end(transaction: rows.Transaction, statement: str, *arguments: object) -> int:
+    """Run a statement that ends tokens and returns their kinds; count them, and return their number."""
+    ended = await transaction.fetch(statement, *arguments)
+    for row in ended:
+        if row["name"]:
+            metrics.TOKENS_ENDED.add(kinds.counted(row["name"]))
+    return len(ended)
 
 
 async def find_token(source: Source, value: str) -> Token | None:
@@ -303,7 +338,7 @@ def token_of(known: dict[str, Any]) -> Token:
 
 async def consume_token(transaction: PooledConnection, token_id: UUID) -> bool:
     """Mark a single-use token as used; False when it was used or expired. Exactly one of several gets True."""
-    return await transaction.fetchval(CONSUME, token_id) is not None
+    return await _end(transaction, CONSUME, token_id) > 0
 
 
 async def find_recent_successor(transaction: PooledConnection, token_id: UUID, *, within_seconds: float) -> UUID | None:
@@ -327,7 +362,7 @@ async def choose_successor(transaction: PooledConnection, token_id: UUID, *, suc
 
 async def replace_token(transaction: PooledConnection, token_id: UUID) -> bool:
     """Revoke a token that another one replaces; False when it was used or expired. Exactly one of several gets True."""
-    return await transaction.fetchval(REPLACE, token_id) is not None
+    return await _end(transaction, REPLACE, token_id) > 0
 
 
 async def answer_token(transaction: PooledConnection, token_id: UUID, answer: str) -> bool:
@@ -335,7 +370,7 @@ async def answer_token(transaction: PooledConnection, token_id: UUID, answer: st
 
     Of several different answers at once exactly one gets True; all that are the same get it.
     """
-    return await transaction.fetchval(ANSWER, token_id, answer) is not None
+    return await _end(transaction, ANSWER, token_id, answer) > 0
 
 
 async def hold_grants(transaction: rows.Transaction, user_ids: list[UUID]) -> None:
@@ -354,7 +389,7 @@ async def revoke_all(transaction: rows.Transaction, user_id: UUID, *, client_id:
 
 async def expire_some(transaction: rows.Transaction, user_id: UUID, *, client_id: UUID | None = None) -> None:
     """Mark the first thousand tokens as expired that were revoked with their user, a client or an approval."""
-    await transaction.execute(EXPIRE_SOME_OF_USER, user_id, client_id)
+    await _end(transaction, EXPIRE_SOME_OF_USER, user_id, client_id)
 
 
 async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -> int:
@@ -365,13 +400,12 @@ async def revoke_all_of_client(transaction: PooledConnection, client_id: UUID) -
 
 async def expire_some_of_client(transaction: PooledConnection, client_id: UUID) -> int:
     """Mark the first thousand tokens as expired that were revoked with their client; return their number."""
-    expired: int = await transaction.fetchval(EXPIRE_SOME_OF_CLIENT, client_id)
-    return expired
+    return await _end(transaction, EXPIRE_SOME_OF_CLIENT, client_id)
 
 
 async def revoke_others(transaction: PooledConnection, kept: Issued, *, kinds: Sequence[TokenKind]) -> None:
     """Revoke the active tokens of these kinds of the same user and client, all but `kept`."""
-    await transaction.execute(REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
+    await _end(transaction, REVOKE_OTHERS, kept.user_id, kept.client_id, kinds, kept.id)
 
 
 async def count_active(
@@ -397,9 +431,9 @@ async def is_active(transaction: PooledConnection, token_id: UUID) -> bool:
 
 async def revoke_token(transaction: PooledConnection, token_id: UUID) -> None:
     """Revoke one token."""
-    await transaction.execute(REVOKE, token_id)
+    await _end(transaction, REVOKE, token_id)
 
 
 async def revoke_family(transaction: PooledConnection, family_id: UUID | None) -> None:
     """Revoke all that one grant has issued."""
-    await transaction.execute(REVOKE_FAMILY, family_id)
+    await _end(transaction, REVOKE_FAMILY, family_id)

@@ -74,8 +74,10 @@ async def verify(database: Database, *, token: str, api_key: str | None, api_key
     """Return the good access token of that value. Raises NotFound, Unauthorized, Unprocessable: see `REFUSALS`."""
     found = await find(database, token=token, api_key=api_key)
     fault = fault_of(found, api_key_was_sent=api_key_was_sent)
-    if found is None or fault is not None:
-        raise _refusal(fault or Fault.UNKNOWN)
+    if found is None:
+        raise _refusal(Fault.UNKNOWN)
+    if fault is not None:
+        raise _refusal(fault).about(user_id=found.user_id, client_id=found.client_id)
     return found
 
 

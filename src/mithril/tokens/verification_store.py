@@ -1,15 +1,13 @@
 """The SQL that judges what a caller presents: a token, a token and an API-key, or an API-key alone."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from mithril import security
 from mithril.database.database import Database, find_one, one_or_none
 from mithril.database.lookups import Lookup
-from mithril.tokens.kinds import TokenKind
+from mithril.tokens.store import LEFT
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,13 +36,6 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     broker_scope: str | None
 
 
-# What is left of the scope of token `t`: NULL where nothing is, or the token is revoked. Equal numbers mean that its
-# user `u`, its client `c`, the type `ct` and the roles have lost nothing since it was issued (migration 0004).
-LEFT = """
-CASE WHEN t.seen_user >= u.last_revocation AND t.seen_client >= c.last_revocation
-      AND t.seen_type >= ct.last_revocation AND t.seen_role >= ct.last_role_revocation
-     THEN coalesce(t.scope, '') ELSE token_scope(t) END
-"""
 FIND_PRESENTED = Lookup(
     f"""
 SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, remaining.scope,
@@ -65,7 +56,7 @@ SELECT t.id, t.name, t.expires_at, t.details, t.user_id, t.client_id, remaining.
          ON k.client_id = k.consumer_id
         AND (k.secret_digest = $2 OR (k.previous_secret_digest = $2 AND k.previous_secret_expires_at > now()))
   LEFT JOIN clients broker ON broker.id = k.client_id
- CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
+ CROSS JOIN LATERAL (SELECT {LEFT.format("t.scope")} AS scope) remaining
  WHERE t.digest = $1 AND (t.connection_id IS NULL OR issued.id IS NOT NULL)
 """,
     "bytea",
@@ -165,7 +156,7 @@ SELECT t.id, t.name, t.user_id, t.client_id, t.connection_id, k.consumer_id, rem
   JOIN users u ON u.id = t.user_id
   LEFT JOIN connections k ON k.id = t.connection_id
   LEFT JOIN clients consumer ON consumer.id = k.consumer_id
- CROSS JOIN LATERAL (SELECT {LEFT} AS scope) remaining
+ CROSS JOIN LATERAL (SELECT {LEFT.format("t.scope")} AS scope) remaining
  WHERE t.digest = $1 AND t.expires_at > now() AND t.used_at IS NULL
    AND NOT c.is_blocked AND NOT u.is_blocked AND consumer.is_blocked IS NOT TRUE
    AND remaining.scope IS NOT NULL AND (t.connection_id IS NULL OR k.id IS NOT NULL)
@@ -186,12 +177,3 @@ class ActiveToken(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None
     expires_at: datetime
     inserted_at: datetime
-
-
-async def find_active(database: Database, value: str, *, kinds: Sequence[TokenKind]) -> ActiveToken | None:
-    """Return the token of that value and one of these kinds.
-
-    None when it is inactive, or when its user, its client or the consumer of its connection is blocked.
-    """
-    found = await find_one(database, ActiveToken, FIND_ACTIVE, security.digest(value))
-    return found if found is not None and found.name in kinds else None

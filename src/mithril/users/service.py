@@ -55,7 +55,8 @@ async def authenticate(
     user = await store.find_user_by_email(database, email)
     known_hash = user.password_hash if user else None
     if not await asyncio.to_thread(_is_password, password, known_hash) or user is None:
-        raise await _count_failure(database, counters, limits, within_seconds=window)
+        failure = await _count_failure(database, counters, limits, within_seconds=window)
+        raise failure.about(user_id=user.id if user else None)
     if not await throttling.forget(database, limits, within_seconds=window, key=counters.of_user_at_place):
         raise refusals.LoginAttemptsExceeded
     check_not_blocked(user)

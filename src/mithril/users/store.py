@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from mithril import metrics
 from mithril.audit import rows
 from mithril.audit.events import ACTOR_COLUMNS, Actor
 from mithril.database import lists
@@ -121,7 +122,7 @@ UPDATE users SET otp_error_count = 0 WHERE id = $1 AND otp_error_count <> 0
 """
 EMAILS = """
 SELECT id, email FROM users u WHERE id = ANY ($1)
-   AND EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.client_id = $2)
+   AND ($2::uuid IS NULL OR EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.client_id = $2))
 """
 FORGET_REFUSED_CODES = "UPDATE users SET otp_error_count = 0 WHERE id = $1 AND NOT is_blocked RETURNING id"
 
@@ -131,8 +132,8 @@ async def find_user_by_email(database: Database, email: str) -> User | None:
     return await find_one(database, User, f"{FIND} email = $1", email.lower())
 
 
-async def list_emails(source: Source, user_ids: list[UUID], *, client_id: UUID) -> dict[UUID, str]:
-    """Return the e-mail addresses of those of the users who have a role in the client."""
+async def list_emails(source: Source, user_ids: list[UUID], *, client_id: UUID | None) -> dict[UUID, str]:
+    """Return the e-mail addresses of those of the users who have a role in the client; None: of all, for operators."""
     rows = await source.fetch(EMAILS, user_ids, client_id)
     return {row["id"]: row["email"] for row in rows}
 
@@ -199,6 +200,7 @@ async def count_refused_code(
 ) -> bool:
     """Count a refused one-time password; return whether that blocked the user, with an audit row, at the limit."""
     blocked = await transaction.fetchval(COUNT_REFUSED_CODE, user_id, limit, reason, *actor.arguments)
+    metrics.AUDIT_ROWS.add(by=blocked is not None)
     return blocked is not None
 
 
@@ -216,7 +218,9 @@ async def change_password(
     transaction: PooledConnection, user_id: UUID, *, password_hash: str, actor: Actor
 ) -> UserRecord | None:
     """Set and store the password, with an audit row that shows neither hash; return None when there is no user."""
-    return await find_one(transaction, UserRecord, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
+    changed = await find_one(transaction, UserRecord, CHANGE_PASSWORD, user_id, password_hash, *actor.arguments)
+    metrics.AUDIT_ROWS.add(by=changed is not None)
+    return changed
 
 
 async def forget_passwords(transaction: rows.Transaction, user_id: UUID | str, *, kept: int) -> None:

@@ -25,8 +25,10 @@ def identifier(request: Request, name: str = "id") -> UUID:
 
 def actor(request: Request) -> Actor:
     """Return the actor for the audit trail: the user whom the caller names in `X-Consumer-Id`, if any."""
+    user_id = parse_uuid(requests.header(request, "x-consumer-id") or "")
+    requests.note_caller(request.scope, user_id=user_id)
     return Actor(
-        user_id=parse_uuid(requests.header(request, "x-consumer-id") or ""),
+        user_id=user_id,
         request_id=request.scope["request_id"],
         network_address=requests.network_address(request),
     )

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from mithril import errors, logs, metrics, refusals, security
-from mithril.web import cross_origin, envelope, masking, requests
+from mithril import errors, logs, metrics, refusals, security, tracing
+from mithril.sightings import service as sightings
+from mithril.web import cross_origin, envelope, masking, requests, routing
 from mithril.web.requests import Host, Resources
 
 # Bounds of a caller's own X-Request-ID (rule CNV-7); anything else is replaced.
@@ -72,6 +73,7 @@ class Edge:
         `refusal_views`: for a path and all below it, what shows refusals there; the longest path counts.
         """
         self.router = Router(routes, redirect_slashes=False)
+        self.routers = routing.routers(routes)
         self.resources = resources
         self.listener = listener
         self.guard = guard
@@ -80,11 +82,19 @@ class Edge:
         self.cross_origin_paths = cross_origin_paths
         self.refusal_views = sorted(refusal_views.items(), reverse=True)
         self.running = 0
+        self.is_traced = tracing.is_on()
         settings = resources.settings
         self.write_line = logs.request_writer(level=settings.log_level, style=settings.log_format)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, also when its handler raises an unexpected exception."""
+        if self.is_traced:
+            with tracing.request_span(scope["method"], scope["headers"]):
+                await self._answer(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         scope["app"], scope["resources"] = self, self.resources
         request_id, hosts = _read_head(scope)
@@ -107,9 +117,10 @@ class Edge:
             scope[requests.HOSTS] = _checked_hosts(scope, hosts)
             if self.guard is not None:
                 self.guard(Request(scope))
-            await self.router(scope, receive, send_with_headers)
+            router = self.routers.get(scope["path"][1:].partition("/")[0], self.router)
+            await router(scope, receive, send_with_headers)
         except ClientDisconnect:
-            log.info("client went away", request_id=request_id, path=masking.in_log(scope))
+            log.info("client_went_away", request_id=request_id, path=masking.in_log(scope))
             return
         except Exception as error:  # the caller gets an answer to every exception
             if status:
@@ -122,6 +133,7 @@ class Edge:
             self.running -= 1
         seconds = time.perf_counter() - started
         self._log(scope, status, seconds)
+        self._note_refusal(scope)
         matched = scope.get("route")
         metrics.count_request(
             listener=self.listener,
@@ -134,6 +146,7 @@ class Edge:
     def _refusal(self, scope: Scope, error: Exception) -> errors.MithrilError:
         """Return the error that the caller sees; its detail goes to the log, under the request id."""
         refusal = self._translated(scope, error)
+        requests.note_refusal(scope, refusal)
         if refusal.status >= errors.MithrilError.status and not isinstance(refusal, errors.AtCapacity):
             log.error(
                 refusal.type,
@@ -142,8 +155,6 @@ class Edge:
                 detail=refusal.detail,
                 exc_info=error if refusal.status == errors.MithrilError.status else None,
             )
-        else:
-            scope["refusal"] = f"{refusal.name}: {refusal.detail}" if refusal.detail else refusal.name
         return refusal
 
     def _translated(self, scope: Scope, error: Exception) -> errors.MithrilError:
@@ -178,6 +189,22 @@ class Edge:
             scope.get("extensions", {}).get(LINGER, lambda: None)()
         return response
 
+    def _note_refusal(self, scope: Scope) -> None:
+        """Count the refusal of a sign-in, or of tokens, for the pictures of the console."""
+        if requests.ASKING in scope and requests.REFUSAL in scope:
+            name = scope[requests.REFUSAL].partition(":")[0]
+            sightings.refuse(self.resources.database, name, client_id=scope[requests.ASKING])
+
+    def _trace(self, scope: Scope, status: int) -> str:
+        """Tell the span of the request what has become of it, and return the id of its trace."""
+        route, refusal = scope.get("route"), scope.get(requests.REFUSAL)
+        told = {"http.request.method": scope["method"], "http.response.status_code": status}
+        told |= {"mithril.listener": self.listener, "mithril.request_id": scope["request_id"]}
+        told |= {"http.route": route.path} if route else {}
+        told |= {"mithril.refusal": refusal.partition(":")[0]} if refusal else {}
+        name = f"{scope['method']} {route.path}" if route else scope["method"]
+        return tracing.describe(name, told, is_error=status >= errors.MithrilError.status)
+
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         self.write_line(
             logs.Answered(
@@ -188,8 +215,9 @@ class Edge:
                 path=masking.in_log(scope),
                 status=status,
                 milliseconds=round(seconds * 1000, 2),
-                refusal=scope.get("refusal"),
-                **scope.get("caller_log", {}),
+                refusal=scope.get(requests.REFUSAL),
+                trace_id=self._trace(scope, status) if self.is_traced else None,
+                **scope.get(requests.CALLER, {}),
             )
         )
 
@@ -254,7 +282,7 @@ async def _sandbox(refusal: errors.MithrilError) -> Mapping[str, object]:
         try:
             told |= await refusal.explain()
         except errors.MithrilError as error:  # the database may be away by now
-            log.warning("a refusal could not be explained", reason=error.detail)
+            log.warning("refusal_not_explained", reason=error.detail)
     return told
 
 

@@ -47,6 +47,8 @@ def parse(text: str, *, is_strict: bool) -> Parameters:
     pairs = parse_qsl(
         text, keep_blank_values=True, strict_parsing=is_strict, errors="strict", max_num_fields=MAX_PARAMETERS
     )
-    counts = Counter(name for name, _ in pairs)
     values = {name: value for name, value in pairs if value}
+    if len(values) == len(pairs):
+        return Parameters(values, frozenset())
+    counts = Counter(name for name, _ in pairs)
     return Parameters(values, frozenset(name for name, count in counts.items() if count > 1))

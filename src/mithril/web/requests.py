@@ -4,11 +4,12 @@ import functools
 import ipaddress
 import re
 from typing import NamedTuple, cast
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.types import Scope
 
-from mithril import identifiers
+from mithril import errors, identifiers
 from mithril.database.database import Database
 from mithril.settings import Settings
 from mithril.sms.messenger import Messenger
@@ -20,6 +21,10 @@ LARGEST_PORT = 65_535
 SHOWN_HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 # The scope keys of the authority of a request target in absolute form, and of all hosts that a request names.
 AUTHORITY, HOSTS = "mithril.authority", "mithril.hosts"
+# The scope key of the client that asks to sign a user in, or for tokens: its id, or None while it is not known.
+ASKING = "mithril.asking"
+# The scope keys of what the log line of the request has: the ids of user and client, and why it is refused.
+CALLER, REFUSAL = "mithril.caller", "mithril.refusal"
 # The scope key of headers that are added to any refusal of the request.
 REFUSAL_HEADERS = "mithril.refusal_headers"
 
@@ -40,6 +45,18 @@ def resources(request: Request) -> Resources:
 def network_address(request: Request) -> str | None:
     """Return the IP address of the peer, or the one that a trusted proxy names."""
     return identifiers.plain_ip(request.client.host) if request.client else None
+
+
+def note_caller(scope: Scope, *, user_id: UUID | str | None = None, client_id: UUID | str | None = None) -> None:
+    """Note for the log line of the request who the caller is, or says to be. What was noted before stays."""
+    known = {name: str(value) for name, value in (("user_id", user_id), ("client_id", client_id)) if value}
+    scope[CALLER] = {**known, **scope.get(CALLER, {})}
+
+
+def note_refusal(scope: Scope, refusal: errors.MithrilError) -> None:
+    """Note for the log line of the request why it is refused, and whom that is about."""
+    scope[REFUSAL] = f"{refusal.name}: {refusal.detail}" if refusal.detail else refusal.name
+    note_caller(scope, **refusal.concerned)
 
 
 class Host(NamedTuple):
