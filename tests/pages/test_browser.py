@@ -180,13 +180,8 @@ async def look(page: Page, folder: Path, name: str) -> None:
     assert await page.evaluate(one_line), f"{name} has a button whose word is broken"
 
 
-async def send(page: Page) -> None:
-    """Send the form with the Enter key, and wait until the next page has been loaded completely."""
-    async with page.expect_navigation():
-        await page.keyboard.press("Enter")
-
-
 async def focused(page: Page) -> str:
+    await chromium.await_focus(page)
     text: str = await page.evaluate("document.activeElement.id || document.activeElement.innerText")
     return text
 
@@ -200,13 +195,13 @@ async def test_signing_in_and_consent_work_by_keyboard(
     await expect(page.locator("#password")).to_be_focused()
     await look(page, tmp_path, "sign-in")
     await page.keyboard.type("wrong")
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("alert")).to_have_text(texts.words("uk")["problem_wrong"])
     await expect(page.locator("#password")).to_be_focused()
     await look(page, tmp_path, "wrong-password")
 
     await page.keyboard.type(PASSWORD)
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading", level=1)).to_have_text("Дозволити доступ?")
     await expect(page.get_by_role("listitem").first).to_contain_text("Переглядати працівників закладу")
     await look(page, tmp_path, "consent")
@@ -216,7 +211,7 @@ async def test_signing_in_and_consent_work_by_keyboard(
         if await focused(page) == "Дозволити":
             break
     await look(page, tmp_path, "focus")
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     (answer,) = callback.answers
     assert answer["state"] == ["st&te=1"]
@@ -255,7 +250,7 @@ async def test_the_requests_of_the_demo_can_be_pressed(
     await look(page, tmp_path, "home")
     await page.get_by_role("link", name=words["demo_sign_in"], exact=True).click()
     await page.fill("#password", PASSWORD)
-    await send(page)
+    await chromium.enter(page)
     button = page.locator("button[value=exchange], button[value=allow]")
     if await button.get_attribute("value") == "allow":
         await button.click()
@@ -398,11 +393,11 @@ async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noq
     await look(page, tmp_path, f"phone-{language}")
     await page.keyboard.press("End")
     await page.keyboard.type(phone.removeprefix("+380"))
-    await send(page)
+    await chromium.enter(page)
     await expect(page.locator("#code")).to_be_focused()
     await look(page, tmp_path, f"code-{language}")
     await page.keyboard.type(code_in(messages[-1]))
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading", level=1)).to_have_text(words["new_password_title"])
     await look(page, tmp_path, f"password-{language}")
     for again in ("Something-Else-1", "Something-New-1"):
@@ -410,7 +405,7 @@ async def test_a_phone_and_a_new_password_are_set_by_keyboard_on_the_way(  # noq
         await page.keyboard.type("Something-New-1")
         await page.keyboard.press("Tab")
         await page.keyboard.type(again)
-        await send(page)
+        await chromium.enter(page)
         if again != "Something-New-1":
             await expect(page.get_by_role("alert")).to_have_text(words["problem_not_the_same"])
             await look(page, tmp_path, f"password-refused-{language}")
@@ -433,11 +428,11 @@ async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 --
     await page.goto(address(server, callback, "/oauth2/authorize", lang=language))
     await look(page, tmp_path, f"sign-in-{language}")
     await page.get_by_role("link", name=words["forgotten"]).focus()
-    await send(page)
+    await chromium.enter(page)
     await expect(page.locator("#email")).to_be_focused()
     await look(page, tmp_path, f"forgotten-{language}")
     await page.keyboard.type(DOCTOR)
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("status")).to_have_text(words["link_sent"])
     await look(page, tmp_path, f"sent-{language}")
     while not messages:  # noqa: ASYNC110 -- the message goes out beside the answer
@@ -450,7 +445,7 @@ async def test_a_forgotten_password_is_replaced_by_keyboard(  # noqa: PLR0917 --
     await page.keyboard.type(new)
     await page.keyboard.press("Tab")
     await page.keyboard.type(new)
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading", level=1)).to_have_text(words["password_changed_title"])
     await look(page, tmp_path, f"changed-{language}")
     await page.goto(link + f"&lang={language}")
@@ -488,7 +483,7 @@ async def test_what_a_role_does_not_include_is_explained_with_a_way_back_by_keyb
     await look(page, tmp_path, f"role-{language}")
     assert not callback.seen
     await page.get_by_role("link", name=words["role_back"]).focus()
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading")).to_have_text("Back at the clinic")
     (answer,) = callback.answers
     assert (answer["error"], answer["state"]) == (["invalid_scope"], ["st&te=1"])
@@ -535,7 +530,7 @@ async def test_a_user_confirms_with_a_code(
     await look(page, tmp_path, "factor")
     code = "".join(filter(str.isdigit, capsys.readouterr().out.rpartition(":")[2]))
     await page.keyboard.type(code)
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("button", name="Дозволити")).to_be_visible()
     await connection.execute("DELETE FROM authentication_factors WHERE user_id = $1", owner)
     await connection.close()
@@ -564,7 +559,7 @@ async def sign_in(page: Page, url: str, *, email: str = OWNER) -> None:
     await page.goto(url)
     await page.locator("#email").fill(email)
     await page.locator("#password").fill(PASSWORD)
-    await send(page)
+    await chromium.enter(page)
 
 
 CALLS = """async ([server, client]) => {
@@ -625,7 +620,7 @@ async def test_a_signature_needs_one_button_and_the_consent(
     assert await focused(page) == button
     assert await page.locator("input[type=password]").count() == 0
     await look(page, tmp_path, "signature")
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("heading", level=1)).to_have_text("Дозволити доступ?")
     await expect(page.locator("main")).to_contain_text("patient@cabinet.example")
     await look(page, tmp_path, "signed")
@@ -633,7 +628,7 @@ async def test_a_signature_needs_one_button_and_the_consent(
     await page.wait_for_url(f"{callback.url}?*")
     assert set(parse_qs(urlsplit(page.url).query)) == {"code", "state"}
     await page.goto(address(server, callback, "/sign-in", **asked))
-    await send(page)
+    await chromium.enter(page)
     await expect(page.get_by_role("alert")).to_have_text(texts.words("uk")["problem_signature_over"])
     await look(page, tmp_path, "used")
 

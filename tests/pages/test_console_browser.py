@@ -121,8 +121,7 @@ class Journey:
                 break
         else:
             pytest.fail(f"{target} is not reached by Tab on {self.seen[-1]}")
-        async with self.page.expect_navigation():
-            await self.page.keyboard.press("Enter")
+        await chromium.enter(self.page)
         await self.look(name)
 
     async def type_into(self, target: str, text: str) -> None:
@@ -136,17 +135,16 @@ class Journey:
 
     async def send(self, name: str) -> None:
         """Send the form of the field with Enter, and look at the page that follows."""
-        async with self.page.expect_navigation():
-            await self.page.keyboard.press("Enter")
+        await chromium.enter(self.page)
         await self.look(name)
 
     async def sign_in(self, email: str = OWNER) -> None:
         """Sign in by keyboard; the field of the e-mail address has the focus."""
+        await chromium.await_focus(self.page)
         await self.page.keyboard.type(email)
         await self.page.keyboard.press("Tab")
         await self.page.keyboard.type(PASSWORD)
-        async with self.page.expect_navigation():
-            await self.page.keyboard.press("Enter")
+        await chromium.enter(self.page)
 
 
 @asynccontextmanager
@@ -268,6 +266,7 @@ async def test_every_other_page_can_be_used(browser: Browser, server: Server, wi
         await page.keyboard.press("Tab")
         await page.keyboard.type("wrong")
         await user.send("wrong sign-in")
+        await chromium.await_focus(page)
         await page.keyboard.type(PASSWORD)
         await user.send("client")
         for path in ("/console?choose", "/console/session", "/console/clients/x", "/console/x", "/account/password"):

@@ -49,3 +49,15 @@ async def opened(browser: Browser, *, width: int, language: str, has_script: boo
     await context.close()
     unexpected = [text for text in complaints if "status of 4" not in text]
     assert not unexpected, unexpected
+
+
+async def await_focus(page: Page) -> None:
+    """Wait until something has the focus: a browser gives it to the field of a new page after the page is loaded."""
+    await expect(page.locator(":focus")).to_have_count(1)
+
+
+async def enter(page: Page) -> None:
+    """Press Enter on what has the focus, and wait until the next page has been loaded completely."""
+    await await_focus(page)
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
