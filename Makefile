@@ -54,7 +54,7 @@ test: install ## the whole suite, on the embedded PostgreSQL
 coverage: install ## the quick and the slow suite, and whether they still reach as many branches of the code
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest
-	@$(BIN)/coverage run -m pytest -m slow
+	@$(BIN)/coverage run -m pytest -m slow $(SLOW)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

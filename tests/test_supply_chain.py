@@ -37,6 +37,7 @@ NOT_IMPORTED = {
     "coverage": "a command",
     "hatchling": "the build backend",
     "mypy": "a command",
+    "pytest-rerunfailures": "a plugin of pytest",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
     "ruff": "a command",
