@@ -416,7 +416,7 @@ def test_an_edited_redirect_uri_is_refused_or_means_the_same_to_every_parser(exa
                 assert_means_the_same_to_everyone(uri)
 
     judge()
-    assert len(accepted) > examples / 2
+    assert len(accepted) > examples / 10  # of as many as two and a half times the examples, mostly; luck decides
 
 
 @few_or_many(30, 150)
