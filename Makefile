@@ -73,8 +73,8 @@ test-faults: install ## what breaks under load, and long attacks: some twelve mi
 test-size: install ## lists and migrations of large tables: some fifteen minutes
 	@$(BIN)/python -m pytest -m size --numprocesses=2 -rP
 
-test-image: install ## the container image is built and serves, where podman and mmdebstrap are installed; some three minutes
-	@$(BIN)/python -m pytest -m image --numprocesses=0 -rs tests/test_image.py
+test-image: install ## the container image is built and serves, where podman and mmdebstrap are installed, and the unit of systemd, as root; some four minutes
+	@$(BIN)/python -m pytest -m image --numprocesses=0 -rs tests/test_image.py tests/test_systemd.py
 
 test-clusters: install ## failovers of a real cluster, with Patroni and etcd: some fifteen minutes, as root
 	@$(BIN)/python -m pytest -m clusters --numprocesses=0 -rP

@@ -21,7 +21,8 @@ from httpx._transports import default as httpx_transports
 
 from mithril import security
 from mithril.database import database, embedded
-from support import processes
+from support import clusters, processes
+from support.programs import free_port
 from support.servers import DEMO_PORTS, TEMPLATE, Server, execute, fresh_database, running_server, url_of
 
 # No test uses TLS, and a context for each client would take longer than most tests.
@@ -115,6 +116,14 @@ def database_url(postgres: str) -> Iterator[str]:
     """A fresh database with the schema and no rows."""
     with fresh_database(postgres) as url:
         yield url
+
+
+@pytest.fixture
+def database_on_loopback() -> Iterator[str]:
+    """The URL of an empty database of a PostgreSQL of its own, which a container of the host's network reaches too."""
+    port = free_port()
+    with clusters.running(listen_addresses="127.0.0.1", port=str(port)):
+        yield f"postgresql://postgres@127.0.0.1:{port}/mithril"
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 import mithril
-from support import clusters, repository
+from support import repository
 from support.containers import IMAGE, Podman, needed
 from support.programs import free_port
 from support.readme import request_of_the_readme
@@ -38,20 +37,6 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
     return podman
 
 
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The URL of an empty database that listens on loopback."""
-    port = free_port()
-    with clusters.folders() as folder:
-        cluster = clusters.Cluster(folder / "one", listen_addresses="127.0.0.1", port=str(port))
-        cluster.initialise()
-        cluster.start()
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/mithril"
-        finally:
-            cluster.stop("immediate")
-
-
 def files_in(podman: Podman) -> set[str]:
     """Return the paths of all files of the image."""
     walk = "import os; print(*(os.path.join(d, f) for d, _, fs in os.walk('/usr') for f in fs), sep='\\n')"
@@ -70,11 +55,13 @@ def test_it_is_small_and_has_no_shell_compiler_or_database(podman: Podman) -> No
     assert podman.run("run", "--rm", "--network=none", IMAGE, "--version").stdout == f"{mithril.__version__}\n"
 
 
-def test_it_serves_the_request_of_the_readme_read_only_and_stops_at_once(podman: Podman, database: str) -> None:
+def test_it_serves_the_request_of_the_readme_read_only_and_stops_at_once(
+    podman: Podman, database_on_loopback: str
+) -> None:
     """By the commands of the page, with ports of this test."""
     (migrate, serve) = re.findall(r"^podman (run .*) localhost/mithril( migrate)?$", PAGE, re.MULTILINE)
     assert set(HARDENED) <= {*migrate[0].split()} & {*serve[0].split()}
-    podman.environment["MITHRIL_DATABASE_URL"] = database
+    podman.environment["MITHRIL_DATABASE_URL"] = database_on_loopback
     port, internal = free_port(), free_port()
     ports = (f"--env=MITHRIL_PORT={port}", f"--env=MITHRIL_INTERNAL_PORT={internal}")
     own = ("--read-only-tmpfs=false", *LOCAL, *ports, IMAGE)
