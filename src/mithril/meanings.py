@@ -56,7 +56,7 @@ _DATABASE_HOST = r"(?:[^/?#@:,\s\[\]]*|\[[0-9A-Fa-f:.%]+\])(?::\d+)?"
 _SMTP_URL = re.compile(rf"smtps?://(?:[!-~]*@)?{_HOST}/?", re.ASCII | re.IGNORECASE)
 _SENDER = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,190}")
 _DATABASE_URL = re.compile(
-    rf"postgres(?:ql)?://(?:[^/?#\[\]]*@)?{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:[/?].*)?", re.ASCII
+    rf"postgres(?:ql)?://(?:[^/?#@\[\]]*@)?{_DATABASE_HOST}(?:,{_DATABASE_HOST})*(?:/[^/?#@]*)?(?:\?[^#]*)?", re.ASCII
 )
 # What a value must be beyond its type, for a setting that has one: a judgement, and what it asks for in words.
 MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
@@ -82,7 +82,7 @@ MEANINGS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "jwt_secret": (_is_key, f"a key of at least {NONCE_KEY_BYTES} bytes"),
     "database_url": (
         lambda text: bool(_DATABASE_URL.fullmatch(text)),
-        "a URL such as postgresql://user@host/name",
+        "a URL such as postgresql://user@host/name, with each of @ : / # ? % in user and password percent-encoded",
     ),
     "trusted_proxies": (_is_proxies, "IP addresses or networks, separated by commas"),
     "trusted_client_ids": (lambda text: parse_uuid(text) is not None, "UUIDs, separated by commas"),

@@ -350,11 +350,7 @@ def reread(settings: Settings, environment: Mapping[str, str] | None = None) -> 
     environment = os.environ if environment is None else environment
     files = {name: value for name, value in environment.items() if name.endswith("_FILE")}
     values = msgspec.structs.asdict(settings)
-    found = current(files, **{name: value for name, value in values.items() if name not in settings.from_files})
-    for each in found:
-        if each.setting.name in settings.from_files and not each.value:
-            raise SettingsError(each.problem or f"{each.setting.variable}_FILE: the file is empty")
-    return loaded(found)
+    return loaded(current(files, **{name: value for name, value in values.items() if name not in settings.from_files}))
 
 
 def _find(setting: Setting, environment: Mapping[str, str], given: object) -> Current:
@@ -404,14 +400,20 @@ def _from_environment(setting: Setting, environment: Mapping[str, str]) -> str |
 
 
 def _from_file(setting: Setting, environment: Mapping[str, str]) -> str | None:
-    """Return what is in the file that the environment names, for a secret, or None. An empty one counts as missing."""
+    """Return what is in the file that the environment names, for a secret, or None.
+
+    An empty file is refused: a key that its writer has not filled in yet must not open the internal listener.
+    """
     path = environment.get(setting.variable + "_FILE") if setting.is_secret else None
     if not path:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{setting.variable}_FILE: cannot read {path} ({type(error).__name__})") from None
+    if not text:
+        raise SettingsError(f"{setting.variable}_FILE: {path} is empty")
+    return text
 
 
 def _parsed(setting: Setting, raw: str) -> object:
