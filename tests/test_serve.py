@@ -20,9 +20,10 @@ import httpx
 import msgspec
 import pytest
 
-from mithril import __version__
+from mithril import __version__, settings
 from mithril.database.database import SCHEMA_VERSION
-from mithril.server.supervisor import check_exposure
+from mithril.server import supervisor
+from mithril.server.supervisor import check
 from mithril.settings import Settings, SettingsError
 from support import factories, processes, racing
 from support.clusters import workers_of
@@ -238,28 +239,38 @@ def test_without_a_key_the_internal_listener_does_not_bind_to_a_network(unmigrat
 
 def test_the_listeners_cannot_share_a_port_even_on_two_ip_addresses() -> None:
     with pytest.raises(SettingsError, match="must differ"):
-        check_exposure(Settings(host="127.0.0.2", port=4000, internal_port=4000))
-    check_exposure(Settings(port=0, internal_port=0))
+        check(Settings(host="127.0.0.2", port=4000, internal_port=4000))
+    check(Settings(port=0, internal_port=0))
 
 
 @pytest.mark.parametrize("hosts", [Settings(host="0.0.0.0"), Settings(host="::"), Settings(internal_host="192.0.2.1")])
 def test_demo_data_is_not_exposed_by_accident(hosts: Settings) -> None:
     exposed = msgspec.structs.replace(hosts, demo=True, internal_key="key")
     with pytest.raises(SettingsError, match="--demo-exposed"):
-        check_exposure(exposed)
-    check_exposure(msgspec.structs.replace(exposed, demo_exposed=True))
-    check_exposure(msgspec.structs.replace(exposed, demo=False))
+        check(exposed)
+    check(msgspec.structs.replace(exposed, demo_exposed=True))
+    check(msgspec.structs.replace(exposed, demo=False))
+
+
+@pytest.mark.parametrize("name", ["traces_endpoint", "webhook_key"])
+def test_a_setting_that_needs_an_extra_is_refused_without_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = settings.load({}, **{name: "https://collector.example.org/v1/traces"})
+    check(chosen)
+    monkeypatch.setattr(supervisor, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=rf"^MITHRIL_{name.upper()} needs the extra `{name[:6]}"):
+        check(chosen)
+    check(Settings())
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1", "::ffff:127.0.0.1"])
 def test_loopback_addresses_are_nobody_elses(host: str) -> None:
-    check_exposure(Settings(demo=True, host=host, internal_host=host))
+    check(Settings(demo=True, host=host, internal_host=host))
 
 
 @pytest.mark.parametrize("name", ["host", "internal_host"])
 def test_a_host_that_cannot_be_resolved_is_called_that_even_with_demo_data(name: str) -> None:
     with pytest.raises(SettingsError, match=rf"^MITHRIL_{name.upper()}: nowhere\.invalid cannot be resolved"):
-        check_exposure(msgspec.structs.replace(Settings(demo=True), **{name: "nowhere.invalid"}))
+        check(msgspec.structs.replace(Settings(demo=True), **{name: "nowhere.invalid"}))
 
 
 @pytest.mark.slow

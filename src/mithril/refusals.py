@@ -266,7 +266,7 @@ EventWithoutMove = _named(Conflict, "EventWithoutMove", "The event did not chang
 ScopeSetInUse = _named(Conflict, "ScopeSetInUse", "It is in use.")
 WebhooksOff = _named(ServiceUnavailable, "WebhooksOff", "Webhooks are off: set MITHRIL_WEBHOOK_KEY.")
 WebhooksNotInstalled = _named(
-    ServiceUnavailable, "WebhooksNotInstalled", 'Webhooks need a library: pip install "mithril[webhooks]".'
+    ServiceUnavailable, "WebhooksNotInstalled", "Webhooks need the extra `webhooks`, which is not installed."
 )
 SchemaOutdated = _named(
     ServiceUnavailable, "SchemaOutdated", "The database has an older schema: run `mithril migrate`."

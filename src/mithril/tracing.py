@@ -7,11 +7,10 @@ secret.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import mithril
-from mithril.settings import Settings, SettingsError
+from mithril.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -24,12 +23,6 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 
 _tracer: "Tracer | None" = None
 _provider: "TracerProvider | None" = None
-
-
-def check(settings: Settings) -> None:
-    """Raise SettingsError where traces are asked for and their packages are not installed."""
-    if settings.traces_endpoint and find_spec("opentelemetry") is None:
-        raise SettingsError("MITHRIL_TRACES_ENDPOINT needs packages that are missing: pip install 'mithril[traces]'")
 
 
 def start(settings: Settings) -> None:

@@ -14,8 +14,6 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from mithril import tracing
-from mithril.settings import Settings, SettingsError
 from support import factories, oauth_world, repository
 from support.factories import bearer
 from support.processes import serving
@@ -157,11 +155,3 @@ async def test_a_collector_that_is_away_stops_nothing(database_url: str) -> None
         assert {answer.status_code for answer in answers} == {200}
         process.stop()
     assert process.popen.returncode == 0
-
-
-def test_without_the_packages_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "find_spec", lambda _: None)
-    tracing.check(Settings())
-    with pytest.raises(SettingsError, match=r"pip install 'mithril\[traces\]'"):
-        tracing.check(Settings(traces_endpoint="http://127.0.0.1:4318/v1/traces"))
-    assert not tracing.is_on()

@@ -167,7 +167,7 @@ async def test_without_the_library_webhooks_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     answer = await admin.post("/admin/webhooks", json={"webhook": {"url": "http://127.0.0.1/"}})
-    message = 'Webhooks need a library: pip install "mithril[webhooks]".'
+    message = "Webhooks need the extra `webhooks`, which is not installed."
     assert error_of(answer) == (503, {"type": "service_unavailable", "message": message})
 
 

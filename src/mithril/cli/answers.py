@@ -63,9 +63,11 @@ def _problems(found: list[Current]) -> Iterator[str]:
 
     wrong = {each.setting.name: each.problem for each in found if each.problem}
     yield from wrong.values()
+    mended = [each._replace(value=each.setting.default, problem="") if each.problem else each for each in found]
+    chosen = settings.loaded(mended)
+    yield from supervisor.missing_packages(chosen)
     if not wrong.keys() & EXPOSING:
-        mended = [each._replace(value=each.setting.default, problem="") if each.problem else each for each in found]
-        yield from supervisor.exposures(settings.loaded(mended))
+        yield from supervisor.exposures(chosen)
 
 
 def _print_problems(problems: list[str], *, as_json: bool) -> None:

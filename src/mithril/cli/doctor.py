@@ -40,7 +40,7 @@ def _machine(chosen: Settings) -> Iterator[Finding]:
     """Look at what the server needs of this machine."""
     from mithril.server import files, supervisor  # noqa: PLC0415 -- the other commands need no server
 
-    for text in supervisor.exposures(chosen):
+    for text in (*supervisor.exposures(chosen), *supervisor.missing_packages(chosen)):
         yield Finding("settings", "problem", text, "`mithril settings --check` shows all that is wrong.")
     for name, host, port in (
         ("public port", chosen.host, chosen.port),

@@ -27,7 +27,7 @@ def serve(chosen: Settings) -> None:
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     hangup = signals.Hangup()
     signals.handle(hangup)
-    supervisor.check_exposure(chosen)
+    supervisor.check(chosen)
     with session.database_url(chosen) as url:
 
         def prepare(bound: Settings) -> None:

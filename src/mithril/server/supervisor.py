@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import cast
 
 import msgspec
@@ -22,7 +23,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from mithril import __version__, logs, metrics, streams, tracing
+from mithril import __version__, logs, metrics, streams
 from mithril.app import Application, create_app
 from mithril.database import connecting
 from mithril.identifiers import is_loopback
@@ -61,17 +62,27 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def check_exposure(settings: Settings) -> None:
+def check(settings: Settings) -> None:
     """Raise SettingsError when a network could reach demo data or, without a key, the internal listener.
 
-    A host name that cannot be resolved raises it too.
+    A host name that cannot be resolved, and a package that the settings need and is missing, raise it too.
     """
-    if problems := list(exposures(settings)):
+    if problems := [*exposures(settings), *missing_packages(settings)]:
         raise SettingsError(*problems)
 
 
+def missing_packages(settings: Settings) -> Iterator[str]:
+    """Yield which settings need an extra that is not installed."""
+    for variable, value, package, extra in (
+        ("MITHRIL_TRACES_ENDPOINT", settings.traces_endpoint, "opentelemetry", "traces"),
+        ("MITHRIL_WEBHOOK_KEY", settings.webhook_key, "standardwebhooks", "webhooks"),
+    ):
+        if value and find_spec(package) is None:
+            yield f"{variable} needs the extra `{extra}`, which is not installed: docs/install.md#the-package"
+
+
 def exposures(settings: Settings) -> Iterator[str]:
-    """Yield what `check_exposure` refuses.
+    """Yield what a network could reach.
 
     The port of a request decides which listener answers it, so the ports must differ even on different hosts.
     """
@@ -111,8 +122,7 @@ def serve(
     Raises SettingsError when a port cannot be bound, or there is no room, and SystemExit(1) when the workers cannot
     start.
     """
-    check_exposure(settings)
-    tracing.check(settings)
+    check(settings)
     logs.configure(level=settings.log_level, style=settings.log_format)
     files.allow(settings)
     public, internal = (
