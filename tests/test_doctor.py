@@ -26,7 +26,7 @@ from support import clusters
 from support.clusters import Cluster
 from support.poolers import installed
 from support.processes import run
-from support.servers import Server
+from support.servers import Server, url_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -88,6 +88,26 @@ async def test_a_missing_privilege_is_a_problem(db: Connection, plain: str) -> N
 
 async def test_a_superuser_is_warned_of(database_url: str) -> None:
     assert (await seen(database_url, "role"))[0] == "warning"
+
+
+async def test_a_database_in_which_names_cannot_be_written_or_found_is_found(
+    postgres: str, db: Connection, plain: str
+) -> None:
+    await db.execute("CREATE DATABASE in_ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE_PROVIDER libc LOCALE 'C'")
+    await db.execute("CREATE DATABASE in_c TEMPLATE template0 ENCODING UTF8 LOCALE_PROVIDER libc LOCALE 'C'")
+    try:
+        in_ascii, in_c = (url_of(postgres, name) for name in ("in_ascii", "in_c"))
+        level, text = await seen(in_ascii, "encoding")
+        assert (level, text.split(",")[0]) == ("problem", "SQL_ASCII")
+        assert (await seen(in_c, "locale"))[0] == "warning"
+        refused = run("migrate", "--database-url", in_ascii)
+        assert (refused.returncode, refused.stderr.count("\n"), "UTF8" in refused.stderr) == (1, 1, True), (
+            refused.stderr
+        )
+    finally:
+        await db.execute("DROP DATABASE in_ascii WITH (FORCE)")
+        await db.execute("DROP DATABASE in_c WITH (FORCE)")
+    assert not {"encoding", "locale"} & set(await found(plain))
 
 
 async def test_a_missing_and_an_old_schema_are_problems(unmigrated: str, db: Connection, database_url: str) -> None:

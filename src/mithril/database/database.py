@@ -426,6 +426,8 @@ async def _migrate_once(url: str) -> str | None:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=NullPool)
     try:
         before = await _check_not_newer(opened)
+        if before is None and (encoding := opened.get_settings().server_encoding) != "UTF8":
+            raise SchemaError(f"the database has the encoding {encoding}, and UTF8 is needed: docs/install.md")
         await _outside(url, partitions.prepare)
         async with engine.begin() as connection:
             await connection.run_sync(upgrade)

@@ -1,7 +1,7 @@
 """What the doctor looks at in the database. Each check is a transaction that can only read, and has its own limits."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -97,6 +97,7 @@ def _server(server: dict[str, Any], *, is_embedded: bool) -> list[Finding]:
         found.append(Finding("synchronous_commit", "warning", text, "Set it to on."))
     if len(found) == 1:
         found.append(Finding("durability", "ok", f"fsync is on, synchronous_commit is {server['synchronous_commit']}"))
+    found += _texts(server)
     if server["is_superuser"] and not is_embedded:
         text = f"{server['role']} is a superuser, whom no privilege and no trigger of the trail binds"
         remedy = "Give the service a role of its own: docs/configure.md#two-roles."
@@ -112,6 +113,16 @@ def _server(server: dict[str, Any], *, is_embedded: bool) -> list[Finding]:
         text = f"one is {server['oldest_seconds'] / 60:.0f} minutes old: dead rows stay, and migrations wait"
         found.append(Finding("transactions", "warning", text, "Find it in pg_stat_activity by xact_start, and end it."))
     return found
+
+
+def _texts(server: dict[str, Any]) -> Iterator[Finding]:
+    """Judge whether every name can be written, and found in any letter case."""
+    if server["encoding"] != "UTF8":
+        text = f"{server['encoding']}, in which not every name can be written"
+        yield Finding("encoding", "problem", text, "Dump it, and restore it into a database in UTF8.")
+    elif server["folds_ascii_only"]:
+        text = f"{server['locale']}: a search tells upper and lower case apart, but for the letters of ASCII"
+        yield Finding("locale", "warning", text, "Dump it, and restore it into a database with the locale C.UTF-8.")
 
 
 def _clock(ahead: float, took: float) -> Finding:

@@ -9,7 +9,9 @@ SELECT current_setting('server_version') AS version, current_setting('server_ver
        - coalesce(current_setting('reserved_connections', true), '0')::integer AS max_connections,
        pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers, rolconnlimit AS role_limit,
        datconnlimit AS database_limit, rolname AS role, rolsuper AS is_superuser, age(datfrozenxid) AS transactions,
-       pg_database_size(datname) AS bytes, extract(epoch FROM clock_timestamp())::float8 AS clock,
+       pg_encoding_to_char(encoding) AS encoding, datctype AS locale,
+       datlocprovider = 'c' AND datctype IN ('C', 'POSIX') AS folds_ascii_only, pg_database_size(datname) AS bytes,
+       extract(epoch FROM clock_timestamp())::float8 AS clock,
        (SELECT greatest(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float8
           FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
        ) AS oldest_seconds
