@@ -143,6 +143,13 @@ async def test_the_serving_role_can_do_no_more(serving: asyncpg.Connection, stat
         await serving.execute(statement)
 
 
+async def test_whoever_can_grant_nothing_is_told_so(urls: Urls) -> None:
+    stranger = await asyncpg.connect(urls.server)
+    with pytest.raises(asyncpg.RaiseError, match="as a superuser"):
+        await stranger.execute(grants.script(ROLE, f"{ROLE}_owner"))
+    await stranger.close()
+
+
 async def test_no_partition_of_the_trail_can_be_reached_by_its_name(serving: asyncpg.Connection) -> None:
     parts = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'audit_events'::regclass"
     for part in await serving.fetch(parts):

@@ -36,6 +36,8 @@ BEGIN
         EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, {role}', current_schema());
         EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO {owner}', current_schema());
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {role}', current_schema());
+    ELSIF current_user <> {owner_text} THEN
+        RAISE EXCEPTION 'run this as a superuser; after a migration the owner may run it too';
     END IF;
     -- Partitions of the audit trail have no rights of their own.
     FOR it IN SELECT oid::regclass AS name, relispartition AS is_part, CASE relname
