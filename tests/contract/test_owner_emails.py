@@ -78,14 +78,14 @@ async def test_an_owner_is_told_in_both_languages_as_text_and_as_html(
     await UNTIL.until(lambda: mails[0].messages)
     (message,) = read(mails[0])
     assert (message["To"], message["From"]) == (owner, SENDER)
-    assert message["Subject"] == "Змінено адресу для входу / The redirect URI was changed: Клініка <№1> & філія"
+    assert message["Subject"] == "Змінено адресу переспрямування / The redirect URI was changed: Клініка <№1> & філія"
     plain, html = (message.get_body((kind,)) for kind in ("plain", "html"))
     assert plain is not None
     assert html is not None
     text, page = plain.get_content(), html.get_content()
     for words in (
         "Заклад: Клініка <№1> & філія",
-        f"Адреса до зміни: {party.redirect_uri}",
+        f"Адреса переспрямування до зміни: {party.redirect_uri}",
         "Redirect URI: https://new.example.com/?a=1&b=2",
         str(party.connection.id),
         "https://auth.example.org/console",
@@ -93,6 +93,7 @@ async def test_an_owner_is_told_in_both_languages_as_text_and_as_html(
     ):
         assert words in text
         assert words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in page
+    assert "філія<br>Коли" in page
 
 
 async def test_an_email_that_cannot_be_sent_now_is_sent_later_and_an_impossible_one_never(

@@ -35,7 +35,7 @@ async def send(
     both = [lines(language, settings, owner, notification) for language in ("uk", "en")]
     subject = f"{' / '.join(each[0].rstrip('.') for each in both)}: {owner.client}"
     text = "\n\n---\n\n".join("\n\n".join(each) for each in both)
-    page = "<hr>".join("".join(f"<p>{html.escape(line)}</p>" for line in each) for each in both)
+    page = "<hr>".join("".join(map(_paragraph, each)) for each in both)
     try:
         await mailer.send(owner.email, subject=subject, text=text + "\n", html=f"<html><body>{page}</body></html>")
     except errors.MessageRefused as refusal:
@@ -63,6 +63,11 @@ def lines(language: str, settings: Settings, owner: Owner, notification: Notific
     told = [f"{words['facts'][name]}: {value}" for name, value in facts.items() if value is not None]
     console = [f"{words['console']} {settings.public_url.rstrip('/')}/console"] if settings.public_url else []
     return [words[notification.type], "\n".join(told), words["unexpected"], *console, words["automatic"]]
+
+
+def _paragraph(lines_of_text: str) -> str:
+    """Return a paragraph of HTML whose lines stay lines."""
+    return f"<p>{'<br>'.join(html.escape(lines_of_text).splitlines())}</p>"
 
 
 def _kyiv(moment: str | datetime | None) -> str | None:

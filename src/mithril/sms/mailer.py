@@ -2,7 +2,9 @@
 
 import ssl
 import sys
+from email.header import Header
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import formatdate, make_msgid
 from functools import partial
 from urllib.parse import unquote, urlsplit
@@ -30,6 +32,19 @@ class ConsoleMailer(Mailer):
         """Print one line at once, also when standard output is a pipe."""
         sys.stdout.write(f"E-mail to {recipient}: {text}\n")
         sys.stdout.flush()
+
+
+class _Subject(str):
+    """A subject that keeps its spaces: the one at which `EmailMessage` breaks a line that is not ASCII is lost."""
+
+    __slots__ = ()
+    name = "Subject"
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return the lines of the header."""
+        text = " ".join(self.split())
+        folded = text if text.isascii() else Header(text, "utf-8", header_name=self.name).encode(linesep=policy.linesep)
+        return f"{self.name}: {folded}{policy.linesep}"
 
 
 class SmtpMailer(Mailer):
@@ -62,7 +77,7 @@ class SmtpMailer(Mailer):
         """Hand the e-mail over, where `html` is given in both forms. Raises MessageNotSent, MessageRefused."""
         try:
             message = EmailMessage()
-            message["From"], message["To"], message["Subject"] = self._sender, recipient, subject
+            message["From"], message["To"], message["Subject"] = self._sender, recipient, _Subject(subject)
             message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain=self._sender.partition("@")[2])
             message.set_content(text)
             if html:
