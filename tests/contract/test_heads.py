@@ -13,6 +13,7 @@ from structlog.testing import CapturingLogger
 
 from mithril.server import connection
 from support import factories
+from support.cases import wait_until
 from support.servers import Server, fresh_database, running_server
 from support.sockets import connect, exchange, hear, read, statuses
 
@@ -278,6 +279,7 @@ async def test_rubbish_behind_requests_is_answered_whole_with_one_quiet_line(
     assert f"content-length: {len(body)}\r\n".encode() in head + b"\r\n"
     answer: Any = json.loads(body)
     assert answer["error"]["type"] == "request_malformed"
+    wait_until(lambda: lines.calls)
     (line,) = lines.calls
     assert line.method_name == "info"
     assert line.kwargs["request_id"] == answer["meta"]["request_id"]

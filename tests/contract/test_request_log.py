@@ -13,6 +13,7 @@ from structlog.testing import CapturingLogger
 
 from mithril import app
 from mithril.console import routes as console
+from support.cases import wait_until
 from support.processes import DEMO_CLIENT, DEMO_HEADERS
 from support.servers import Server, demo_server, running_server
 
@@ -66,6 +67,7 @@ def walk(logged: CapturingLogger, url: str, listener: str, kind: str) -> list[di
             answer = client.request(method, path, headers=headers, content=body)
             if answer.is_error or "error=" in answer.headers.get("location", ""):
                 refused[answer.headers["x-request-id"]] = answer
+    wait_until(lambda: refused.keys() <= {call.kwargs.get("request_id") for call in logged.calls})
     lines = [call.kwargs for call in logged.calls if call.args == ("request",)]
     found = [line for line in lines if line["request_id"] in refused]
     assert len(found) == len(refused) > 20
@@ -100,7 +102,9 @@ def test_without_a_database_every_503_has_its_name(logged: CapturingLogger, list
 
 
 def refusal_of(logged: CapturingLogger, answer: httpx.Response) -> dict[str, Any]:
-    (line,) = (c.kwargs for c in logged.calls if c.kwargs.get("request_id") == answer.headers["x-request-id"])
+    own = answer.headers["x-request-id"]
+    wait_until(lambda: any(call.kwargs.get("request_id") == own for call in logged.calls))
+    (line,) = (call.kwargs for call in logged.calls if call.kwargs.get("request_id") == own)
     assert answer.is_error
     assert line.keys() >= {"refusal"}
     return dict(line)

@@ -21,6 +21,7 @@ from mithril.otp import service as codes
 from mithril.otp.store import OpenCode
 from mithril.sms import messenger
 from support import factories, oauth_world, racing
+from support.cases import wait_until
 from support.factories import Db, bearer
 from support.servers import Server, fresh_database, running_server
 
@@ -940,6 +941,7 @@ async def test_no_log_line_shows_a_code(
     sms.status = 500
     for request in (refresh(http, token), authorize(http, token, wrong(code)), authorize(http, token, code)):
         await request
+    wait_until(lambda: repr(logged.calls).count("/auth/login") >= 4)
     told = "".join(capfd.readouterr()) + repr(logged.calls)
     assert told.count("/auth/login") >= 4
     assert "SMS service: status 500" in told

@@ -15,6 +15,7 @@ from structlog.testing import CapturingLogger
 from mithril import security
 from mithril.tokens import store as token_store
 from support import factories, granting
+from support.cases import wait_until
 from support.factories import Db, bearer
 from support.granting import CHALLENGE, SCOPE, VERIFIER, Party
 from support.servers import Server, fresh_database, running_server, url_of
@@ -871,6 +872,7 @@ async def test_no_secret_code_or_token_is_logged(
     for path in (REVOKE, INTROSPECT):
         await http.post(path, data={"token": issued["access_token"]}, auth=app.basic)
 
+    wait_until(lambda: len(logged.calls) >= 6)
     text = repr(logged.calls)
     assert len(logged.calls) == 6
     assert "PKCE does not match" in text

@@ -5,6 +5,8 @@ import hashlib
 import html
 import json
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -134,3 +136,10 @@ async def redeem(http: httpx.AsyncClient, case: Case, code: str) -> httpx.Respon
     """Exchange the code, as the client's back end does."""
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": case.redirect_uri}
     return await http.post("/oauth2/token", data=form, auth=(str(case.client_id), case.secret))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until it holds, ten seconds at most: a server writes the log line of a request after its answer."""
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
