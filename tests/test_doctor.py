@@ -86,6 +86,12 @@ async def test_a_missing_privilege_is_a_problem(db: Connection, plain: str) -> N
     assert await seen(plain, "privileges") == ("problem", f"{ROLE} lacks UPDATE, DELETE on clients")
 
 
+async def test_a_schema_that_the_role_may_not_use_is_a_problem(db: Connection, plain: str) -> None:
+    await db.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    level, text = await seen(plain, "schema")
+    assert (level, text) == ("problem", "this role may use no schema of its search_path")
+
+
 async def test_a_superuser_is_warned_of(database_url: str) -> None:
     assert (await seen(database_url, "role"))[0] == "warning"
 

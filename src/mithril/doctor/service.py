@@ -74,6 +74,9 @@ async def _schema(connection: Connection) -> Finding:
         return Finding("schema", "problem", "this role may not read the tables", "GRANT it what the service needs.")
     if database.is_current(version):
         return Finding("schema", "ok", f"at version {version}")
+    if version is None and await connection.fetchval("SELECT current_schema()") is None:
+        text = "this role may use no schema of its search_path"
+        return Finding("schema", "problem", text, "GRANT USAGE on it: docs/configure.md#two-roles.")
     text = f"at version {version}, and this release needs {database.SCHEMA_VERSION}" if version else "there is none"
     return Finding("schema", "problem", text, "Run `mithril migrate`.")
 
