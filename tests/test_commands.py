@@ -205,6 +205,7 @@ def test_a_database_url_that_cannot_be_meant_is_told_in_one_line(
     ended = mithril(*command.split())
     assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert ended.err.startswith("mithril: the database cannot be reached: ")
+    assert "sslrootcert=" not in change or "sslrootcert=/no/such/file cannot be used: No such file" in ended.err
 
 
 @pytest.mark.parametrize("command", ["migrate", "user list"])
@@ -283,6 +284,26 @@ def test_names_with_control_characters_are_escaped(mithril: Run, world: World) -
     shown = mithril("client", "show", world.client_id).out
     assert "\x1b" not in shown
     assert "a\\x1b[2Jb [red]c\\x9b" in shown
+
+
+@pytest.mark.parametrize(
+    ("width", "first"), [(80, ["id", NOBODY]), (120, ["id", NOBODY]), (160, ["id", "name", "tax_id"])]
+)
+def test_in_a_terminal_a_list_loses_nothing_and_is_a_table_where_that_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, first: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    name, url = "Комунальне підприємство " * 5, f"https://{'x' * 35}.example"
+    row = {"id": NOBODY, "name": name, "tax_id": None, "url": url}
+    output.print_table([row, row | {"is_blocked": False}], columns=[*row, "is_blocked"])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).strip().splitlines()
+    words = " ".join(lines).split()
+    assert [words.count(each) for each in (NOBODY, "підприємство", url, "no")] == [2, 10, 2, 1]
+    assert {"id", "name", "tax_id", "url", "is_blocked"} < {*words}
+    assert max(map(len, lines)) <= width
+    assert lines[0].split()[: len(first)] == first
+    assert width > 120 or not lines[len(lines) // 2].strip(), "an empty line between the rows"
 
 
 def test_an_argument_that_is_not_text_is_refused_in_one_line(mithril: Run) -> None:

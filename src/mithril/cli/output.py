@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import msgspec
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -28,6 +29,8 @@ from mithril.database.lists import LAST_BY_NUMBER, Listed
 
 REFUSED, MISSING = 1, 3
 UUID_WIDTH = 36
+# A column of a terminal has room for each of its words, and for so much of what is longer.
+TEXT_WIDTH = 40
 # What is not a terminal has no width: a line stays a line, for `grep` and `awk`.
 PIPE_WIDTH = 100_000
 
@@ -118,12 +121,7 @@ class One(NamedTuple):
         if as_json:
             print_json(self.fields)
         else:
-            table = Table(box=None, show_header=False, pad_edge=False)
-            table.add_column(style="bold", no_wrap=True)
-            table.add_column(overflow="fold")
-            for name, value in self.fields.items():
-                table.add_row(name, Text(shown(value)))
-            _print(table)
+            typer.echo("\n".join(_lines(_blocks([self.fields]))))
         if self.note:
             note(self.note)
 
@@ -176,14 +174,39 @@ Output: TypeAlias = One | Many | Done
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
-    """Print a table with a line for each row."""
-    table = Table(box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    """Print a table with a line for each row or, in a terminal that is too narrow for it, a block for each row."""
+    found = [{column: shown(_cell(row, column)) for column in columns} for row in rows]
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=SIMPLE_HEAD if is_terminal else None, pad_edge=False)
     for column in columns:
-        is_id = column == "id" or column.endswith("_id")
-        table.add_column(column, overflow="fold", no_wrap=is_id, min_width=UUID_WIDTH if is_id else None)
+        width = UUID_WIDTH if column == "id" or column.endswith("_id") else 0
+        texts = [column, *(row[column] for row in found)]
+        if is_terminal:
+            width = max(map(_least_width, texts))
+        table.add_column(column, overflow="fold", min_width=width, no_wrap=width >= max(map(cell_len, texts)))
+    for row in found:
+        table.add_row(*map(Text, row.values()))
+    lines = _lines(table)
+    if is_terminal and max(Text.from_ansi(line).cell_len for line in lines) > Console().width:
+        lines = _lines(_blocks(found))
+    typer.echo("\n".join(lines))
+
+
+def _least_width(text: str) -> int:
+    return max(min(cell_len(text), TEXT_WIDTH), *map(cell_len, text.split()), 0)
+
+
+def _blocks(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table with a line for each field, and an empty line between the rows."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(_cell(row, column))) for column in columns))
-    _print(table)
+        if table.rows:
+            table.add_row()
+        for name, value in row.items():
+            table.add_row(name, Text(shown(value)))
+    return table
 
 
 def _cell(row: Mapping[str, Any], column: str) -> object:
@@ -220,10 +243,10 @@ def progress() -> Iterator[Progress]:
         yield bar
 
 
-def _print(table: Table) -> None:
-    """Print a table as wide as the terminal, without spaces at the ends of lines."""
+def _lines(table: Table) -> list[str]:
+    """Return the lines of a table, as wide as the terminal where they can be, without spaces at their ends."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(highlight=False, markup=False, emoji=False, width=width)
     with console.capture() as captured:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        console.print(table, crop=False)
+    return [line.rstrip() for line in captured.get().splitlines()]
