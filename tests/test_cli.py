@@ -1,9 +1,12 @@
 """The commands on data, as processes: exit statuses and output."""
 
+import asyncio
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 import typer
@@ -105,6 +108,40 @@ def test_a_command_that_works_on_a_database_takes_the_options_that_say_which(com
 def test_the_version_is_that_of_the_package() -> None:
     printed = {run(command).stdout for command in ("version", "--version")}
     assert printed == {f"{mithril.__version__}\n"} == {f"{importlib.metadata.version('mithril')}\n"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["settings", "--version", "--help", "export", "audit export --to - --state {}/at"])
+def test_output_that_cannot_be_written_is_told_in_one_line(command: str, tmp_path: Path, database_url: str) -> None:
+    asyncio.run(add_event(database_url))
+    given, variables = command.format(tmp_path).split(), {"MITHRIL_DATABASE_URL": database_url}
+    full = run(*given, through='exec "$@" >/dev/full', **variables)
+    message = "mithril: standard output cannot be written: No space left on device\n"
+    assert (full.returncode, full.stderr) == (1, message)
+    gone = run(*given, through='{ sleep 0.1; "$@"; echo $? >&2; } | true', **variables)
+    assert gone.stderr.splitlines()[-1] == "1"
+    assert "Exception" not in gone.stderr
+    closed = run(*given, through='exec "$@" >&-', **variables)
+    assert closed.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_command_prints_no_line_of_the_log() -> None:
+    script = "import atexit, logging, sys; from mithril import cli; sys.argv[1:] = ['--version']"
+    script += "; atexit.register(logging.getLogger('mithril').warning, 'database_away'); cli.main()"
+    assert run("-c", script, program=sys.executable).stderr == ""
+
+
+async def add_event(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("INSERT INTO audit_events (action, subject_id) VALUES ('test', gen_random_uuid())")
+    await connection.close()
+
+
+@pytest.mark.slow
+def test_an_exported_file_is_for_no_one_else(database_url: str, tmp_path: Path) -> None:
+    assert run("export", "-o", str(tmp_path / "new"), "--database-url", database_url).returncode == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

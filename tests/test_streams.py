@@ -174,6 +174,13 @@ def test_a_stream_that_others_made_non_blocking_is_waited_for(pipe: Pipe) -> Non
     assert pipe.read(LINE) == LINE
 
 
+def test_a_closed_stream_is_like_dev_null() -> None:
+    script = "import sys; from mithril import streams; streams.occupy(); print(sys.stdin.read(), flush=True)"
+    script += "; print(sys.stdout.isatty(), file=sys.stderr); sys.stdout.buffer.write(b'x'); sys.exit(7)"
+    ran = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script], check=False)
+    assert ran.returncode == 7
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_no_file_gets_the_number_of_a_closed_stream(closed: str, tmp_path: Path) -> None:
     script = f"""

@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import structlog
 
 from mithril import metrics
 
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 LIMIT_BYTES = 1_048_576
 # How long the end of the process waits for a reader who is behind.
 LAST_LINES_SECONDS, PAUSE_SECONDS = 1.0, 0.01
@@ -32,12 +33,43 @@ log = structlog.stdlib.get_logger("mithril")
 closed: set[int] = set()
 
 
+class Unwritable(OSError):
+    """Standard output cannot be written."""
+
+
+class _Output(io.FileIO):
+    """Standard output of a command, whose errors are its own and come once: then all is lost."""
+
+    _is_lost = False
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 -- bytes, or a view of them
+        if self._is_lost:
+            return len(data)
+        try:
+            return super().write(data)
+        except OSError as error:
+            self._is_lost = True
+            raise Unwritable(*error.args) from None
+
+
 def occupy() -> None:
-    """Open each standard stream that is closed, as /dev/null: else the next file or socket would get its number."""
+    """Open each standard stream that is closed, as /dev/null: else the next file or socket would get its number.
+
+    What goes wrong with standard output is Unwritable from now on.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(descriptor, True)
         closed.add(descriptor)
     os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(STDIN, closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(STDERR, "w", closefd=False)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(STDOUT, "w", closefd=False)),
+            encoding=getattr(sys.stdout, "encoding", None),
+            errors=getattr(sys.stdout, "errors", None),
+            line_buffering=os.isatty(STDOUT),
+        )
 
 
 def install() -> None:

@@ -12,6 +12,8 @@ and an exit status (see `output`).
 What commands share is in `options` (how things are named), `session` (the database) and `output` (what is printed).
 """
 
+import errno
+import logging
 import os
 import sys
 
@@ -78,12 +80,14 @@ def main() -> None:
     streams.occupy()
     if sys.argv[1:2] == ["serve"]:  # any other command waits for the reader of its results
         streams.install()
+    else:
+        logging.getLogger("mithril").addHandler(logging.NullHandler())  # what matters there is an error of the command
     # Bytes of an argument that are no text could be neither stored nor printed again.
     sys.argv = [os.fsencode(argument).decode(errors="replace") for argument in sys.argv]
     if "--check" not in sys.argv:  # `settings --check` has them among its results
         answers.warn_of_misspelt()
     try:
-        app()
+        _run()
     except output.Missing as missing:
         output.fail(str(missing), status=output.MISSING)
     except errors.NotFound:
@@ -98,3 +102,16 @@ def main() -> None:
         if (reason := faults.reason(error)) is None:
             raise
         output.fail(f"{reason}: {output.one_line(str(error)) or type(error).__name__}")
+
+
+def _run() -> None:
+    """Run a command, and write what it has printed; a reader who has left is no one to tell."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except streams.Unwritable as error:
+        if error.errno == errno.EPIPE:
+            raise SystemExit(output.REFUSED) from None
+        output.fail(f"standard output cannot be written: {error.strerror}")

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Self
 import msgspec
 import typer
 
-from mithril import __version__, errors
+from mithril import __version__, errors, streams
 from mithril.audit import reading_store
 from mithril.audit.events import Entry
 from mithril.cli import audit, output, session
@@ -78,7 +78,7 @@ async def export(
             while follow:
                 await asyncio.sleep(POLL_SECONDS)
                 count += await _export(opened, left, put)
-    except BrokenPipeError:
+    except streams.Unwritable:
         raise
     except OSError as error:
         output.fail(f"{error.filename or to or state}: {error.strerror}")

@@ -1,6 +1,7 @@
 """`mithril migrate`, `import`, `export`, `postgres`, `sweep`: what is done to the data as a whole."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -120,15 +121,14 @@ def export(
     from mithril.snapshots import service as snapshots  # noqa: PLC0415 -- as above
 
     content = session.with_connection(chosen, snapshots.export_snapshot)
+    if output_file is None:
+        sys.stdout.buffer.write(content)
+        return
     try:
-        if output_file is None:
-            sys.stdout.buffer.write(content)
-        else:
-            output_file.write_bytes(content)
-    except BrokenPipeError:
-        raise
+        with os.fdopen(os.open(output_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
     except OSError as error:
-        output.fail(f"{output_file or 'standard output'} cannot be written: {error.strerror}")
+        output.fail(f"{output_file} cannot be written: {error.strerror}")
 
 
 async def sweep(opened: Database, chosen: Settings) -> Done:
