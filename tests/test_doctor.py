@@ -383,6 +383,15 @@ def test_a_database_that_does_not_answer_is_a_problem() -> None:
     assert f"problem  database: 127.0.0.1:{port}: " in ran.stdout
 
 
+def test_the_advice_fits_the_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    none = run("doctor", "--home", str(tmp_path / "file" / "home"), "--host", "192.0.2.1")
+    assert f"and this user cannot write to {tmp_path / 'file'}. Correct that, or name another folder" in none.stdout
+    assert "Cannot assign requested address. Set a host that is one of this machine." in none.stdout
+    lost = run("doctor", "--database-url", "postgresql://localhost/?sslmode=verify-ca&sslrootcert=/no/such/file")
+    assert "sslrootcert=/no/such/file cannot be used: No such file or directory. Correct MITHRIL_DA" in lost.stdout
+
+
 # Services
 
 

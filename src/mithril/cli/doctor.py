@@ -1,9 +1,13 @@
 """`mithril doctor`: looks at the database and at what is around a server, changes nothing, and says what to do."""
 
 import asyncio
+import errno
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import asyncpg
 import typer
 
 from mithril.cli import output, session
@@ -14,6 +18,13 @@ from mithril.doctor import outside
 from mithril.doctor import service as doctor
 from mithril.doctor.findings import Finding
 from mithril.settings import Option, Settings, SettingsError
+
+# By the error of the system.
+PORT_ADVICE: Mapping[object, str] = {
+    errno.EADDRINUSE: "Find who listens there (`ss -ltnp`), or set another port.",
+    errno.EACCES: "Set a port from 1024 on, or give the server the capability CAP_NET_BIND_SERVICE.",
+}
+HOME_ADVICE = "Correct that, or name another folder (--home, MITHRIL_HOME) or database (--database-url)."
 
 
 @from_settings(Option.SERVE, Option.DEMO, Option.DATABASE)
@@ -26,14 +37,12 @@ def examine(chosen: Settings, *, as_json: AsJson = False) -> None:
     if as_json:
         output.print_json(found)
     for each in found if not as_json else ():
-        typer.echo(output.printable(f"{each.level:<8} {each.check}: {output.one_line(each.text)}{_then(each)}"))
+        text = output.one_line(each.text)
+        text = f"{text.removesuffix('.')}. {each.next_step}" if each.next_step else text
+        typer.echo(output.printable(f"{each.level:<8} {each.check}: {text}"))
     count = {level: sum(each.level == level for each in found) for level in ("problem", "warning")}
     output.note(f"problems: {count['problem']}, warnings: {count['warning']}")
     raise typer.Exit(bool(count["problem"]))
-
-
-def _then(finding: Finding) -> str:
-    return f". {finding.next_step}" if finding.next_step else ""
 
 
 def _machine(chosen: Settings) -> Iterator[Finding]:
@@ -64,7 +73,8 @@ def _port(name: str, host: str, port: int) -> Finding:
     except (SettingsError, socket.gaierror) as error:
         if supervisor.answers(host, port):
             return Finding(name, "ok", f"{where} is answered by a Mithril")
-        return Finding(name, "problem", f"{error}", "Find who listens there (`ss -ltnp`), or set another port.")
+        number = getattr(error.__context__, "errno", None)  # of the error that `bind` tells in words
+        return Finding(name, "problem", f"{error}", PORT_ADVICE.get(number, "Set a host that is one of this machine."))
     return Finding(name, "ok", f"{where} is free: no server is running here")
 
 
@@ -78,8 +88,24 @@ def _database(chosen: Settings) -> list[Finding]:
 
     try:
         if not chosen.database_url and embedded.postgres_bin() and not embedded.is_there(chosen.data_home):
-            return [Finding("database", "ok", f"there is none in {chosen.data_home}, and the first start makes it")]
+            return [_first_start(chosen.data_home)]
         with session.database_url(chosen) as url:
             return asyncio.run(look(url))
     except (*faults.ERRORS, EmbeddedError) as error:
-        return [Finding("database", "problem", str(error), "Start it, or correct MITHRIL_DATABASE_URL.")]
+        if not chosen.database_url:
+            advice = HOME_ADVICE
+        elif isinstance(error, asyncpg.InterfaceError):
+            advice = "Correct MITHRIL_DATABASE_URL, or the file that it names."
+        else:
+            advice = "Start it where nothing answers; correct MITHRIL_DATABASE_URL where it refuses what that names."
+        return [Finding("database", "problem", str(error), advice)]
+
+
+def _first_start(home: Path) -> Finding:
+    """Look whether the folder of the embedded database can be made."""
+    home = home.expanduser().absolute()
+    nearest = next(folder for folder in (home, *home.parents) if os.access(folder, os.F_OK))
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("database", "ok", f"there is none in {home}, and the first start makes it")
+    text = f"there is none in {home}, and this user cannot write to {nearest}"
+    return Finding("database", "problem", text, HOME_ADVICE)

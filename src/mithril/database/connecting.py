@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -49,6 +50,8 @@ REFUSED_SETTINGS = (
     asyncpg.InvalidParameterValueError,
     asyncpg.CantChangeRuntimeParamError,
 )
+
+TLS_FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}  # parameters of a URL
 
 CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
 # A primary that was replaced may wake up, and take writes until it is stopped; its timeline is older.
@@ -357,6 +360,10 @@ def _parsed(url: str) -> tuple[list[Host], dict[str, str], str]:
         addresses, parameters = parse(**dict.fromkeys(inspect.signature(parse).parameters) | {"dsn": url})
     except asyncpg.InterfaceError:
         raise
+    except OSError as error:  # of TLS, which does not say what it has read
+        files = [f"{name}={path}" for name, path in parse_qsl(urlsplit(url).query) if name in TLS_FILES]
+        text = error.filename or ", ".join(files) or "a file of certificates"
+        raise asyncpg.ClientConfigurationError(f"{text} cannot be used: {error.strerror}") from error
     except (ValueError, OverflowError) as error:
         raise asyncpg.ClientConfigurationError("the URL is malformed") from error
     hosts = dict.fromkeys(Host(each, 0) if isinstance(each, str) else Host(*each) for each in addresses)
