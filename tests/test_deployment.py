@@ -56,12 +56,14 @@ systemd-analyze verify /etc/systemd/system/mithril.service
 
 
 def test_the_commands_of_the_page_install_the_unit_its_settings_and_the_schema(tmp_path: Path, unmigrated: str) -> None:
-    (script,) = re.findall(r"```sh\n(.*?)```", PAGE.partition("\n## systemd\n")[2], re.DOTALL)
+    script, commands = re.findall(r"```sh\n(.*?)```", PAGE.partition("\n## systemd\n")[2], re.DOTALL)
+    assert commands.endswith("mithril doctor\n")
+    look = f"{LOOK}\n{commands.strip()} > doctor 2>&1 || true  # it may find something here"
     program("systemd-analyze")
     (tmp_path / "database-url").write_text(unmigrated)
     (tmp_path / "docs").symlink_to(repository() / "docs")
     ran = subprocess.run(
-        ["unshare", "--mount", "bash", "-eu", "-o", "pipefail", "-c", MACHINE + script + LOOK],
+        ["unshare", "--mount", "bash", "-eu", "-o", "pipefail", "-c", MACHINE + script + look],
         cwd=tmp_path,
         env=environment(MITHRIL=str(MITHRIL), PATH=os.environ["PATH"]),
         capture_output=True,
@@ -79,8 +81,10 @@ def test_the_commands_of_the_page_install_the_unit_its_settings_and_the_schema(t
         "/etc/mithril/database-url 640 root:mithril",
         "/etc/mithril/mithril.env 644 root:root",
         "/etc/systemd/system/mithril.service 644 root:root",
+        "The settings can be used.",
     ]
     assert (tmp_path / "seen").read_text() == unmigrated
+    assert f"schema: at version {SCHEMA_VERSION}" in (tmp_path / "doctor").read_text()
 
 
 def test_the_unit_gives_a_server_the_time_that_it_may_take_to_stop() -> None:

@@ -65,7 +65,7 @@ def test_the_installed_package_serves_the_request_of_the_readme(dist: Path, tmp_
         # By uv, which takes the same options and keeps what was downloaded for `make install`.
         pip = f"{sys.prefix}/bin/uv pip install --python {tmp_path}/mithril/bin/python"
         text = "\n".join(script).replace("/opt/mithril/bin/pip install", pip)
-        text = text.replace("/opt/mithril", str(tmp_path / "mithril"))
+        text = "umask 077\n" + text.replace("/opt/mithril", str(tmp_path / "mithril"))
         ran = subprocess.run(
             ["sh", "-euc", text], cwd=repository(), env=environment(), capture_output=True, text=True, check=False
         )
@@ -73,6 +73,8 @@ def test_the_installed_package_serves_the_request_of_the_readme(dist: Path, tmp_
         return ran.stdout
 
     assert done(*ours).splitlines()[-1] == mithril.__version__
+    folders = ["find", str(tmp_path / "mithril"), "-type", "d", "-not", "-perm", "-005"]
+    assert subprocess.run(folders, check=True, capture_output=True, text=True).stdout == "", "the unit may read it"
     own = environment(MITHRIL_HOME=str(tmp_path / "home"))
     refused = subprocess.run([program, "serve"], env=own, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
