@@ -94,10 +94,10 @@ def test_an_export_that_is_imported_is_exported_again_the_same(database_url: str
 # The commands of docs/backup.md
 
 
-def commands(heading: str) -> list[str]:
-    """Return the shell blocks of that part of the page."""
-    page = (repository() / "docs/backup.md").read_text()
-    part = page.partition(f"\n## {heading}\n")[2]
+def commands(heading: str, page: str = "backup") -> list[str]:
+    """Return the shell blocks of that part of the page; without a heading, of what stands before the first."""
+    text = (repository() / f"docs/{page}.md").read_text()
+    part = text.partition(f"\n## {heading}\n")[2] if heading else text
     return re.findall(r"```sh\n(.*?)```", re.split(r"\n## ", part)[0], re.DOTALL)
 
 
@@ -144,6 +144,9 @@ def test_programs_are_those_of_the_embedded_database_only(postgres: str, tmp_pat
     assert not (tmp_path / "home").exists()
 
 
+UTF8 = "--encoding=UTF8 --locale=C.UTF-8 --template=template0"
+
+
 @pytest.fixture
 def debian(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What leads Debian's programs, and the commands of the page, to a cluster of this test; it runs at first."""
@@ -175,7 +178,7 @@ def debian(tmp_path: Path) -> Iterator[dict[str, str]]:
         (block,) = re.findall(r"```ini\n(archive_mode.*?)```", page, re.DOTALL)
         with conf.open("a") as file:
             file.write(f"listen_addresses = ''\n{block.replace('/backup', f'{folder}/backup')}")
-        as_postgres("pg_ctlcluster 15 main start && createdb mithril", variables)
+        as_postgres(f"pg_ctlcluster 15 main start && createdb {UTF8} mithril", variables)
         yield variables
         as_postgres("pg_ctlcluster 15 main stop -m immediate", variables)
 
@@ -201,8 +204,58 @@ def as_postgres(script: str, variables: dict[str, str]) -> str:
     return ran.stdout
 
 
+@pytest.mark.parametrize("is_two_roles", [False, True], ids=["one role", "two roles"])
+def test_the_owner_dumps_and_a_new_machine_without_the_roles_restores(
+    debian: dict[str, str], tmp_path: Path, *, is_two_roles: bool
+) -> None:
+    at = f"@/mithril?host={debian['PGHOST']}&port={debian['PGPORT']}"
+    owner, serving = (f"postgresql://{role}{at}" for role in ("mithril_owner", "mithril"))
+    urls = {"SUPERUSER_URL": f"postgresql://postgres{at}", "OWNER_URL": owner, "SERVING_URL": serving}
+    variables = debian | urls | {"PGUSER": "postgres"}
+    path = variables.pop("PATH").partition(":")[0]
+
+    def shell_on_debian(script: str, **others: str) -> subprocess.CompletedProcess[str]:
+        typed = "a password\n" * 4  # of at most two roles, twice
+        return in_shell(f"PATH={path}:$PATH\n{script}", folder=tmp_path, typed=typed, **(variables | others))
+
+    def done(script: str) -> str:
+        ran = shell_on_debian(script)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    as_postgres("mkdir -p /backup/wal", debian)  # or the doctor complains
+    (make,) = commands("The database", page="install")
+    two_roles = commands("Two roles", page="configure")[0].splitlines()
+    dump, restore = commands("")
+
+    def make_database() -> None:
+        done("dropdb mithril; dropuser --if-exists mithril; dropuser --if-exists mithril_owner")
+        done(make)
+        if is_two_roles:
+            done("\n".join(two_roles[:2]))
+
+    make_database()
+    encoding = done("psql -Atc 'SHOW server_encoding' mithril")
+    assert encoding == "UTF8\n"
+    done("\n".join(two_roles[2:4]) if is_two_roles else two_roles[2])
+    done('mithril role create KEPT --scope employee:read --database-url "$OWNER_URL"')
+    before = content(urls["SUPERUSER_URL"])
+    for wrong in ("", serving):
+        assert shell_on_debian(dump, OWNER_URL=wrong).returncode
+        assert not (tmp_path / "mithril.dump").exists(), "nothing that looks like a dump"
+    done(dump)
+
+    make_database()
+    done(restore)
+    if is_two_roles:
+        done(two_roles[3])
+    assert content(urls["SUPERUSER_URL"]) == before
+    used = '"$SERVING_URL"' if is_two_roles else '"$OWNER_URL"'
+    done(f"mithril doctor --port 0 --internal-port 0 --database-url {used}")
+
+
 def test_the_database_comes_back_to_a_point_in_time(debian: dict[str, str]) -> None:
-    begin, go_back = commands("To a point in time")
+    begin, base, go_back = commands("To a point in time")
     url = f"postgresql://postgres@/mithril?host={debian['PGHOST']}&port={debian['PGPORT']}"
 
     def mithril(*arguments: str) -> str:
@@ -210,23 +263,79 @@ def test_the_database_comes_back_to_a_point_in_time(debian: dict[str, str]) -> N
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
-    as_postgres(begin, debian)
+    def create(*names: str) -> None:
+        for name in names:
+            mithril("role", "create", name, "--scope", "employee:read")
+
+    def is_archiving() -> bool:
+        answer = mithril("doctor", "--port", "0", "--internal-port", "0", "--json")
+        return '"archive","level":"ok"' in re.sub(r"\s", "", answer)
+
+    def go_back_to(moment: str, script: str) -> str:
+        return script.replace("2026-11-30 08:30:00 UTC", moment)
+
+    def roles() -> set[str]:
+        return {role["name"] for role in json.loads(mithril("role", "list", "--json"))}
+
+    as_postgres(f"psql -c \"ALTER SYSTEM SET wal_keep_size = '1GB'\"\n{begin}", debian)
+    as_postgres("psql -c 'CREATE TABLE before_the_base ()' -c 'SELECT pg_switch_wal()'", debian)
+    as_postgres(f"{base}sleep 1\n{base}", debian)  # the second one a week later
     mithril("migrate")
-    for name in ("KEPT", "MISTAKEN"):
-        mithril("role", "create", name, "--scope", "employee:read")
+    create("KEPT", "MISTAKEN")
     mithril("role", "delete", "MISTAKEN", "--yes")
     *_, mistake = map(json.loads, mithril("audit", "--json").splitlines())
     assert mistake["action"] == "role.delete"
-    mithril("role", "create", "AFTER", "--scope", "employee:read")
-    assert '"archive","level":"ok"' in re.sub(
-        r"\s", "", mithril("doctor", "--port", "0", "--internal-port", "0", "--json")
-    )
+    create("AFTER", "LAST")
+    *_, last = map(json.loads, mithril("audit", "--json").splitlines())
+    assert is_archiving()
+    # From here on nothing is archived, and the machine dies.
+    crash = """
+psql -c "ALTER SYSTEM SET archive_command = 'false'" -c 'SELECT pg_reload_conf()'
+psql -c 'SELECT pg_switch_wal()' -c 'CREATE TABLE unfinished ()'
+pg_ctlcluster 15 main stop -m immediate
+"""
+    as_postgres(crash, debian)
+    stop, begins, recover = go_back.partition("cp -a ")
+    as_postgres(stop.replace("pg_ctlcluster 15 main stop", ""), debian)
 
-    before = str(datetime.fromisoformat(mistake["occurred_at"]) - timedelta(milliseconds=1))
-    as_postgres(go_back.replace("2026-11-30 08:30:00 UTC", before), debian)
+    # Nothing was committed so late.
+    again = begins + recover
+    as_postgres(f"set +e\n{go_back_to('2099-01-01 00:00:00 UTC', again)}\ntest $? = 2", debian)
+    reason = "recovery ended before configured recovery target was reached"
+    assert reason in (Path(debian["PGHOST"]) / "log").read_text()
 
-    assert {role["name"] for role in json.loads(mithril("role", "list", "--json"))} == {"KEPT", "MISTAKEN"}
+    # An attempt to another moment does not follow the one before, neither to a later nor to an earlier moment.
+    anew = f"pg_ctlcluster 15 main stop || true\nrm -r /var/lib/postgresql/15/main\n{again}"
+    before = {
+        event["id"]: str(datetime.fromisoformat(event["occurred_at"]) - timedelta(milliseconds=1))
+        for event in (mistake, last)
+    }
+    as_postgres(go_back_to(before[mistake["id"]], anew), debian)
+    assert roles() == {"KEPT", "MISTAKEN"}
+    as_postgres(go_back_to(before[last["id"]], anew), debian)
+    assert roles() == {"KEPT", "AFTER"}
+    as_postgres(go_back_to(before[mistake["id"]], anew), debian)
+
+    assert roles() == {"KEPT", "MISTAKEN"}
     assert [json.loads(line)["action"] for line in mithril("audit", "--json").splitlines()] == ["role.create"] * 2
-    mithril("role", "create", "AGAIN", "--scope", "employee:read")
+    create("AGAIN")
     left = (Path(debian["PGHOST"]) / "main/postgresql.auto.conf").read_text()
     assert not re.search("restore_command|recovery_target", left)
+    archive_two_segments(debian)
+    assert is_archiving()
+    as_postgres(base, debian)
+    back = "rm -r main; mv main.lost main; sed -i /archive_command/d main/postgresql.auto.conf"
+    as_postgres(f"pg_ctlcluster 15 main stop; {back}; pg_ctlcluster 15 main start", debian)
+    assert roles() == {"KEPT", "AFTER", "LAST"}
+    archive_two_segments(debian)
+
+
+def archive_two_segments(debian: dict[str, str]) -> None:
+    """See to it that what was archived before does not keep what comes now from being archived."""
+    for _ in range(2):
+        as_postgres("psql -c 'ALTER SYSTEM SET wal_keep_size = 0' -c 'SELECT pg_reload_conf()' -c CHECKPOINT", debian)
+        segment = as_postgres("psql -Atc 'SELECT pg_walfile_name(pg_switch_wal())'", debian).strip()
+        archived = f"until cmp -s main/pg_wal/{segment} /backup/wal/{segment}; do sleep 0.1; done"
+        as_postgres(f"timeout 60 bash -c '{archived}'", debian)
+        as_postgres(f"psql -c 'CREATE TABLE \"{segment}\" ()'", debian)
+    assert as_postgres("psql -Atc 'SELECT failed_count FROM pg_stat_archiver'", debian) == "0\n"
