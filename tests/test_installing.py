@@ -1,6 +1,7 @@
 """Installing heals itself, and what goes wrong at the first start is said in one line."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -110,12 +111,12 @@ def test_a_full_disk_at_the_first_start_is_one_line(size: str) -> None:
     assert len(ran.stderr) < 300
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3, 0.5, 1.0])
 def test_ctrl_c_while_it_starts_shows_no_traceback(database_url: str, seconds: float) -> None:
     arguments = ["serve", "--database-url", database_url, "--port", "0", "--internal-port", "0"]
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", STARTED, *sys.path, "--", MITHRIL, *arguments],
-        env=environment(),
+        env=environment(MITHRIL_LOG_LEVEL="error"),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -126,7 +127,8 @@ def test_ctrl_c_while_it_starts_shows_no_traceback(database_url: str, seconds: f
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode in (0, 130)
-    assert said in ("", "mithril: interrupted\n")
+    # How far it came by then depends on the machine: it may answer already.
+    assert re.fullmatch(r"(Mithril answers on .*\n)?(mithril: interrupted\n)?", said), said
 
 
 # The first milliseconds, in which Python itself starts, belong to no program.
