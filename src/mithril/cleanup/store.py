@@ -58,6 +58,13 @@ BEGINNING = Position(datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-
 THEN = "now() - make_interval(secs => $4)"
 DOOMED = "SELECT t.id FROM scanned JOIN {} t ON t.id = scanned.key WHERE t.{} <= " + THEN
 
+
+def _aged(name: str, *, table: str, moment: str) -> Target:
+    """Return the target of rows that are deleted for their age alone."""
+    statement = f"DELETE FROM {table} WHERE id IN (SELECT id FROM doomed)"
+    return Target(name, table=table, moment=moment, doomed=DOOMED.format(table, moment), statement=statement)
+
+
 # Tokens of these names stay active: with them the user sets a new password (rule TOK-22). A user without one, who signs
 # in by signature, has none that is old.
 OLD_PASSWORDS = Target(
@@ -98,13 +105,7 @@ CODES = Target(
     doomed=DOOMED.format("otp", "code_expired_at") + " AND NOT t.active",
     statement="DELETE FROM otp WHERE id IN (SELECT id FROM doomed)",
 )
-NONCES = Target(
-    "nonces_deleted",
-    table="nonces",
-    moment="expires_at",
-    doomed=DOOMED.format("nonces", "expires_at"),
-    statement="DELETE FROM nonces WHERE id IN (SELECT id FROM doomed)",
-)
+NONCES = _aged("nonces_deleted", table="nonces", moment="expires_at")
 # What such a transition has changed is computed since it ended, and here it is stored. A row whose transition was ended
 # otherwise, or prolonged, is dropped, or has a later time.
 TRANSITIONS = Target(
@@ -136,20 +137,8 @@ SECRET_USES = Target(
     """,
     statement="DELETE FROM secret_uses WHERE digest IN (SELECT digest FROM doomed)",
 )
-SIGN_IN_COUNTS = Target(
-    "sign_in_counts_deleted",
-    table="sign_in_counts",
-    moment="hour",
-    doomed=DOOMED.format("sign_in_counts", "hour"),
-    statement="DELETE FROM sign_in_counts WHERE id IN (SELECT id FROM doomed)",
-)
-OPERATIONS = Target(
-    "operations_deleted",
-    table="operations",
-    moment="settled_at",
-    doomed=DOOMED.format("operations", "settled_at"),
-    statement="DELETE FROM operations WHERE id IN (SELECT id FROM doomed)",
-)
+SIGN_IN_COUNTS = _aged("sign_in_counts_deleted", table="sign_in_counts", moment="hour")
+OPERATIONS = _aged("operations_deleted", table="operations", moment="settled_at")
 COUNTERS = Target(
     "counters_deleted",
     table="attempts",
